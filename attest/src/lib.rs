@@ -1,0 +1,33 @@
+//! Attestation evidence of AMD SEV-SNP and TPM 2.0: parsing and verification.
+//!
+//! Pure: no device, clock, network or file is touched; time is an argument.
+//!
+//! ```text
+//! &[u8] --Evidence::parse--> Evidence --verified::verify--> VerifiedEvidence
+//! ```
+//!
+//! Every requirement is a [`check::Check`] with a stable id, what was found and
+//! what is required; a `Verified…` value exists only if all of them passed.
+//!
+//! ```
+//! use portcullis_attest::check::{Checks, Outcome};
+//! use portcullis_attest::snp::report::Report;
+//!
+//! let mut checks = Checks::all();
+//! assert!(Report::parse(&[0; 793], &mut checks).is_none());
+//! assert_eq!(checks.list()[0].id, "snp.length");
+//! assert_eq!(checks.list()[0].outcome, Outcome::Fail);
+//! ```
+//!
+//! What it does not check: whether a verified machine is one to trust. Reference
+//! values, TCB floors and classes are policy (`portcullis-firmware-policy`).
+
+pub mod binding;
+pub mod bytes;
+pub mod check;
+pub mod crypto;
+pub mod eventlog;
+pub mod evidence;
+pub mod snp;
+pub mod tpm;
+pub mod verified;

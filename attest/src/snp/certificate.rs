@@ -1,0 +1,359 @@
+//! X.509 certificates of AMD's profile, over the received bytes.
+//!
+//! Parsing accepts only what the profile allows (KDS specification 57230,
+//! chapter 3): v3, RSASSA-PSS with SHA-384 and a salt of 48, known critical
+//! extensions, each extension once. What it accepts is a claim until
+//! [`Certificate::is_signed_by`] says by whom.
+
+use std::fmt;
+
+use const_oid::ObjectIdentifier;
+use der::{Decode, Encode, Reader as _, SliceReader};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
+
+use super::tcb::Tcb;
+use crate::crypto::{self, Scheme};
+
+/// Largest certificate or CRL accepted, in bytes; AMD's are below 2 KiB.
+pub const MAX_LENGTH: usize = 16 * 1024;
+
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+const AMD_STRUCT_VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.1");
+const AMD_PRODUCT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.2");
+const AMD_BOOT_LOADER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.1");
+const AMD_TEE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.2");
+const AMD_SNP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.3");
+const AMD_MICROCODE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.8");
+const AMD_FMC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3.9");
+const AMD_HWID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.4");
+const AMD_CSP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.5");
+
+/// `AlgorithmIdentifier` of RSASSA-PSS, SHA-384, MGF1 with SHA-384, salt 48,
+/// with the trailer field left to its default: AMD's VCEKs and CRLs.
+const PSS_SHA384: &[u8] = &[
+    0x30, 0x41, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a, 0x30, 0x34, 0xa0, 0x0f, 0x30,
+    0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xa1, 0x1c, 0x30, 0x1a,
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48,
+    0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xa2, 0x03, 0x02, 0x01, 0x30,
+];
+/// The same with the trailer field spelled out: AMD's ASKs and ARKs.
+const PSS_SHA384_TRAILER: &[u8] = &[
+    0x30, 0x46, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a, 0x30, 0x39, 0xa0, 0x0f, 0x30,
+    0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xa1, 0x1c, 0x30, 0x1a,
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48,
+    0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xa2, 0x03, 0x02, 0x01, 0x30, 0xa3, 0x03, 0x02, 0x01, 0x01,
+];
+
+/// Why a certificate or CRL was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateError {
+    /// No X.509 in strict DER, or longer than [`MAX_LENGTH`].
+    Malformed,
+    /// A signature algorithm other than RSASSA-PSS with SHA-384 and salt 48,
+    /// or two different ones inside and outside the signed part.
+    Algorithm,
+    /// A key that is neither RSA nor ECDSA P-384.
+    Key,
+    /// A critical extension that nobody here understands.
+    CriticalExtension(String),
+    /// The same extension twice.
+    DuplicateExtension(String),
+    /// An extension with a malformed value.
+    Extension(&'static str),
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("malformed x.509"),
+            Self::Algorithm => f.write_str("signature algorithm is not RSASSA-PSS with SHA-384 and salt 48"),
+            Self::Key => f.write_str("public key is neither RSA nor ECDSA P-384"),
+            Self::CriticalExtension(oid) => write!(f, "unknown critical extension {oid}"),
+            Self::DuplicateExtension(oid) => write!(f, "duplicate extension {oid}"),
+            Self::Extension(name) => write!(f, "malformed extension {name}"),
+        }
+    }
+}
+
+impl std::error::Error for CertificateError {}
+
+/// The public key of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicKey {
+    /// PKCS#1 `RSAPublicKey` and the length of its modulus in bits.
+    Rsa {
+        /// DER of the `RSAPublicKey`.
+        der: Vec<u8>,
+        /// Modulus length in bits.
+        bits: usize,
+    },
+    /// Uncompressed point on P-384.
+    P384(Vec<u8>),
+}
+
+/// Whether a certificate may sign others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// CA flag set, and key usage, if given, allows signing certificates.
+    Ca,
+    /// No CA flag.
+    EndEntity,
+}
+
+/// AMD's extensions in a VCEK or VLEK certificate (KDS specification, table 8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AmdExtensions {
+    /// Structure version.
+    pub structure: Option<u8>,
+    /// Product name, such as `Milan-B0` or `Turin`.
+    pub product: Option<String>,
+    /// Boot loader patch level.
+    pub boot_loader: Option<u8>,
+    /// TEE patch level.
+    pub tee: Option<u8>,
+    /// SNP patch level.
+    pub snp: Option<u8>,
+    /// Microcode patch level.
+    pub microcode: Option<u8>,
+    /// FMC patch level (Turin).
+    pub fmc: Option<u8>,
+    /// Hardware id: 64 bytes, on Turin 8.
+    pub hwid: Option<Vec<u8>>,
+    /// Cloud provider id, in VLEKs.
+    pub csp_id: Option<String>,
+}
+
+impl AmdExtensions {
+    /// The TCB version that the key was derived for; `None` where incomplete.
+    #[must_use]
+    pub fn tcb(&self) -> Option<Tcb> {
+        Some(Tcb {
+            fmc: self.fmc,
+            boot_loader: self.boot_loader?,
+            tee: self.tee?,
+            snp: self.snp?,
+            microcode: self.microcode?,
+        })
+    }
+}
+
+/// A parsed certificate. Its signature has not been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    signed: Vec<u8>,
+    signature: Vec<u8>,
+    /// DER of the subject name.
+    pub subject: Vec<u8>,
+    /// DER of the issuer name.
+    pub issuer: Vec<u8>,
+    /// Last `CN` of the subject.
+    pub common_name: String,
+    /// Serial number, big-endian, without leading zeroes.
+    pub serial: Vec<u8>,
+    /// Start of validity, Unix seconds.
+    pub not_before: u64,
+    /// End of validity, Unix seconds, inclusive.
+    pub not_after: u64,
+    /// Whether it may sign certificates.
+    pub authority: Authority,
+    /// Public key.
+    pub key: PublicKey,
+    /// AMD's extensions.
+    pub amd: AmdExtensions,
+}
+
+impl Certificate {
+    /// Parses one DER certificate that fills `der`.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn parse(der: &[u8]) -> Result<Self, CertificateError> {
+        let (signed, algorithm, signature) = signed_parts(der)?;
+        let tbs = x509_cert::TbsCertificate::from_der(&signed).map_err(|_| CertificateError::Malformed)?;
+        if encoded(&tbs.signature)? != algorithm {
+            return Err(CertificateError::Algorithm);
+        }
+        if tbs.version != x509_cert::Version::V3 {
+            return Err(CertificateError::Malformed);
+        }
+        let mut extensions = Extensions { authority: Authority::EndEntity, signs: true, amd: AmdExtensions::default() };
+        let list = tbs.extensions.as_deref().unwrap_or_default();
+        for (at, extension) in list.iter().enumerate() {
+            if list.iter().take(at).any(|other| other.extn_id == extension.extn_id) {
+                return Err(CertificateError::DuplicateExtension(extension.extn_id.to_string()));
+            }
+            extensions.read(extension)?;
+        }
+        let authority = if extensions.signs { extensions.authority } else { Authority::EndEntity };
+        Ok(Self {
+            der: der.to_vec(),
+            signature,
+            subject: encoded(&tbs.subject)?,
+            issuer: encoded(&tbs.issuer)?,
+            common_name: common_name(&tbs.subject).unwrap_or_default(),
+            serial: serial(&tbs.serial_number),
+            not_before: tbs.validity.not_before.to_unix_duration().as_secs(),
+            not_after: tbs.validity.not_after.to_unix_duration().as_secs(),
+            authority,
+            key: public_key(&tbs.subject_public_key_info)?,
+            amd: extensions.amd,
+            signed,
+        })
+    }
+
+    /// The certificate as received.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Whether `issuer`'s RSA key made this certificate's signature. Names and
+    /// flags are checked by the caller.
+    #[must_use]
+    pub fn is_signed_by(&self, issuer: &Self) -> bool {
+        issuer.signed(&self.signed, &self.signature)
+    }
+
+    /// Whether this certificate's RSA key signed `message`.
+    pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.key {
+            PublicKey::Rsa { der, .. } => crypto::verify(Scheme::PssSha384, der, message, signature),
+            PublicKey::P384(_) => false,
+        }
+    }
+
+    /// Whether `at` (Unix seconds) lies within the validity.
+    #[must_use]
+    pub const fn is_valid_at(&self, at: u64) -> bool {
+        self.not_before <= at && at <= self.not_after
+    }
+}
+
+/// The signed bytes, the algorithm's DER and the signature of a certificate or CRL.
+pub(crate) fn signed_parts(der: &[u8]) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), CertificateError> {
+    if der.len() > MAX_LENGTH {
+        return Err(CertificateError::Malformed);
+    }
+    let split = |reader: &mut SliceReader<'_>| -> der::Result<_> {
+        let parts = reader.sequence(|inner| {
+            let signed = inner.tlv_bytes()?.to_vec();
+            let algorithm = inner.tlv_bytes()?.to_vec();
+            let signature = der::asn1::BitString::decode(inner)?;
+            Ok((signed, algorithm, signature))
+        })?;
+        Ok(parts)
+    };
+    let mut reader = SliceReader::new(der).map_err(|_| CertificateError::Malformed)?;
+    let (signed, algorithm, signature) = split(&mut reader).map_err(|_| CertificateError::Malformed)?;
+    reader.finish(()).map_err(|_| CertificateError::Malformed)?;
+    if algorithm != PSS_SHA384 && algorithm != PSS_SHA384_TRAILER {
+        return Err(CertificateError::Algorithm);
+    }
+    let signature = signature.as_bytes().ok_or(CertificateError::Malformed)?.to_vec();
+    Ok((signed, algorithm, signature))
+}
+
+pub(crate) fn encoded(value: &impl Encode) -> Result<Vec<u8>, CertificateError> {
+    value.to_der().map_err(|_| CertificateError::Malformed)
+}
+
+pub(crate) fn serial(number: &x509_cert::serial_number::SerialNumber) -> Vec<u8> {
+    number.as_bytes().iter().copied().skip_while(|b| *b == 0).collect()
+}
+
+fn common_name(name: &x509_cert::name::Name) -> Option<String> {
+    const CN: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+    let attribute = name.0.iter().rev().flat_map(|rdn| rdn.0.iter()).find(|a| a.oid == CN)?;
+    String::from_utf8(attribute.value.value().to_vec()).ok()
+}
+
+fn public_key(info: &x509_cert::spki::SubjectPublicKeyInfoOwned) -> Result<PublicKey, CertificateError> {
+    let bits = info.subject_public_key.as_bytes().ok_or(CertificateError::Key)?;
+    if info.algorithm.oid == RSA_ENCRYPTION {
+        let modulus_bits = rsa_modulus_bits(bits).map_err(|_| CertificateError::Key)?;
+        return Ok(PublicKey::Rsa { der: bits.to_vec(), bits: modulus_bits });
+    }
+    let curve = info.algorithm.parameters.as_ref().and_then(|p| p.decode_as::<ObjectIdentifier>().ok());
+    if info.algorithm.oid == EC_PUBLIC_KEY && curve == Some(SECP384R1) && bits.len() == 97 {
+        return Ok(PublicKey::P384(bits.to_vec()));
+    }
+    Err(CertificateError::Key)
+}
+
+fn rsa_modulus_bits(der: &[u8]) -> der::Result<usize> {
+    let mut reader = SliceReader::new(der)?;
+    let modulus_bytes = reader.sequence(|inner| {
+        let modulus = der::asn1::Uint::decode(inner)?;
+        let _exponent = der::asn1::Uint::decode(inner)?;
+        let leading = modulus.as_bytes().first().map_or(0, |b| b.leading_zeros());
+        let bits = modulus.as_bytes().len().saturating_mul(8);
+        Ok(bits.saturating_sub(usize::try_from(leading).unwrap_or(0)))
+    })?;
+    reader.finish(modulus_bytes)
+}
+
+struct Extensions {
+    authority: Authority,
+    signs: bool,
+    amd: AmdExtensions,
+}
+
+impl Extensions {
+    fn read(&mut self, extension: &x509_cert::ext::Extension) -> Result<(), CertificateError> {
+        let value = extension.extn_value.as_bytes();
+        match extension.extn_id {
+            BASIC_CONSTRAINTS => {
+                let constraints =
+                    BasicConstraints::from_der(value).map_err(|_| CertificateError::Extension("basicConstraints"))?;
+                if constraints.ca {
+                    self.authority = Authority::Ca;
+                }
+            }
+            KEY_USAGE => {
+                let usage = KeyUsage::from_der(value).map_err(|_| CertificateError::Extension("keyUsage"))?;
+                self.signs = usage.0.contains(KeyUsages::KeyCertSign);
+            }
+            AMD_STRUCT_VERSION => self.amd.structure = Some(small(value, "structVersion")?),
+            AMD_PRODUCT => self.amd.product = Some(ia5(value, "productName")?),
+            AMD_BOOT_LOADER => self.amd.boot_loader = Some(small(value, "blSPL")?),
+            AMD_TEE => self.amd.tee = Some(small(value, "teeSPL")?),
+            AMD_SNP => self.amd.snp = Some(small(value, "snpSPL")?),
+            AMD_MICROCODE => self.amd.microcode = Some(small(value, "ucodeSPL")?),
+            AMD_FMC => self.amd.fmc = Some(small(value, "fmcSPL")?),
+            AMD_HWID => self.amd.hwid = Some(hwid(value)?),
+            AMD_CSP_ID => self.amd.csp_id = Some(ia5(value, "cspID")?),
+            other if extension.critical => return Err(CertificateError::CriticalExtension(other.to_string())),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn small(value: &[u8], name: &'static str) -> Result<u8, CertificateError> {
+    u8::from_der(value).map_err(|_| CertificateError::Extension(name))
+}
+
+fn ia5(value: &[u8], name: &'static str) -> Result<String, CertificateError> {
+    der::asn1::Ia5StringRef::from_der(value)
+        .map(|text| text.as_str().to_owned())
+        .map_err(|_| CertificateError::Extension(name))
+}
+
+/// The hardware id stands bare in the extension value; some certificates wrap
+/// it in an OCTET STRING.
+fn hwid(value: &[u8]) -> Result<Vec<u8>, CertificateError> {
+    let bare = |bytes: &[u8]| matches!(bytes.len(), 8 | 64);
+    if bare(value) {
+        return Ok(value.to_vec());
+    }
+    der::asn1::OctetStringRef::from_der(value)
+        .map(|octets| octets.as_bytes().to_vec())
+        .ok()
+        .filter(|octets| bare(octets))
+        .ok_or(CertificateError::Extension("hwID"))
+}

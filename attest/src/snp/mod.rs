@@ -1,0 +1,15 @@
+//! AMD SEV-SNP attestation reports: bytes, certificates, signatures.
+//!
+//! Three steps, a file or two each: [`report`] reads the 1184 bytes and
+//! refuses what is not canonical; [`certificate`] and [`crl`] read AMD's X.509
+//! profile; [`verify`] puts them together, check by check.
+
+pub mod certificate;
+pub mod collateral;
+pub mod crl;
+pub mod fields;
+pub mod generation;
+pub mod report;
+pub mod roots;
+pub mod tcb;
+pub mod verify;

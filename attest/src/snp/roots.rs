@@ -1,0 +1,127 @@
+//! Whom the chain must end at: AMD's pinned ARKs, or roots that a caller names.
+
+use super::certificate::{Certificate, CertificateError};
+use super::generation::Generation;
+use crate::crypto::sha256;
+use portcullis_wire::hex::hex;
+
+const ARKS: [&[u8]; 3] = [
+    include_bytes!("amd/ark-milan.der"),
+    include_bytes!("amd/ark-genoa.der"),
+    include_bytes!("amd/ark-turin.der"),
+];
+
+/// AMD's ASKs: collateral that saves a look-up, trusted only through an ARK.
+const ASKS: [&[u8]; 3] = [
+    include_bytes!("amd/ask-milan.der"),
+    include_bytes!("amd/ask-genoa.der"),
+    include_bytes!("amd/ask-turin.der"),
+];
+
+/// Where the roots come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootSource {
+    /// AMD's ARKs, pinned in this crate.
+    Amd,
+    /// Named by the caller: a policy bundle, or an auditor's command line.
+    Given,
+}
+
+impl RootSource {
+    /// `amd` or `given`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Amd => "amd",
+            Self::Given => "given",
+        }
+    }
+}
+
+/// The trusted root certificates.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    source: RootSource,
+    arks: Vec<Certificate>,
+}
+
+impl Roots {
+    /// AMD's ARKs for Milan, Genoa and Turin.
+    ///
+    /// # Errors
+    /// None in a sound build; the pinned data goes through the same parser.
+    pub fn amd() -> Result<Self, CertificateError> {
+        let arks = ARKS.into_iter().map(Certificate::parse).collect::<Result<_, _>>()?;
+        Ok(Self { source: RootSource::Amd, arks })
+    }
+
+    /// Exactly these roots, and not AMD's.
+    #[must_use]
+    pub const fn given(arks: Vec<Certificate>) -> Self {
+        Self { source: RootSource::Given, arks }
+    }
+
+    /// Where the roots come from.
+    #[must_use]
+    pub const fn source(&self) -> RootSource {
+        self.source
+    }
+
+    /// All roots.
+    #[must_use]
+    pub fn arks(&self) -> &[Certificate] {
+        &self.arks
+    }
+
+    /// The root with this subject name (DER).
+    #[must_use]
+    pub fn named(&self, subject: &[u8]) -> Option<&Certificate> {
+        self.arks.iter().find(|ark| ark.subject == subject)
+    }
+
+    /// SHA-256 fingerprints, for messages.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let list: Vec<String> =
+            self.arks.iter().map(|ark| format!("{} sha256 {}", ark.common_name, fingerprint(ark))).collect();
+        list.join(", ")
+    }
+}
+
+/// AMD's known ASKs.
+///
+/// # Errors
+/// None in a sound build.
+pub fn known_asks() -> Result<Vec<Certificate>, CertificateError> {
+    ASKS.into_iter().map(Certificate::parse).collect()
+}
+
+/// SHA-256 over the certificate, in hex.
+#[must_use]
+pub fn fingerprint(certificate: &Certificate) -> String {
+    hex(&sha256(&[certificate.der()]))
+}
+
+/// The generation that an ARK's name says.
+#[must_use]
+pub fn generation_of(ark: &Certificate) -> Option<Generation> {
+    Generation::from_name(ark.common_name.strip_prefix("ARK-")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_one_self_signed_ark_a_generation() {
+        let roots = Roots::amd().unwrap();
+        let generations: Vec<_> = roots.arks().iter().map(generation_of).collect();
+        assert_eq!(generations, Generation::ALL.map(Some));
+        for ark in roots.arks() {
+            assert!(ark.is_signed_by(ark), "{}", ark.common_name);
+        }
+        for ask in known_asks().unwrap() {
+            assert!(ask.is_signed_by(roots.named(&ask.issuer).unwrap()), "{}", ask.common_name);
+        }
+    }
+}

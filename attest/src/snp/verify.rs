@@ -1,0 +1,511 @@
+//! From a report's bytes to a [`VerifiedSnpReport`].
+//!
+//! The steps, in the order in which their checks are recorded:
+//!
+//! 1. form of the report (`snp.length` … `snp.signature.form`)
+//! 2. who says to have signed it (`snp.signing_key`, `snp.chip_key`)
+//! 3. the endorsement key's certificate and its chain to a pinned root
+//!    (`snp.vek` … `snp.chain.vek`)
+//! 4. validity at the given time, and revocation (`snp.validity`, `snp.crl`, `snp.revoked`)
+//! 5. what certificate and report say of the same chip (`snp.product` … `snp.tcb.certificate`)
+//! 6. the signature over the report (`snp.signature`)
+//!
+//! Whether the machine is one that somebody wants to trust is not judged here:
+//! that is appraisal, in `portcullis-firmware-policy`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::certificate::{Authority, Certificate, PublicKey};
+use super::collateral::{Collateral, certificate_table};
+use super::crl::Crl;
+use super::fields::SigningKey;
+use super::generation::Generation;
+use super::report::Report;
+use super::roots::{Roots, fingerprint, generation_of, known_asks};
+use super::tcb::Tcb;
+use crate::check::Checks;
+use crate::crypto::{PreparedP384, sha256};
+use portcullis_wire::hex::hex;
+
+/// AMD's signing keys are RSA-4096.
+const ISSUER_BITS: usize = 4096;
+/// Chains kept verified; one a chip that is seen often.
+const CACHE_LIMIT: usize = 4096;
+
+/// A report whose signature, chain, validity, revocation status and chip
+/// identity were verified. Only [`SnpVerifier::verify`] makes one.
+#[derive(Clone, Debug)]
+pub struct VerifiedSnpReport {
+    report: Report,
+    generation: Generation,
+    signing_key: SigningKey,
+    vek_key_digest: [u8; 32],
+    csp_id: Option<String>,
+}
+
+impl VerifiedSnpReport {
+    /// The fields.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The generation whose root the chain ends at.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// VCEK or VLEK.
+    #[must_use]
+    pub const fn signing_key(&self) -> SigningKey {
+        self.signing_key
+    }
+
+    /// SHA-256 of the endorsement key's public point, by which bundles revoke it.
+    #[must_use]
+    pub const fn vek_key_digest(&self) -> &[u8; 32] {
+        &self.vek_key_digest
+    }
+
+    /// The cloud provider of a VLEK.
+    #[must_use]
+    pub fn csp_id(&self) -> Option<&str> {
+        self.csp_id.as_deref()
+    }
+
+    /// Current, committed, reported and launch TCB, decoded.
+    #[must_use]
+    pub fn tcbs(&self) -> [(&'static str, Tcb); 4] {
+        named_tcbs(&self.report, self.generation)
+    }
+}
+
+/// Certificates that came with a report.
+#[derive(Clone, Copy, Debug)]
+pub enum Presented<'a> {
+    /// A host's certificate table, as in `auxblob`. Verified chains are kept.
+    Table(&'a [u8]),
+    /// Certificates that somebody collected.
+    Certificates(&'a [Certificate]),
+}
+
+/// Verifies reports against one set of roots and collateral.
+pub struct SnpVerifier {
+    roots: Roots,
+    issuers: Vec<Certificate>,
+    crls: Vec<JudgedCrl>,
+    cache: Mutex<HashMap<[u8; 32], Arc<Endorsement>>>,
+}
+
+struct JudgedCrl {
+    crl: Crl,
+    signed_by_root: bool,
+}
+
+/// An endorsement key with the part of its chain's checks that time cannot change.
+struct Endorsement {
+    vek: Certificate,
+    vek_key_digest: [u8; 32],
+    key: Option<PreparedP384>,
+    issuer: Option<Certificate>,
+    root: Option<Certificate>,
+    generation: Option<Generation>,
+    checks: Checks,
+}
+
+impl SnpVerifier {
+    /// A verifier with these roots, and with certificates and CRLs that need
+    /// not come with a report. AMD's own ASKs are always at hand.
+    #[must_use]
+    pub fn new(roots: Roots, collateral: Collateral) -> Self {
+        let crls = collateral
+            .crls
+            .into_iter()
+            .map(|crl| JudgedCrl {
+                signed_by_root: roots.named(&crl.issuer).is_some_and(|root| crl.is_signed_by(root)),
+                crl,
+            })
+            .collect();
+        let mut issuers = collateral.certificates;
+        issuers.extend(known_asks().unwrap_or_default());
+        Self { roots, issuers, crls, cache: Mutex::default() }
+    }
+
+    /// The roots.
+    #[must_use]
+    pub const fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// Verifies a report at a time (Unix seconds), recording every check.
+    ///
+    /// A value comes back only if every check passed: a missing input is a
+    /// refusal too.
+    pub fn verify(
+        &self,
+        report: &[u8],
+        presented: Presented<'_>,
+        at: u64,
+        checks: &mut Checks,
+    ) -> Option<VerifiedSnpReport> {
+        let report = Report::parse(report, checks)?;
+        check_signing_key(&report, checks);
+        let signing_key = report.key_info.signing_key();
+        let endorsement = self.endorsement(&report, presented, checks)?;
+        checks.extend(&endorsement.checks);
+        self.check_time(&endorsement, at, checks);
+        check_same_chip(&report, &endorsement, checks);
+        check_signature(&report, &endorsement, checks);
+
+        let generation = endorsement.generation?;
+        checks.passed().then(|| VerifiedSnpReport {
+            generation,
+            signing_key,
+            vek_key_digest: endorsement.vek_key_digest,
+            csp_id: endorsement.vek.amd.csp_id.clone(),
+            report,
+        })
+    }
+
+    /// Step 3: the certificate of the key that the report names.
+    fn endorsement(&self, report: &Report, presented: Presented<'_>, checks: &mut Checks) -> Option<Arc<Endorsement>> {
+        let kind = report.key_info.signing_key();
+        match presented {
+            Presented::Certificates(certificates) => {
+                self.select(report, kind, certificates, checks).map(|vek| Arc::new(self.endorse(vek, kind, certificates)))
+            }
+            Presented::Table(table) => {
+                let id = sha256(&[&[u8::from(kind == SigningKey::Vlek)], table]);
+                if let Some(known) = self.cached(&id) {
+                    return Some(known);
+                }
+                let certificates = match certificate_table(table) {
+                    Ok(certificates) => certificates,
+                    Err(error) => {
+                        checks.step::<(), _>("snp.certificates", Err(error), "a certificate table", "host's certificates");
+                        return None;
+                    }
+                };
+                let vek = self.select(report, kind, &certificates, checks)?;
+                let endorsement = Arc::new(self.endorse(vek, kind, &certificates));
+                if endorsement.checks.passed() {
+                    self.keep(id, &endorsement);
+                }
+                Some(endorsement)
+            }
+        }
+    }
+
+    fn cached(&self, id: &[u8; 32]) -> Option<Arc<Endorsement>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Keeps a chain that passed. When the cache is full it starts over: a
+    /// flood of chains costs time, never memory.
+    fn keep(&self, id: [u8; 32], endorsement: &Arc<Endorsement>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHE_LIMIT {
+            cache.clear();
+        }
+        cache.insert(id, Arc::clone(endorsement));
+    }
+
+    /// Chooses among several certificates for the key, since KDS re-issues
+    /// them: the one that matches chip and TCB, else the first.
+    fn select(
+        &self,
+        report: &Report,
+        kind: SigningKey,
+        certificates: &[Certificate],
+        checks: &mut Checks,
+    ) -> Option<Certificate> {
+        let name = match kind {
+            SigningKey::Vcek => "SEV-VCEK",
+            SigningKey::Vlek => "SEV-VLEK",
+            SigningKey::None | SigningKey::Reserved(_) => return None,
+        };
+        let candidates = || certificates.iter().chain(&self.issuers).filter(|c| c.common_name == name);
+        let fits = |c: &&Certificate| {
+            let same_chip = c.amd.hwid.as_deref().is_none_or(|hwid| report.chip_id.starts_with(hwid));
+            let generation = Generation::ALL.into_iter().find(|g| c.amd.product.as_deref().is_some_and(|p| p.starts_with(g.name())));
+            let same_tcb = generation.is_some_and(|g| c.amd.tcb() == Some(report.reported_tcb.decode(g)));
+            same_chip && same_tcb
+        };
+        let chosen = candidates().find(fits).or_else(|| candidates().next());
+        if chosen.is_none() {
+            checks.missing("snp.vek", format!("a {name} certificate"), "certificate of the key that signed the report");
+        }
+        chosen.cloned()
+    }
+
+    /// The chain from the key to a root, as far as time plays no part.
+    fn endorse(&self, vek: Certificate, kind: SigningKey, presented: &[Certificate]) -> Endorsement {
+        let mut checks = Checks::all();
+        let issuer = presented.iter().chain(&self.issuers).find(|c| c.subject == vek.issuer).cloned();
+        let root = issuer.as_ref().and_then(|issuer| self.roots.named(&issuer.issuer)).cloned();
+        let generation = root.as_ref().and_then(generation_of);
+        let point = match &vek.key {
+            PublicKey::P384(point) => Some(point),
+            PublicKey::Rsa { .. } => None,
+        };
+
+        checks.require(
+            "snp.vek.profile",
+            point.is_some() && vek.authority == Authority::EndEntity && vek.amd.tcb().is_some(),
+            || describe_profile(&vek),
+            || "P-384 end entity with AMD's TCB extensions".into(),
+            "profile of the endorsement key's certificate",
+        );
+        match &issuer {
+            None => checks.missing("snp.issuer", "the ASK or ASVK that issued it", "issuer of the endorsement key"),
+            Some(issuer) => {
+                self.check_issuer(issuer, kind, root.as_ref(), presented, &mut checks);
+                checks.require(
+                    "snp.chain.vek",
+                    vek.is_signed_by(issuer),
+                    || "signature of the endorsement key's certificate".into(),
+                    || format!("signed by {}", issuer.common_name),
+                    "signature of the issuer over the endorsement key",
+                );
+            }
+        }
+        Endorsement {
+            vek_key_digest: sha256(&[point.map_or(&[][..], Vec::as_slice)]),
+            key: point.and_then(|point| PreparedP384::new(point)),
+            vek,
+            issuer,
+            root,
+            generation,
+            checks,
+        }
+    }
+
+    fn check_issuer(
+        &self,
+        issuer: &Certificate,
+        kind: SigningKey,
+        root: Option<&Certificate>,
+        presented: &[Certificate],
+        checks: &mut Checks,
+    ) {
+        let prefix = if kind == SigningKey::Vlek { "SEV-VLEK-" } else { "SEV-" };
+        let generation = issuer.common_name.strip_prefix(prefix).and_then(Generation::from_name);
+        let is_ca = issuer.authority == Authority::Ca;
+        let is_rsa_4096 = matches!(issuer.key, PublicKey::Rsa { bits: ISSUER_BITS, .. });
+        checks.require(
+            "snp.issuer.profile",
+            generation.is_some() && generation == root.and_then(generation_of) && is_ca && is_rsa_4096,
+            || describe_profile(issuer),
+            || format!("{prefix}<product of the root>, a CA with RSA-4096"),
+            "name, CA flag and key size of the ASK or ASVK",
+        );
+        // A root that came along and is not the pinned one is a foreign chain,
+        // whatever name it bears.
+        let foreign = presented.iter().find(|c| c.subject == issuer.issuer && Some(*c) != root);
+        checks.require(
+            "snp.root",
+            root.is_some() && foreign.is_none(),
+            || match (foreign, root) {
+                (Some(other), _) => format!("{} sha256 {}", other.common_name, fingerprint(other)),
+                (None, Some(root)) => format!("{} sha256 {}", root.common_name, fingerprint(root)),
+                (None, None) => "an issuer under no trusted root".into(),
+            },
+            || self.roots.describe(),
+            "the chain ends at a trusted root",
+        );
+        if let Some(root) = root {
+            let sound = root.authority == Authority::Ca && matches!(root.key, PublicKey::Rsa { bits: ISSUER_BITS, .. });
+            checks.require(
+                "snp.root.profile",
+                sound && root.is_signed_by(root),
+                || describe_profile(root),
+                || "a self-signed CA with RSA-4096".into(),
+                "CA flag, key size and self-signature of the root",
+            );
+            checks.require(
+                "snp.chain.issuer",
+                issuer.is_signed_by(root),
+                || format!("signature of {}", issuer.common_name),
+                || format!("signed by {}", root.common_name),
+                "signature of the root over the ASK or ASVK",
+            );
+        }
+    }
+
+    /// Step 4: validity and revocation at the given time.
+    fn check_time(&self, endorsement: &Endorsement, at: u64, checks: &mut Checks) {
+        let chain = [Some(&endorsement.vek), endorsement.issuer.as_ref(), endorsement.root.as_ref()];
+        for certificate in chain.into_iter().flatten() {
+            checks.require(
+                "snp.validity",
+                certificate.is_valid_at(at),
+                || format!("{} at {at}", certificate.common_name),
+                || format!("{} to {} (Unix seconds)", certificate.not_before, certificate.not_after),
+                "validity of each certificate of the chain",
+            );
+        }
+        let (Some(root), Some(issuer)) = (&endorsement.root, &endorsement.issuer) else { return };
+        let of_root: Vec<&JudgedCrl> = self.crls.iter().filter(|c| c.crl.issuer == root.subject).collect();
+        let signed = || of_root.iter().filter(|c| c.signed_by_root).map(|c| &c.crl);
+        let required = || format!("a CRL of {}, signed by it and current at {at}", root.common_name);
+        match (signed().find(|crl| crl.is_current_at(at)), signed().next(), of_root.first()) {
+            (Some(current), ..) => {
+                let found = || format!("CRL number 0x{}, {} to {}", hex(&current.number), current.this_update, current.next_update);
+                checks.require("snp.crl", true, found, required, "a current revocation list");
+            }
+            (None, Some(stale), _) => checks.missing(
+                "snp.crl",
+                format!("{}; the one at hand covers {} to {}", required(), stale.this_update, stale.next_update),
+                "a current revocation list",
+            ),
+            (None, None, Some(_)) => {
+                checks.require("snp.crl", false, || "a CRL with a wrong signature".into(), required, "a current revocation list");
+            }
+            (None, None, None) => checks.missing("snp.crl", required(), "a current revocation list"),
+        }
+        // Revocation does not expire: a stale list that names the issuer still counts.
+        if of_root.iter().any(|c| c.signed_by_root) {
+            let revoked = [issuer, &endorsement.vek].into_iter().find(|c| signed().any(|crl| crl.lists(c)));
+            checks.require(
+                "snp.revoked",
+                revoked.is_none(),
+                || revoked.map_or_else(|| "none".into(), |c| format!("{} serial {}", c.common_name, hex(&c.serial))),
+                || "no certificate of the chain".into(),
+                "certificates listed as revoked",
+            );
+        }
+    }
+}
+
+/// Step 2: which key signed, and whether chip id and key were masked.
+fn check_signing_key(report: &Report, checks: &mut Checks) {
+    let key = report.key_info.signing_key();
+    checks.require(
+        "snp.signing_key",
+        matches!(key, SigningKey::Vcek | SigningKey::Vlek),
+        || key.describe(),
+        || "VCEK or VLEK".into(),
+        "key that signed the report",
+    );
+    let masked = report.key_info.chip_key_masked();
+    checks.require(
+        "snp.chip_key",
+        !masked,
+        || if masked { "masked".into() } else { "not masked".into() },
+        || "not masked".into(),
+        "MASK_CHIP_KEY",
+    );
+}
+
+/// Step 5: certificate and report speak of the same chip at the same patch level.
+fn check_same_chip(report: &Report, endorsement: &Endorsement, checks: &mut Checks) {
+    let Some(generation) = endorsement.generation else { return };
+    let amd = &endorsement.vek.amd;
+    let product = amd.product.as_deref().unwrap_or("no product");
+    let cpuid_fits = report.cpuid.is_none() || report.cpuid_generation() == Some(generation);
+    checks.require(
+        "snp.product",
+        product.split('-').next() == Some(generation.name()) && cpuid_fits,
+        || match report.cpuid {
+            Some(c) => format!("{product}, CPUID family {:#x} model {:#x}", c.family, c.model),
+            None => product.to_owned(),
+        },
+        || generation.to_string(),
+        "product of certificate and CPUID, against the chain's root",
+    );
+
+    match report.key_info.signing_key() {
+        SigningKey::Vlek => {
+            checks.require(
+                "snp.csp_id",
+                amd.csp_id.is_some() && amd.hwid.is_none(),
+                || amd.csp_id.clone().unwrap_or_else(|| "none".into()),
+                || "the id of a cloud provider, and no hardware id".into(),
+                "provider of a VLEK",
+            );
+        }
+        _ => {
+            let hwid = amd.hwid.as_deref().unwrap_or_default();
+            checks.require(
+                "snp.chip_id",
+                same_chip_id(&report.chip_id, hwid, generation),
+                || report.chip_id_hex(),
+                || hex(hwid),
+                "chip id of the report, against hwID of the certificate",
+            );
+        }
+    }
+
+    let raw = [report.current_tcb, report.committed_tcb, report.reported_tcb, report.launch_tcb];
+    let reserved = raw.iter().all(|tcb| tcb.reserved_is_zero(generation));
+    checks.require(
+        "snp.tcb.form",
+        reserved,
+        || if reserved { "zero".into() } else { "a reserved byte is set".into() },
+        || "zero".into(),
+        "reserved bytes of the four TCB versions",
+    );
+    let [(_, current), (_, committed), (_, reported), (_, launch)] = named_tcbs(report, generation);
+    let ordered = committed.at_least(&reported) && current.at_least(&committed) && current.at_least(&launch);
+    checks.require(
+        "snp.tcb.order",
+        ordered,
+        || format!("reported {reported}; committed {committed}; current {current}; launch {launch}"),
+        || "reported <= committed <= current, launch <= current".into(),
+        "order of the TCB versions, component by component",
+    );
+    checks.require(
+        "snp.tcb.certificate",
+        amd.tcb() == Some(reported),
+        || reported.to_string(),
+        || amd.tcb().map_or_else(|| "a TCB in the certificate".into(), |tcb| tcb.to_string()),
+        "reported TCB, against the TCB of the certificate",
+    );
+}
+
+/// Step 6.
+fn check_signature(report: &Report, endorsement: &Endorsement, checks: &mut Checks) {
+    let Some(signature) = report.signature_big_endian() else { return };
+    let holds = endorsement.key.as_ref().is_some_and(|key| key.verifies(report.signed_bytes(), &signature));
+    checks.require(
+        "snp.signature",
+        holds,
+        || if holds { "valid".into() } else { "invalid".into() },
+        || "valid under the endorsement key".into(),
+        "ECDSA P-384 over bytes 0 to 0x29F",
+    );
+}
+
+/// Turin certificates carry 8 bytes of hardware id; the report pads with zeroes.
+fn same_chip_id(chip_id: &[u8; 64], hwid: &[u8], generation: Generation) -> bool {
+    match generation {
+        Generation::Milan | Generation::Genoa => hwid == chip_id,
+        Generation::Turin => chip_id
+            .split_first_chunk::<8>()
+            .is_some_and(|(head, tail)| hwid == head && tail.iter().all(|b| *b == 0)),
+    }
+}
+
+fn named_tcbs(report: &Report, generation: Generation) -> [(&'static str, Tcb); 4] {
+    [
+        ("current", report.current_tcb.decode(generation)),
+        ("committed", report.committed_tcb.decode(generation)),
+        ("reported", report.reported_tcb.decode(generation)),
+        ("launch", report.launch_tcb.decode(generation)),
+    ]
+}
+
+fn describe_profile(certificate: &Certificate) -> String {
+    let key = match &certificate.key {
+        PublicKey::Rsa { bits, .. } => format!("RSA-{bits}"),
+        PublicKey::P384(_) => "P-384".into(),
+    };
+    let role = match certificate.authority {
+        Authority::Ca => "CA",
+        Authority::EndEntity => "end entity",
+    };
+    let tcb = if certificate.amd.tcb().is_some() { " with TCB extensions" } else { "" };
+    format!("{}, {key} {role}{tcb}", certificate.common_name)
+}

@@ -1,0 +1,277 @@
+//! From a quote's bytes to a [`VerifiedQuote`].
+//!
+//! 1. the signed structure (`tpm.attest`, `tpm.attest.magic`, `tpm.attest.type`)
+//! 2. the key (`tpm.ak`, `tpm.ak.attributes`)
+//! 3. the signature (`tpm.scheme`, `tpm.signature`)
+//! 4. freshness (`tpm.nonce`)
+//! 5. what was quoted (`tpm.selection`, `tpm.bank`, `tpm.pcrs`, `tpm.pcr_digest`)
+//! 6. how the PCRs came about (`tpm.eventlog`, `tpm.pcr.N`)
+//!
+//! Whether the key is of a TPM that anybody trusts is not judged here.
+
+use super::attest::{ClockInfo, Head, MAGIC, Quote, TYPE_QUOTE};
+use super::key::{AttestationKey, Attributes};
+use super::pcr::{Bank, PcrValues, Selection};
+use super::signature::Signature;
+use crate::check::Checks;
+use crate::eventlog::{self, EventLog};
+use portcullis_wire::hex::hex;
+
+/// The PCR of Linux's integrity measurement architecture.
+const IMA_PCR: u8 = 10;
+
+/// What a quote must show. Absence is a missing check, never a skipped one.
+#[derive(Clone, Copy, Debug)]
+pub struct QuoteInput<'a> {
+    /// `TPMS_ATTEST`.
+    pub attest: &'a [u8],
+    /// `TPMT_SIGNATURE`.
+    pub signature: &'a [u8],
+    /// Attestation key: `TPMT_PUBLIC`, `TPM2B_PUBLIC` or PEM.
+    pub ak: &'a [u8],
+    /// Values of the quoted PCRs.
+    pub pcrs: Option<&'a PcrValues>,
+    /// Event log in TCG format.
+    pub event_log: Option<&'a [u8]>,
+    /// Required `extraData`.
+    pub nonce: Option<&'a [u8]>,
+    /// Which PCRs must be quoted.
+    pub selection: SelectionRule<'a>,
+}
+
+/// Which PCRs a quote must cover.
+#[derive(Clone, Copy, Debug)]
+pub enum SelectionRule<'a> {
+    /// Exactly these, in this order.
+    Exactly(&'a Selection),
+    /// Any, but at least one: for an auditor who looks at a quote.
+    NotEmpty,
+}
+
+/// A quote with every check passed. Only [`verify`] makes one.
+#[derive(Clone, Debug)]
+pub struct VerifiedQuote {
+    ak_name: Vec<u8>,
+    pcrs: PcrValues,
+    clock: ClockInfo,
+    firmware_version: u64,
+}
+
+impl VerifiedQuote {
+    /// Name of the attestation key.
+    #[must_use]
+    pub fn ak_name(&self) -> &[u8] {
+        &self.ak_name
+    }
+
+    /// The quoted values.
+    #[must_use]
+    pub const fn pcrs(&self) -> &PcrValues {
+        &self.pcrs
+    }
+
+    /// Clock and boot counters.
+    #[must_use]
+    pub const fn clock(&self) -> ClockInfo {
+        self.clock
+    }
+
+    /// Firmware version of the TPM.
+    #[must_use]
+    pub const fn firmware_version(&self) -> u64 {
+        self.firmware_version
+    }
+}
+
+/// Verifies a quote, recording every check.
+pub fn verify(input: &QuoteInput<'_>, checks: &mut Checks) -> Option<VerifiedQuote> {
+    let quote = parse_attest(input.attest, checks)?;
+    let ak = check_key(input.ak, checks);
+    let hash = ak.as_ref().and_then(|ak| check_signature(input, ak, checks));
+    check_nonce(input, &quote, checks);
+    check_selection(input, &quote, checks);
+    check_pcrs(input, &quote, hash, checks);
+
+    let name = ak?.name()?.to_vec();
+    let pcrs = quoted_only(input.pcrs?, &quote.selection);
+    checks.passed().then_some(VerifiedQuote {
+        ak_name: name,
+        pcrs,
+        clock: quote.clock,
+        firmware_version: quote.firmware_version,
+    })
+}
+
+/// Step 1.
+fn parse_attest(bytes: &[u8], checks: &mut Checks) -> Option<Quote> {
+    let head = checks.step("tpm.attest", Head::parse(bytes), "a TPMS_ATTEST", "signed structure")?;
+    let magic = checks.require(
+        "tpm.attest.magic",
+        head.magic == MAGIC,
+        || format!("{:#010x}", head.magic),
+        || format!("{MAGIC:#010x}"),
+        "TPM_GENERATED_VALUE: made by a TPM, not supplied to it",
+    );
+    let kind = checks.require(
+        "tpm.attest.type",
+        head.kind == TYPE_QUOTE,
+        || format!("{:#06x}", head.kind),
+        || format!("{TYPE_QUOTE:#06x}, a quote"),
+        "kind of attestation",
+    );
+    if !magic || !kind {
+        return None;
+    }
+    checks.step("tpm.attest.form", Quote::parse(bytes), "a TPMS_QUOTE_INFO", "structure of the quote")
+}
+
+/// Step 2.
+fn check_key(bytes: &[u8], checks: &mut Checks) -> Option<AttestationKey> {
+    let parsed = AttestationKey::parse(bytes);
+    let ak = checks.step("tpm.ak", parsed, "an RSA, P-256 or P-384 public key", "attestation key")?;
+    match &ak {
+        AttestationKey::Area { attributes, .. } => {
+            checks.require(
+                "tpm.ak.attributes",
+                attributes.are_of_an_attestation_key(),
+                || attributes.describe(),
+                || Attributes::of_an_attestation_key().describe(),
+                "attributes of a key that signs only what its TPM made",
+            );
+        }
+        AttestationKey::Bare(_) => checks.missing(
+            "tpm.ak.attributes",
+            "the key's TPM2B_PUBLIC or TPMT_PUBLIC",
+            "attributes of a key that signs only what its TPM made",
+        ),
+    }
+    Some(ak)
+}
+
+/// Step 3. Returns the hash of the scheme, under which PCRs are digested.
+fn check_signature(input: &QuoteInput<'_>, ak: &AttestationKey, checks: &mut Checks) -> Option<Bank> {
+    let signature = Signature::parse(input.signature);
+    let signature = checks.step("tpm.signature.form", signature, "a TPMT_SIGNATURE", "form of the signature")?;
+    let allowed = checks.require(
+        "tpm.scheme",
+        signature.scheme(ak.key()).is_some(),
+        || signature.describe(),
+        || "RSASSA, RSAPSS or ECDSA of the key, with SHA-256 or SHA-384".into(),
+        "signature scheme",
+    );
+    if allowed {
+        let holds = signature.verifies(ak.key(), input.attest);
+        checks.require(
+            "tpm.signature",
+            holds,
+            || if holds { "valid".into() } else { "invalid".into() },
+            || "valid under the attestation key".into(),
+            "signature over the TPMS_ATTEST",
+        );
+    }
+    Some(signature.hash)
+}
+
+/// Step 4.
+fn check_nonce(input: &QuoteInput<'_>, quote: &Quote, checks: &mut Checks) {
+    const DETAIL: &str = "extraData, which makes the quote fresh";
+    match input.nonce {
+        None => checks.missing("tpm.nonce", "the nonce that the verifier sent", DETAIL),
+        Some(nonce) => {
+            checks.require("tpm.nonce", quote.extra_data == nonce, || hex(&quote.extra_data), || hex(nonce), DETAIL);
+        }
+    }
+}
+
+/// Step 5, as far as it needs no values.
+fn check_selection(input: &QuoteInput<'_>, quote: &Quote, checks: &mut Checks) {
+    let not_empty = quote.selection.pcrs().next().is_some();
+    let (holds, required) = match input.selection {
+        SelectionRule::Exactly(selection) => (not_empty && quote.selection == *selection, selection.to_string()),
+        SelectionRule::NotEmpty => (not_empty, "at least one PCR".into()),
+    };
+    checks.require("tpm.selection", holds, || quote.selection.to_string(), || required, "PCRs that were quoted");
+    let weak = quote.selection.0.iter().any(|(bank, set)| *bank == Bank::Sha1 && !set.is_empty());
+    checks.require(
+        "tpm.bank",
+        !weak,
+        || if weak { "sha1".into() } else { quote.selection.to_string() },
+        || "no SHA-1 bank".into(),
+        "PCR banks that can be trusted",
+    );
+}
+
+/// Step 5 with the values, and step 6.
+fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks: &mut Checks) {
+    let Some(values) = input.pcrs else {
+        checks.missing("tpm.pcrs", "the values of the quoted PCRs", "values of the quoted PCRs");
+        return;
+    };
+    let absent = quote.selection.pcrs().find(|(bank, pcr)| values.value(*bank, *pcr).is_none());
+    let complete = checks.require(
+        "tpm.pcrs",
+        absent.is_none(),
+        || absent.map_or_else(|| "all".into(), |(bank, pcr)| format!("no value for {bank}:{pcr}")),
+        || quote.selection.to_string(),
+        "values of the quoted PCRs",
+    );
+    if !complete {
+        return;
+    }
+    if let Some(digest) = hash.and_then(|hash| values.digest(&quote.selection, hash)) {
+        checks.require(
+            "tpm.pcr_digest",
+            digest == quote.pcr_digest,
+            || hex(&quote.pcr_digest),
+            || hex(&digest),
+            "digest in the quote, against the digest of the values",
+        );
+    }
+    match input.event_log {
+        None => checks.missing("tpm.eventlog", "an event log", "how the PCRs came to their values"),
+        Some(bytes) => check_event_log(bytes, values, &quote.selection, checks),
+    }
+}
+
+fn check_event_log(bytes: &[u8], values: &PcrValues, selection: &Selection, checks: &mut Checks) {
+    let parsed = EventLog::parse(bytes);
+    let Some(log) = checks.step("tpm.eventlog", parsed, "a TCG event log", "how the PCRs came to their values") else {
+        return;
+    };
+    for (bank, set) in selection.0.iter().filter(|(bank, _)| *bank != Bank::Sha1) {
+        let replayed = match log.replay(*bank) {
+            Ok(replayed) => replayed,
+            Err(error) => {
+                let required = format!("a {bank} digest in every event");
+                checks.step::<eventlog::Replayed, _>("tpm.eventlog.bank", Err(error), &required, "digests of the bank");
+                continue;
+            }
+        };
+        for pcr in set.iter() {
+            let (found, required) = (values.value(*bank, pcr).unwrap_or_default(), replayed.value(pcr));
+            // Linux's IMA has PCR 10 to itself and a log of its own.
+            if pcr == IMA_PCR && !replayed.covers(pcr) && found != required {
+                checks.missing("tpm.pcr.10", "the IMA measurement list", "quoted value, against the replay of its log");
+                continue;
+            }
+            checks.require(
+                format!("tpm.pcr.{pcr}"),
+                found == required,
+                || format!("{bank}:{}", hex(found)),
+                || format!("{bank}:{}", hex(&required)),
+                "quoted value, against the replay of the event log",
+            );
+        }
+    }
+}
+
+fn quoted_only(values: &PcrValues, selection: &Selection) -> PcrValues {
+    let mut quoted = PcrValues::default();
+    for (bank, pcr) in selection.pcrs() {
+        if let Some(value) = values.value(bank, pcr) {
+            // Values came out of a map of the same kind, so they fit.
+            let _fits = quoted.insert(bank, pcr, value.to_vec());
+        }
+    }
+    quoted
+}

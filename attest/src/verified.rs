@@ -1,0 +1,146 @@
+//! From evidence to [`VerifiedEvidence`]: signatures, chains, and the binding
+//! to one challenge.
+
+use crate::binding::{BatchProof, Binding, quote_nonce};
+use crate::check::Checks;
+use crate::evidence::{Collected, Evidence, EvidenceClass, SnpEvidence, TpmEvidence};
+use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
+use crate::tpm::key::AttestationKey;
+use crate::tpm::pcr::Selection;
+use crate::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
+use portcullis_wire::hex::hex;
+
+/// How the binder reaches the report.
+#[derive(Clone, Copy, Debug)]
+pub enum Carriage<'a> {
+    /// The report carries the binder itself: nodes.
+    Direct,
+    /// The report carries a batch that includes the binder: authorities.
+    Batch(&'a BatchProof),
+}
+
+/// What evidence must answer to.
+#[derive(Clone, Copy, Debug)]
+pub struct Challenge<'a> {
+    /// Everything that evidence is bound to.
+    pub binding: Binding<'a>,
+    /// How the binder reaches the report.
+    pub carriage: Carriage<'a>,
+    /// PCRs that a quote must cover, exactly.
+    pub selection: &'a Selection,
+}
+
+/// Evidence that is authentic and answers to the challenge. Whether it shows a
+/// machine worth trusting is for appraisal. Only [`verify`] makes one.
+#[derive(Clone, Debug)]
+pub struct VerifiedEvidence {
+    class: EvidenceClass,
+    digest: [u8; 32],
+    snp: Option<VerifiedSnpReport>,
+    tpm: Option<VerifiedQuote>,
+}
+
+impl VerifiedEvidence {
+    /// The class.
+    #[must_use]
+    pub const fn class(&self) -> EvidenceClass {
+        self.class
+    }
+
+    /// SHA-256 of the encoded evidence.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The SNP report, in the classes that have one.
+    #[must_use]
+    pub const fn snp(&self) -> Option<&VerifiedSnpReport> {
+        self.snp.as_ref()
+    }
+
+    /// The TPM quote, in the classes that have one.
+    #[must_use]
+    pub const fn tpm(&self) -> Option<&VerifiedQuote> {
+        self.tpm.as_ref()
+    }
+}
+
+/// Verifies evidence against a challenge at a time (Unix seconds).
+///
+/// A value comes back only if every check passed.
+pub fn verify(
+    evidence: &Evidence,
+    challenge: &Challenge<'_>,
+    snp_verifier: &SnpVerifier,
+    at: u64,
+    checks: &mut Checks,
+) -> Option<VerifiedEvidence> {
+    let ak_name = ak_name(evidence.collected());
+    let binder = challenge.binding.binder(ak_name.as_deref());
+    let report_data = match challenge.carriage {
+        Carriage::Direct => Some(binder),
+        Carriage::Batch(proof) => proof.report_data(&binder),
+    };
+    let required = "an inclusion proof that fits its own numbers";
+    let report_data = checks.step("evidence.batch", report_data.ok_or("a proof that does not"), required, "batch proof")?;
+
+    let snp = evidence.collected().snp().map(|snp| verify_snp(snp, &report_data, snp_verifier, at, checks));
+    let tpm = evidence.collected().tpm().map(|tpm| verify_tpm(tpm, &report_data, challenge.selection, checks));
+
+    checks.passed().then(|| VerifiedEvidence {
+        class: evidence.class(),
+        digest: crate::crypto::sha256(&[evidence.bytes()]),
+        snp: snp.flatten(),
+        tpm: tpm.flatten(),
+    })
+}
+
+/// The name that the binder covers, as the evidence claims it. A wrong claim
+/// leads to another binder, which the signed report then does not carry.
+fn ak_name(collected: &Collected) -> Option<Vec<u8>> {
+    let area = &collected.tpm()?.ak;
+    AttestationKey::from_area(area).ok()?.name().map(<[u8]>::to_vec)
+}
+
+fn verify_snp(
+    snp: &SnpEvidence,
+    report_data: &[u8; 64],
+    verifier: &SnpVerifier,
+    at: u64,
+    checks: &mut Checks,
+) -> Option<VerifiedSnpReport> {
+    let presented = if snp.certificates.is_empty() {
+        Presented::Certificates(&[])
+    } else {
+        Presented::Table(&snp.certificates)
+    };
+    let verified = verifier.verify(&snp.report, presented, at, checks)?;
+    let found = &verified.report().report_data;
+    checks.require(
+        "evidence.binding",
+        found == report_data,
+        || hex(found),
+        || hex(report_data),
+        "REPORT_DATA: the evidence was made for this session, nonce and request",
+    );
+    Some(verified)
+}
+
+fn verify_tpm(
+    tpm: &TpmEvidence,
+    report_data: &[u8; 64],
+    selection: &Selection,
+    checks: &mut Checks,
+) -> Option<VerifiedQuote> {
+    let input = QuoteInput {
+        attest: &tpm.attest,
+        signature: &tpm.signature,
+        ak: &tpm.ak,
+        pcrs: Some(&tpm.pcrs),
+        event_log: Some(&tpm.event_log),
+        nonce: Some(&quote_nonce(report_data)),
+        selection: SelectionRule::Exactly(selection),
+    };
+    verify_quote(&input, checks)
+}

@@ -1,0 +1,234 @@
+//! Real TPM quotes and event logs, each with the outcome that the manifests of
+//! the vectors demand.
+
+mod common;
+
+use std::path::Path;
+
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE as HEX};
+use portcullis_attest::check::{Checks, Outcome};
+use portcullis_attest::eventlog::{EventLog, EventLogError, Format};
+use portcullis_attest::tpm::attest::Quote;
+use portcullis_attest::tpm::pcr::{Bank, PcrValues};
+use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, verify};
+
+fn pcrs(json: &[u8]) -> PcrValues {
+    let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+    let mut values = PcrValues::default();
+    for (bank, list) in json.as_object().unwrap() {
+        let Some(bank) = Bank::from_name(bank) else { continue };
+        for (pcr, value) in list.as_object().unwrap() {
+            assert!(values.insert(bank, pcr.parse().unwrap(), HEX.decode(value.as_str().unwrap().as_bytes()).unwrap()));
+        }
+    }
+    values
+}
+
+fn refused(root: &Path, folder: &str, quote: &str, ak: &str, log: &str) -> Vec<(String, Outcome)> {
+    let at = |file: &str| common::read(&root.join(folder).join(file));
+    let attest = at(&format!("{quote}.msg"));
+    let nonce = Quote::parse(&attest).unwrap().extra_data;
+    let mut checks = Checks::all();
+    verify(
+        &QuoteInput {
+            attest: &attest,
+            signature: &at(&format!("{quote}.sig")),
+            ak: &at(ak),
+            pcrs: Some(&pcrs(&at("pcrs.json"))),
+            event_log: Some(&at(log)),
+            nonce: Some(&nonce),
+            selection: SelectionRule::NotEmpty,
+        },
+        &mut checks,
+    );
+    checks.refused().map(|c| (c.id.to_string(), c.outcome)).collect()
+}
+
+const BARE_KEY: (&str, Outcome) = ("tpm.ak.attributes", Outcome::Missing);
+
+fn assert_refused(found: Vec<(String, Outcome)>, required: &[(&str, Outcome)], what: &str) {
+    let found: Vec<(&str, Outcome)> = found.iter().map(|(id, outcome)| (id.as_str(), *outcome)).collect();
+    assert_eq!(found, required, "{what}");
+}
+
+#[test]
+fn quotes_of_other_verifiers_verify() {
+    let Some(root) = common::vectors("tpm-quote") else { return };
+    let run = |folder| refused(&root, folder, "quote", "ak_recovered.pem", "eventlog.bin");
+    assert_refused(run("haruhi-good-1"), &[BARE_KEY], "haruhi-good-1");
+    let no_ima_list = ("tpm.pcr.10", Outcome::Missing);
+    assert_refused(run("x1carbon-before"), &[BARE_KEY, no_ima_list], "PCR 10 has a log of its own");
+    for quote in ["quote.sha256", "quote.sha384"] {
+        let no_ima_list = [("tpm.pcr.10", Outcome::Missing)];
+        assert_refused(refused(&root, "gce-cos-85-nonce9009", quote, "ak.tpmt_public", "eventlog.bin"), &no_ima_list, quote);
+    }
+}
+
+#[test]
+fn an_event_log_of_another_boot_fails_at_the_pcr_that_differs() {
+    let Some(root) = common::vectors("tpm-quote") else { return };
+    let found = refused(&root, "haruhi-failed-1-NEG", "quote", "ak_recovered.pem", "eventlog.bin");
+    assert_refused(found, &[("tpm.pcr.0", Outcome::Fail), BARE_KEY], "PCR 0 only");
+}
+
+#[test]
+fn logs_after_resume_fail_at_the_pcrs_that_they_no_longer_cover() {
+    let Some(root) = common::vectors("tpm-quote") else { return };
+    let run = |log: &str| refused(&root, "windows-dell-5-logs", "quote", "ak_recovered.pem", log);
+    assert_refused(run("eventlog4.bin"), &[BARE_KEY], "log 4");
+    let fail = |pcr: &'static str| (pcr, Outcome::Fail);
+    let expected = [fail("tpm.pcr.12"), fail("tpm.pcr.13"), fail("tpm.pcr.14"), BARE_KEY];
+    assert_refused(run("eventlog.bin"), &expected, "log 0");
+    for log in ["eventlog1.bin", "eventlog2.bin", "eventlog3.bin"] {
+        assert_refused(run(log), &[fail("tpm.pcr.12"), BARE_KEY], log);
+    }
+}
+
+#[test]
+fn sha1_is_never_trusted() {
+    let Some(root) = common::vectors("tpm-quote") else { return };
+    let found = refused(&root, "gce-cos-85-nonce9009", "quote.sha1", "ak.tpmt_public", "eventlog.bin");
+    assert_refused(found, &[("tpm.bank", Outcome::Fail)], "SHA-1 bank under a SHA-256 signature");
+    let found = refused(&root, "windows-supermicro-wbcl", "quote", "ak_recovered.pem", "eventlog.bin");
+    assert_refused(found, &[("tpm.bank", Outcome::Fail), BARE_KEY], "SHA-1 beside SHA-256");
+}
+
+#[test]
+fn a_sha1_signature_is_refused_by_scheme() {
+    let Some(root) = common::vectors("tpm-quote") else { return };
+    let json: serde_json::Value =
+        serde_json::from_slice(&common::read(&root.join("windows-gcp-shielded/windows_gcp_shielded_vm.json"))).unwrap();
+    let bytes = |value: &serde_json::Value| BASE64.decode(value.as_str().unwrap().as_bytes()).unwrap();
+    let quote = &json["Quote"];
+    let mut checks = Checks::all();
+    verify(
+        &QuoteInput {
+            attest: &bytes(&quote["Quote"]),
+            signature: &bytes(&quote["Signature"]),
+            ak: &bytes(&json["AK"]["Public"]),
+            pcrs: None,
+            event_log: None,
+            nonce: Some(&[]),
+            selection: SelectionRule::NotEmpty,
+        },
+        &mut checks,
+    );
+    let failed: Vec<_> = checks.list().iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.id.as_ref()).collect();
+    assert_eq!(failed, ["tpm.scheme", "tpm.bank"]);
+}
+
+#[test]
+fn a_quote_over_all_24_pcrs_verifies_against_its_nonce() {
+    let Some(root) = common::vectors("tpm-quote") else { return };
+    let json: serde_json::Value = serde_json::from_slice(&common::read(&root.join("trustee-tpm/tpm_evidence.json"))).unwrap();
+    let der = BASE64.decode(json["ak_public"].as_str().unwrap().as_bytes()).unwrap();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", wrap(&BASE64.encode(&der)));
+    let quote = &json["tpm_quote"];
+    let part = |name: &str| BASE64.decode(quote[name].as_str().unwrap().as_bytes()).unwrap();
+    let mut values = PcrValues::default();
+    for (pcr, value) in quote["pcrs"].as_array().unwrap().iter().enumerate() {
+        let value = HEX.decode(value.as_str().unwrap().as_bytes()).unwrap();
+        assert!(values.insert(Bank::Sha256, u8::try_from(pcr).unwrap(), value));
+    }
+    // The signature stands bare in the JSON: RSASSA with SHA-256.
+    let bare = part("signature");
+    let mut signature = vec![0x00, 0x14, 0x00, 0x0b];
+    if bare.len() == 256 {
+        signature.extend([0x01, 0x00]);
+        signature.extend(&bare);
+    } else {
+        signature = bare;
+    }
+    let mut nonce = HEX.decode(b"a04182b506878d4f29b91ee606a71a0d3361ccf1b22db20c98adcaa537bea393ef0e41a18b3569ab678f1497fbc5c120").unwrap();
+    nonce.extend([0; 16]);
+    let mut run = |nonce: &[u8]| {
+        let mut checks = Checks::all();
+        let input = QuoteInput {
+            attest: &part("message"),
+            signature: &signature,
+            ak: pem.as_bytes(),
+            pcrs: Some(&values),
+            event_log: None,
+            nonce: Some(nonce),
+            selection: SelectionRule::NotEmpty,
+        };
+        verify(&input, &mut checks);
+        checks.refused().map(|c| (c.id.to_string(), c.outcome)).collect::<Vec<_>>()
+    };
+    let no_log = ("tpm.eventlog", Outcome::Missing);
+    assert_refused(run(&nonce), &[BARE_KEY, no_log], "the manifest's nonce");
+    assert_refused(run(&nonce[..48]), &[("tpm.nonce", Outcome::Fail), BARE_KEY, no_log], "a shorter nonce");
+}
+
+fn wrap(base64: &str) -> String {
+    base64.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn event_logs_replay_to_the_values_read_from_the_tpm() {
+    let Some(root) = common::vectors("eventlog") else { return };
+    let folder = root.join("go-tpm-tools");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".pcrs.json")) else { continue };
+        let log = EventLog::parse(&common::read(&folder.join(format!("{name}.bin")))).unwrap();
+        for (bank, pcr, value) in pcrs(&common::read(&path)).iter() {
+            if bank == Bank::Sha1 || log.format == Format::CryptoAgile {
+                assert_eq!(log.replay(bank).unwrap().value(pcr), value, "{name} {bank}:{pcr}");
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen >= 6, "only {seen} logs with PCR values");
+}
+
+#[test]
+fn event_logs_replay_to_the_dumps_of_tpm2_tools() {
+    let Some(root) = common::vectors("eventlog") else { return };
+    let folder = root.join("tpm2-tools");
+    for name in ["event-sd-boot-fedora37", "event-postcode", "event-uefi-sha1-log", "event-uefivar", "event-uefiaction"] {
+        let log = EventLog::parse(&common::read(&folder.join(format!("{name}.bin")))).unwrap();
+        let yaml = String::from_utf8(common::read(&folder.join(format!("{name}.yaml")))).unwrap();
+        let section = yaml.split("\npcrs:\n").nth(1).unwrap();
+        let (mut bank, mut seen) = (None, 0);
+        for line in section.lines() {
+            if let Some((pcr, value)) = line.trim().split_once(": 0x") {
+                let bank = bank.unwrap();
+                let value = HEX.decode(value.trim().as_bytes()).unwrap();
+                assert_eq!(log.replay(bank).unwrap().value(pcr.trim().parse().unwrap()), value, "{name} {bank}:{pcr}");
+                seen += 1;
+            } else {
+                bank = Bank::from_name(line.trim().trim_end_matches(':'));
+            }
+        }
+        assert!(seen > 0, "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_tpm_event_log_is_refused() {
+    let Some(root) = common::vectors("eventlog") else { return };
+    let parse = |file: &str| EventLog::parse(&common::read(&root.join(file))).map(|log| log.events.len());
+    assert_eq!(parse("keylime/binary_bios_measurements-empty"), Err(EventLogError::Empty));
+    assert!(matches!(parse("keylime/binary_bios_measurements-bogus"), Err(EventLogError::Pcr(_))));
+    assert_eq!(parse("neg-ccel/CCEL_unpadded.data.bin"), Err(EventLogError::NotATpmLog));
+    assert!(parse("neg-ccel/CCEL.table.bin").is_err());
+}
+
+#[test]
+fn odd_but_real_logs_parse() {
+    let Some(root) = common::vectors("eventlog") else { return };
+    for file in [
+        "go-attestation/crypto_agile_eventlog.bin",
+        "go-attestation/ebs_event_missing_eventlog.bin",
+        "go-attestation/sb_cert_eventlog.bin",
+        "go-attestation/short_no_action_eventlog.bin",
+        "keylime/binary_bios_measurements-secureboot",
+        "guard-oss/windows_event_log",
+        "openpcc/tcg_event_log.bin",
+    ] {
+        let parsed = EventLog::parse(&common::read(&root.join(file)));
+        assert!(parsed.is_ok(), "{file}: {parsed:?}");
+    }
+}

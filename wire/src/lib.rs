@@ -1,0 +1,66 @@
+//! The encodings that every crate of Portcullis shares: core deterministic
+//! CBOR, the strict reading of COSE_Sign1, lower-case hex, and the proofs of an
+//! RFC 9162 Merkle tree.
+//!
+//! Every signed or hashed object of Portcullis is core deterministic CBOR
+//! (RFC 8949 §4.2.1). Two encodings of one value would be two digests of one
+//! statement, so whatever is not deterministic is refused on input: duplicate
+//! or unsorted keys, non-shortest lengths, indefinite lengths, trailing bytes.
+//!
+//! ```
+//! use portcullis_wire::{Fields, Value, decode, encode, map};
+//!
+//! let bytes = encode(&map([(2, Value::from("b")), (1, Value::from(7))]));
+//! let mut fields = Fields::of(decode(&bytes, 64)?)?;
+//! assert_eq!(fields.uint(1)?, 7);
+//! assert_eq!(fields.text(2)?, "b");
+//! fields.finish()?; // a key that nobody asked for is refused
+//! # Ok::<(), portcullis_wire::Error>(())
+//! ```
+//!
+//! What it does not do: verify signatures (the crates that own the keys do),
+//! or accept floating point, which no Portcullis format uses.
+
+mod error;
+mod fields;
+pub mod hex;
+pub mod merkle;
+mod sign1;
+mod strict;
+
+pub use ciborium::Value;
+pub use error::Error;
+pub use fields::Fields;
+pub use sign1::{Headers, Sign1, sign1};
+pub use strict::{decode, encode};
+
+/// A SHA-256 digest.
+pub type Digest = [u8; 32];
+
+/// SHA-256 over the parts, one after another.
+#[must_use]
+pub fn sha256(parts: &[&[u8]]) -> Digest {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut out = [0; 32];
+    out.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    out
+}
+
+/// A CBOR map with integer keys, in any order; [`encode`] sorts it.
+#[must_use]
+pub fn map(entries: impl IntoIterator<Item = (i64, Value)>) -> Value {
+    Value::Map(entries.into_iter().map(|(key, value)| (Value::from(key), value)).collect())
+}
+
+/// A CBOR byte string.
+#[must_use]
+pub fn bstr(bytes: impl AsRef<[u8]>) -> Value {
+    Value::Bytes(bytes.as_ref().to_vec())
+}
+
+/// The value, or CBOR `null` where there is none.
+#[must_use]
+pub fn or_null(value: Option<Value>) -> Value {
+    value.unwrap_or(Value::Null)
+}
