@@ -29,6 +29,7 @@ mod sign1;
 mod strict;
 
 pub use ciborium::Value;
+pub use ciborium::value::Integer;
 pub use error::Error;
 pub use fields::Fields;
 pub use sign1::{Headers, Sign1, sign1};

@@ -1,0 +1,233 @@
+//! C2SP tlog-checkpoint v1.0.0 in a C2SP signed note v1.0.0, Ed25519.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use data_encoding::BASE64;
+use portcullis_wire::{Digest, hex, sha256};
+
+/// Signature type 1: Ed25519 (C2SP signed-note).
+const TYPE_ED25519: u8 = 1;
+/// Largest note accepted, in bytes.
+const MAX_NOTE: usize = 16 * 1024;
+
+/// Why a checkpoint was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointError {
+    /// Not a checkpoint in a signed note.
+    Malformed,
+    /// Another log's origin.
+    Origin {
+        /// Origin in the note.
+        found: String,
+        /// Origin of the log.
+        required: String,
+    },
+    /// No valid signature by the log's key.
+    Signature,
+    /// Not a verifier key of the C2SP form.
+    Key,
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("malformed checkpoint"),
+            Self::Origin { found, required } => write!(f, "checkpoint of {found:?}, required {required:?}"),
+            Self::Signature => f.write_str("no valid signature by the log's checkpoint key"),
+            Self::Key => f.write_str("malformed verifier key"),
+        }
+    }
+}
+
+impl std::error::Error for CheckpointError {}
+
+/// A log's public checkpoint key and its name, the origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyingKey {
+    origin: String,
+    public: [u8; 32],
+}
+
+impl VerifyingKey {
+    /// A key under an origin: printable, without spaces and `+`, not empty.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Key`].
+    pub fn new(origin: &str, public: [u8; 32]) -> Result<Self, CheckpointError> {
+        let fits = !origin.is_empty() && origin.len() <= 200 && origin.chars().all(|c| c.is_ascii_graphic() && c != '+');
+        if fits { Ok(Self { origin: origin.to_owned(), public }) } else { Err(CheckpointError::Key) }
+    }
+
+    /// Reads `name+hex(id)+base64(type ‖ key)`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Key`].
+    pub fn parse(vkey: &str) -> Result<Self, CheckpointError> {
+        let mut parts = vkey.trim_end().splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(CheckpointError::Key);
+        };
+        let key = BASE64.decode(key.as_bytes()).map_err(|_| CheckpointError::Key)?;
+        let Some((&TYPE_ED25519, public)) = key.split_first() else { return Err(CheckpointError::Key) };
+        let key = Self::new(name, public.try_into().map_err(|_| CheckpointError::Key)?)?;
+        if hex::unhex_array::<4>(id) == Some(key.id()) { Ok(key) } else { Err(CheckpointError::Key) }
+    }
+
+    /// The origin.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The Ed25519 public key.
+    #[must_use]
+    pub const fn public(&self) -> &[u8; 32] {
+        &self.public
+    }
+
+    /// Key id: SHA-256(name ‖ 0x0A ‖ type ‖ public key)[:4].
+    fn id(&self) -> [u8; 4] {
+        let [a, b, c, d, ..] = sha256(&[self.origin.as_bytes(), b"\n", &[TYPE_ED25519], &self.public]);
+        [a, b, c, d]
+    }
+
+    fn signature_line(&self, signature: &[u8]) -> String {
+        let mut bytes = self.id().to_vec();
+        bytes.extend_from_slice(signature);
+        format!("\u{2014} {} {}\n", self.origin, BASE64.encode(&bytes))
+    }
+}
+
+impl fmt::Display for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut key = vec![TYPE_ED25519];
+        key.extend_from_slice(&self.public);
+        write!(f, "{}+{}+{}", self.origin, hex::hex(&self.id()), BASE64.encode(&key))
+    }
+}
+
+/// A checkpoint with a valid signature of its log. Only [`Checkpoint::verify`]
+/// and [`Checkpoint::sign`] make one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    size: u64,
+    root: Digest,
+    note: String,
+}
+
+impl Checkpoint {
+    /// Signs the head of a log.
+    #[must_use]
+    pub fn sign(key: &Ed25519KeyPair, origin: &VerifyingKey, size: u64, root: Digest) -> Self {
+        let body = format!("{}\n{size}\n{}\n", origin.origin, BASE64.encode(&root));
+        let line = origin.signature_line(key.sign(body.as_bytes()).as_ref());
+        Self { size, root, note: format!("{body}\n{line}") }
+    }
+
+    /// Verifies a note against the log's key. Lines of other signers are passed over.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn verify(note: &str, key: &VerifyingKey) -> Result<Self, CheckpointError> {
+        if note.len() > MAX_NOTE {
+            return Err(CheckpointError::Malformed);
+        }
+        let split = note.rfind("\n\n").and_then(|at| at.checked_add(1)).ok_or(CheckpointError::Malformed)?;
+        let (body, signatures) = note.split_at_checked(split).ok_or(CheckpointError::Malformed)?;
+        let signatures = signatures.strip_prefix('\n').filter(|s| s.ends_with('\n')).ok_or(CheckpointError::Malformed)?;
+        let mut lines = body.split('\n');
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
+            return Err(CheckpointError::Malformed);
+        };
+        if origin != key.origin {
+            let found = origin.chars().take(200).collect();
+            return Err(CheckpointError::Origin { found, required: key.origin.clone() });
+        }
+        let number: u64 = size.parse().map_err(|_| CheckpointError::Malformed)?;
+        if number.to_string() != size {
+            return Err(CheckpointError::Malformed);
+        }
+        let root = BASE64.decode(root.as_bytes()).ok().and_then(|root| root.try_into().ok());
+        let root = root.ok_or(CheckpointError::Malformed)?;
+        if !signatures.lines().any(|line| signed_by(line, body, key)) {
+            return Err(CheckpointError::Signature);
+        }
+        Ok(Self { size: number, root, note: note.to_owned() })
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Root hash.
+    #[must_use]
+    pub const fn root(&self) -> &Digest {
+        &self.root
+    }
+
+    /// The signed note.
+    #[must_use]
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+}
+
+fn signed_by(line: &str, body: &str, key: &VerifyingKey) -> bool {
+    let signature = || {
+        let rest = line.strip_prefix("\u{2014} ")?.strip_prefix(key.origin.as_str())?.strip_prefix(' ')?;
+        let bytes = BASE64.decode(rest.as_bytes()).ok()?;
+        let (id, signature) = bytes.split_first_chunk::<4>()?;
+        (*id == key.id()).then(|| signature.to_vec())
+    };
+    signature().is_some_and(|s| UnparsedPublicKey::new(&ED25519, key.public).verify(body.as_bytes(), &s).is_ok())
+}
+
+/// The public half of an Ed25519 key.
+#[must_use]
+pub(crate) fn public_half(key: &Ed25519KeyPair) -> [u8; 32] {
+    let mut public = [0; 32];
+    public.iter_mut().zip(key.public_key().as_ref()).for_each(|(to, from)| *to = *from);
+    public
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Ed25519KeyPair, VerifyingKey) {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let public = VerifyingKey::new("log.example/portcullis", public_half(&key)).unwrap();
+        (key, public)
+    }
+
+    #[test]
+    fn signs_what_it_verifies_and_what_another_implementation_reads() {
+        let (key, public) = pair();
+        let checkpoint = Checkpoint::sign(&key, &public, 42, [5; 32]);
+        assert_eq!(Checkpoint::verify(checkpoint.note(), &public), Ok(checkpoint.clone()));
+        assert_eq!(VerifyingKey::parse(&public.to_string()), Ok(public));
+        let body = checkpoint.note().split("\n\n").next().unwrap();
+        let theirs = tlog_tiles::checkpoint::Checkpoint::from_bytes(format!("{body}\n").as_bytes()).unwrap();
+        assert_eq!((theirs.size(), theirs.hash().0), (42, [5; 32]));
+    }
+
+    #[test]
+    fn refuses_other_origins_keys_and_edits() {
+        let (key, public) = pair();
+        let note = Checkpoint::sign(&key, &public, 42, [5; 32]).note().to_owned();
+        let other = VerifyingKey::new("other", *public.public()).unwrap();
+        assert!(matches!(Checkpoint::verify(&note, &other), Err(CheckpointError::Origin { .. })));
+        let foreign = VerifyingKey::new(public.origin(), [9; 32]).unwrap();
+        assert_eq!(Checkpoint::verify(&note, &foreign), Err(CheckpointError::Signature));
+        let edited = note.replacen("42", "43", 1);
+        assert_eq!(Checkpoint::verify(&edited, &public), Err(CheckpointError::Signature));
+        for malformed in ["", "\n\n", "log.example/portcullis\n042\nAAAA\n\n", note.trim_end()] {
+            assert_eq!(Checkpoint::verify(malformed, &public), Err(CheckpointError::Malformed), "{malformed:?}");
+        }
+        assert!(VerifyingKey::new("", [0; 32]).is_err());
+        assert!(VerifyingKey::new("a+b", [0; 32]).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! Records of the journal: one batch each, whole or not there.
+//!
+//! ```text
+//! "PCJ1" | length of body, u32 big-endian | SHA-256(body) | body
+//! body = det-CBOR [ first index, [entry, ...], [archived blob, ...], checkpoint ]
+//! ```
+//!
+//! A crash while a record is written leaves a tail that is too short or whose
+//! checksum fails; since nobody was answered for it, it is cut off. Damage
+//! anywhere before the tail is not repaired: the log does not open.
+
+use std::fmt;
+
+use portcullis_wire::{Digest, Error, Value, decode, encode, sha256};
+
+const MAGIC: &[u8; 4] = b"PCJ1";
+const HEADER: usize = 40;
+/// Largest record, in bytes.
+const MAX_RECORD: usize = 256 * 1024 * 1024;
+
+/// Why a journal was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalError {
+    /// A record in the middle is damaged: bit rot, or an edit.
+    Damaged {
+        /// Offset of the record in bytes.
+        offset: usize,
+    },
+    /// A record with a sound checksum that is no batch.
+    Malformed(Error),
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { offset } => write!(f, "journal is damaged at byte {offset}"),
+            Self::Malformed(error) => write!(f, "journal record is malformed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for JournalError {}
+
+/// One batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) first: u64,
+    pub(crate) entries: Vec<Vec<u8>>,
+    pub(crate) blobs: Vec<Vec<u8>>,
+    pub(crate) checkpoint: String,
+}
+
+impl Record {
+    /// Consumes the record: its entries and blobs are moved, not copied.
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let list = |items: Vec<Vec<u8>>| Value::Array(items.into_iter().map(Value::Bytes).collect());
+        let body = encode(&Value::Array(vec![
+            self.first.into(),
+            list(self.entries),
+            list(self.blobs),
+            self.checkpoint.into(),
+        ]));
+        let mut record = Vec::with_capacity(body.len().saturating_add(HEADER));
+        record.extend_from_slice(MAGIC);
+        record.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
+        record.extend_from_slice(&sha256(&[&body]));
+        record.extend_from_slice(&body);
+        record
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, Error> {
+        let parts = decode(body, MAX_RECORD)?.into_array().ok().and_then(|p| <[Value; 4]>::try_from(p).ok());
+        let Some([Value::Integer(first), Value::Array(entries), Value::Array(blobs), Value::Text(checkpoint)]) = parts
+        else {
+            return Err(Error::Shape("a journal record"));
+        };
+        let list = |items: Vec<Value>| {
+            items.into_iter().map(|i| i.into_bytes().map_err(|_| Error::Shape("byte strings"))).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            first: u64::try_from(first).map_err(|_| Error::Shape("an index"))?,
+            entries: list(entries)?,
+            blobs: list(blobs)?,
+            checkpoint,
+        })
+    }
+}
+
+/// The records of a journal, and the length up to which it is sound.
+pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
+    let (mut records, mut offset) = (Vec::new(), 0_usize);
+    while let Some((header, rest)) = bytes.get(offset..).unwrap_or_default().split_first_chunk::<HEADER>() {
+        let [m0, m1, m2, m3, l0, l1, l2, l3, sum @ ..] = header;
+        let length = u32::from_be_bytes([*l0, *l1, *l2, *l3]) as usize;
+        if [*m0, *m1, *m2, *m3] != *MAGIC {
+            return torn_or_damaged(records, bytes, offset);
+        }
+        let Some((body, after)) = rest.split_at_checked(length) else {
+            return torn_or_damaged(records, bytes, offset);
+        };
+        let sum: &Digest = sum;
+        if sha256(&[body]) != *sum {
+            // A bad checksum with sound records behind it is damage, not a crash.
+            return if after.is_empty() { Ok((records, offset)) } else { Err(JournalError::Damaged { offset }) };
+        }
+        records.push(Record::decode(body).map_err(JournalError::Malformed)?);
+        offset = bytes.len().saturating_sub(after.len());
+    }
+    Ok((records, offset))
+}
+
+/// A record that cannot be delimited is a torn tail, unless another record's
+/// magic follows: then something before it was damaged.
+fn torn_or_damaged(records: Vec<Record>, bytes: &[u8], offset: usize) -> Result<(Vec<Record>, usize), JournalError> {
+    let tail = bytes.get(offset.saturating_add(1)..).unwrap_or_default();
+    let sound_record_follows = tail.windows(HEADER).enumerate().any(|(at, window)| {
+        window.starts_with(MAGIC) && {
+            let from = offset.saturating_add(1).saturating_add(at);
+            let header: Option<&[u8; HEADER]> = window.first_chunk();
+            let rest = bytes.get(from.saturating_add(HEADER)..).unwrap_or_default();
+            header.is_some_and(|[_, _, _, _, a, b, c, d, sum @ ..]| {
+                let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+                rest.get(..length).is_some_and(|body| sha256(&[body]) == *sum)
+            })
+        }
+    });
+    if sound_record_follows { Err(JournalError::Damaged { offset }) } else { Ok((records, offset)) }
+}
+
+/// The archive in a journal: every blob that a statement refers to by digest.
+///
+/// # Errors
+/// [`JournalError`].
+pub fn archived(journal: &[u8]) -> Result<Vec<Vec<u8>>, JournalError> {
+    Ok(read(journal)?.0.into_iter().flat_map(|record| record.blobs).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(n: u8) -> Record {
+        Record { first: u64::from(n), entries: vec![vec![n; 9]], blobs: vec![vec![n; 5]], checkpoint: "c".into() }
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_damage_is_not() {
+        let (one, two) = (record(1).encode(), record(2).encode());
+        let whole = [one.clone(), two.clone()].concat();
+        for cut in one.len()..whole.len() {
+            assert_eq!(read(&whole[..cut]), Ok((vec![record(1)], one.len())), "cut at {cut}");
+        }
+        assert_eq!(read(&whole), Ok((vec![record(1), record(2)], whole.len())));
+        for at in 0..one.len() {
+            let mut bad = whole.clone();
+            bad[at] ^= 1;
+            assert_eq!(read(&bad), Err(JournalError::Damaged { offset: 0 }), "flip at {at}");
+        }
+        assert_eq!(archived(&whole).unwrap().len(), 2);
+    }
+}
