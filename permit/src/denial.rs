@@ -1,0 +1,125 @@
+//! A refusal as a concise problem detail (RFC 9290), signed and logged.
+
+use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, map, or_null};
+
+use crate::error::PermitError;
+use crate::key::{PublicKey, SigningKey};
+use crate::permit::PermitId;
+use crate::statement::{self, Kind};
+
+const TITLE: i64 = -1;
+const DETAIL: i64 = -2;
+const RESPONSE_CODE: i64 = -4;
+const ID: i64 = -70_010;
+const TIME: i64 = -70_011;
+const REFUSALS: i64 = -70_012;
+const EVIDENCE: i64 = -70_013;
+const BUNDLE: i64 = -70_014;
+const FORBIDDEN: u64 = 403;
+const MAX_DENIAL: usize = 60 * 1024;
+/// Longest text in a denial, so that an entry always fits the log.
+const MAX_TEXT: usize = 512;
+/// Most refusals in one denial.
+const MAX_REFUSALS: usize = 24;
+
+/// One check that did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable dotted id.
+    pub check: String,
+    /// What was found.
+    pub found: Option<String>,
+    /// What was required.
+    pub required: Option<String>,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+impl Refusal {
+    /// Only the id: what strangers learn.
+    #[must_use]
+    pub fn id_only(check: &str) -> Self {
+        Self { check: check.to_owned(), found: None, required: None, remedy: None }
+    }
+}
+
+/// A logged refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Origin of the authority's log.
+    pub issuer: String,
+    /// Node that asked, as it calls itself.
+    pub subject: String,
+    /// Id that the permit would have had.
+    pub id: PermitId,
+    /// Unix seconds.
+    pub time: u64,
+    /// What did not pass, the most important first.
+    pub refusals: Vec<Refusal>,
+    /// SHA-256 of the evidence.
+    pub evidence: Digest,
+    /// SHA-256 of the bundle.
+    pub bundle: Digest,
+}
+
+impl Denial {
+    /// Signs the denial.
+    ///
+    /// # Errors
+    /// [`PermitError::Signing`].
+    pub fn sign(&self, key: &SigningKey) -> Result<Vec<u8>, PermitError> {
+        let short = |text: &Option<String>| or_null(text.as_ref().map(|t| t.chars().take(MAX_TEXT).collect::<String>().into()));
+        let refusals = self.refusals.iter().take(MAX_REFUSALS).map(|r| {
+            Value::Array(vec![r.check.as_str().into(), short(&r.found), short(&r.required), short(&r.remedy)])
+        });
+        let first = self.refusals.first().map_or("", |r| r.check.as_str());
+        let payload = encode(&map([
+            (TITLE, "permit denied".into()),
+            (DETAIL, first.into()),
+            (RESPONSE_CODE, FORBIDDEN.into()),
+            (ID, bstr(self.id.bytes())),
+            (TIME, self.time.into()),
+            (REFUSALS, Value::Array(refusals.collect())),
+            (EVIDENCE, bstr(self.evidence)),
+            (BUNDLE, bstr(self.bundle)),
+        ]));
+        statement::sign(Kind::Denial, key, &self.issuer, &self.subject, &payload)
+    }
+
+    /// Verifies a signed denial. Issuer and subject are those of header 15.
+    ///
+    /// # Errors
+    /// [`PermitError`].
+    pub fn verify(bytes: &[u8], key: &PublicKey) -> Result<Self, PermitError> {
+        let statement = statement::verify(bytes, Kind::Denial, key)?;
+        let mut names = Fields::of(statement.object().protected(15).cloned().ok_or(Error::Missing(15))?)?;
+        let mut fields = Fields::of(decode(statement.payload(), MAX_DENIAL)?)?;
+        let (_title, _detail) = (fields.text(TITLE)?, fields.text(DETAIL)?);
+        if fields.uint(RESPONSE_CODE)? != FORBIDDEN {
+            return Err(Error::WrongType(RESPONSE_CODE).into());
+        }
+        let denial = Self {
+            issuer: names.text(1)?,
+            subject: names.text(2)?,
+            id: PermitId::from_bytes(fields.array(ID)?),
+            time: fields.uint(TIME)?,
+            refusals: fields.items(REFUSALS)?.into_iter().map(refusal).collect::<Result<_, _>>()?,
+            evidence: fields.array(EVIDENCE)?,
+            bundle: fields.array(BUNDLE)?,
+        };
+        fields.finish()?;
+        Ok(denial)
+    }
+}
+
+fn refusal(value: Value) -> Result<Refusal, Error> {
+    let refused = || Error::WrongType(REFUSALS);
+    let parts = value.into_array().ok().and_then(|p| <[Value; 4]>::try_from(p).ok());
+    let Some([Value::Text(check), found, required, remedy]) = parts else { return Err(refused()) };
+    let text = |value: Value| match value {
+        Value::Null => Ok(None),
+        Value::Text(text) => Ok(Some(text)),
+        _ => Err(refused()),
+    };
+    Ok(Refusal { check, found: text(found)?, required: text(required)?, remedy: text(remedy)? })
+}

@@ -1,0 +1,93 @@
+//! Governors withdraw what was granted.
+
+use portcullis_wire::{Error, Fields, Value, bstr, decode, encode, map};
+
+use crate::governance::{Governance, GovernanceError, Quorum};
+use crate::permit::PermitId;
+
+const MAX_COMMAND: usize = 64 * 1024;
+
+/// What is withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevocationTarget {
+    /// One permit, and its renewals.
+    Permit(PermitId),
+    /// Every permit of a node, now and later.
+    Node(String),
+    /// Every permit for a workload, now and later.
+    Workload([u8; 32]),
+}
+
+/// A governors' command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Origin of the authority that it is for.
+    pub authority: String,
+    /// Number: one more than the command before.
+    pub sequence: u64,
+    /// The command is refused from here on, Unix seconds.
+    pub expires: u64,
+    /// What is withdrawn.
+    pub target: RevocationTarget,
+    /// Why, for the log.
+    pub reason: String,
+}
+
+impl Revocation {
+    /// Type of the document that governors sign.
+    pub const CONTENT_TYPE: &'static str = "application/vnd.portcullis.revocation+cbor";
+
+    /// The document.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, value) = match &self.target {
+            RevocationTarget::Permit(id) => (1, bstr(id.bytes())),
+            RevocationTarget::Node(name) => (2, Value::from(name.as_str())),
+            RevocationTarget::Workload(digest) => (3, bstr(digest)),
+        };
+        encode(&map([
+            (1, self.authority.as_str().into()),
+            (2, self.sequence.into()),
+            (3, self.expires.into()),
+            (4, Value::Array(vec![kind.into(), value])),
+            (5, self.reason.as_str().into()),
+        ]))
+    }
+
+    /// Reads a document without verifying a signature.
+    ///
+    /// # Errors
+    /// [`GovernanceError::Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, GovernanceError> {
+        let mut fields = Fields::of(decode(bytes, MAX_COMMAND)?)?;
+        let target = <[Value; 2]>::try_from(fields.items(4)?).ok();
+        let target = match target {
+            Some([kind, Value::Bytes(id)]) if kind == 1.into() => {
+                RevocationTarget::Permit(PermitId::from_bytes(id.try_into().map_err(|_| Error::WrongType(4))?))
+            }
+            Some([kind, Value::Text(name)]) if kind == 2.into() => RevocationTarget::Node(name),
+            Some([kind, Value::Bytes(digest)]) if kind == 3.into() => {
+                RevocationTarget::Workload(digest.try_into().map_err(|_| Error::WrongType(4))?)
+            }
+            _ => return Err(Error::WrongType(4).into()),
+        };
+        let command = Self {
+            authority: fields.text(1)?,
+            sequence: fields.uint(2)?,
+            expires: fields.uint(3)?,
+            target,
+            reason: fields.text(5)?,
+        };
+        fields.finish()?;
+        Ok(command)
+    }
+
+    /// The command, if enough governors signed it.
+    ///
+    /// # Errors
+    /// [`GovernanceError`].
+    pub fn verify(signed: &[u8], governance: &Governance) -> Result<Self, GovernanceError> {
+        let quorum = Quorum::decode(signed, MAX_COMMAND)?;
+        Self::decode(quorum.verify(Self::CONTENT_TYPE, governance)?)
+    }
+}

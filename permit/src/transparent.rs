@@ -1,0 +1,161 @@
+//! A permit with its receipt, and what a gate requires of it.
+
+use portcullis_lineage::{RECEIPTS_LABEL, ReceiptKey, VerifiedInclusion, verify_receipts};
+use portcullis_wire::{Digest, Sign1, Value, hex};
+
+use crate::error::PermitError;
+use crate::key::PublicKey;
+use crate::permit::{DynamicLinking, Permit, Workload};
+use crate::statement::{self, Kind};
+
+/// A signed permit together with proof that it is in the log. The constructor
+/// verifies both.
+#[derive(Clone, Debug)]
+pub struct TransparentPermit {
+    permit: Permit,
+    inclusion: VerifiedInclusion,
+    entry: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl TransparentPermit {
+    /// Attaches receipts to a signed permit: what the authority answers with.
+    ///
+    /// # Errors
+    /// [`PermitError`].
+    pub fn attach(signed: &[u8], receipts: Value) -> Result<Vec<u8>, PermitError> {
+        Ok(Sign1::parse(signed, statement::MAX_LENGTH)?.with_unprotected(vec![(RECEIPTS_LABEL, receipts)]))
+    }
+
+    /// Verifies `typ`, algorithm, key, signature and receipts; `seen` is the
+    /// largest checkpoint accepted before.
+    ///
+    /// # Errors
+    /// [`PermitError`]; a permit without a receipt is [`PermitError::Receipt`].
+    pub fn verify(
+        bytes: &[u8],
+        permit_key: &PublicKey,
+        receipt_key: &ReceiptKey,
+        seen: Option<(u64, Digest)>,
+    ) -> Result<Self, PermitError> {
+        let statement = statement::verify(bytes, Kind::Permit, permit_key)?;
+        let entry = statement.object().signed_part();
+        let receipts = statement.object().unprotected(RECEIPTS_LABEL);
+        let inclusion = verify_receipts(receipts, &entry, receipt_key, seen)?;
+        let permit = Permit::decode(statement.payload())?;
+        Ok(Self { permit, inclusion, entry, bytes: bytes.to_vec() })
+    }
+
+    /// The content.
+    #[must_use]
+    pub const fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// Where in the log it is.
+    #[must_use]
+    pub const fn inclusion(&self) -> &VerifiedInclusion {
+        &self.inclusion
+    }
+
+    /// The log entry.
+    #[must_use]
+    pub fn entry(&self) -> &[u8] {
+        &self.entry
+    }
+
+    /// The permit as received.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Checks that the permit is for this gate, key and workload, now.
+    ///
+    /// # Errors
+    /// [`PermitError::Claim`] with the first check that fails.
+    pub fn expect(self, gate: &GateExpectation<'_>) -> Result<VerifiedPermit, PermitError> {
+        gate.check(&self.permit)?;
+        Ok(VerifiedPermit { transparent: self })
+    }
+}
+
+/// What a gate requires of a permit.
+#[derive(Clone, Copy, Debug)]
+pub struct GateExpectation<'a> {
+    /// Origin of the authority's log.
+    pub issuer: &'a str,
+    /// The node's name.
+    pub node: &'a str,
+    /// The gate's own key.
+    pub confirmation: &'a PublicKey,
+    /// What the gate is about to run.
+    pub workload: &'a Workload,
+    /// Now, Unix seconds.
+    pub now: u64,
+}
+
+impl GateExpectation<'_> {
+    fn check(&self, permit: &Permit) -> Result<(), PermitError> {
+        equal("permit.issuer", &permit.issuer, self.issuer)?;
+        equal("permit.subject", &permit.subject, self.node)?;
+        equal("permit.audience", &permit.audience, &Permit::gate_audience(self.node))?;
+        same("permit.cnf", &permit.confirmation, self.confirmation.thumbprint())?;
+        same("permit.workload", &permit.workload, &self.workload.digest)?;
+        if let Some(arguments) = &permit.constraints.arguments {
+            same("permit.arguments", arguments, &self.workload.arguments)?;
+        }
+        if let Some(environment) = &permit.constraints.environment {
+            same("permit.environment", environment, &self.workload.environment)?;
+        }
+        let linking = (permit.constraints.linking, self.workload.linking);
+        if linking == (DynamicLinking::Static, DynamicLinking::Dynamic) {
+            return Err(claim("permit.linking", "static only".into(), "dynamic allowed".into()));
+        }
+        if self.now < permit.not_before {
+            return Err(claim("permit.not_before", permit.not_before.to_string(), format!("at most {}", self.now)));
+        }
+        if self.now >= permit.expires {
+            return Err(claim("permit.expired", permit.expires.to_string(), format!("later than {}", self.now)));
+        }
+        Ok(())
+    }
+}
+
+fn claim(check: &'static str, found: String, required: String) -> PermitError {
+    PermitError::Claim { check, found, required }
+}
+
+fn equal(check: &'static str, found: &str, required: &str) -> Result<(), PermitError> {
+    if found == required { Ok(()) } else { Err(claim(check, found.to_owned(), required.to_owned())) }
+}
+
+fn same(check: &'static str, found: &Digest, required: &Digest) -> Result<(), PermitError> {
+    equal(check, &hex::hex(found), &hex::hex(required))
+}
+
+/// A permit that this gate may act on. Only [`TransparentPermit::expect`] makes one.
+#[derive(Clone, Debug)]
+pub struct VerifiedPermit {
+    transparent: TransparentPermit,
+}
+
+impl VerifiedPermit {
+    /// The content.
+    #[must_use]
+    pub const fn permit(&self) -> &Permit {
+        &self.transparent.permit
+    }
+
+    /// With its receipt.
+    #[must_use]
+    pub const fn transparent(&self) -> &TransparentPermit {
+        &self.transparent
+    }
+
+    /// Seconds for which it was granted.
+    #[must_use]
+    pub const fn granted_seconds(&self) -> u64 {
+        self.transparent.permit.expires.saturating_sub(self.transparent.permit.not_before)
+    }
+}
