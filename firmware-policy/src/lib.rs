@@ -1,1 +1,41 @@
-//! .
+//! Policy: what a deployment trusts, and what follows from it for one request.
+//!
+//! ```text
+//! .pcb --VerifiedBundle::verify--> bundle
+//! VerifiedEvidence --appraise--> AttestationResult
+//! AttestationResult + request --decide--> Decision::{Authorized, Denied}
+//! ```
+//!
+//! Everything here is pure: no clock, network or randomness. Client and
+//! appliance call the same code on each other.
+//!
+//! ```
+//! use portcullis_firmware_policy::{Files, pack, unpack};
+//!
+//! let files = Files::from([("policy.cedar".to_owned(), b"permit(principal, action, resource);".to_vec())]);
+//! assert_eq!(unpack(&pack(&files)?)?, files);
+//! # Ok::<(), portcullis_firmware_policy::BundleError>(())
+//! ```
+//!
+//! What it does not do: verify signatures of evidence (`portcullis-attest`) or
+//! put a decision into effect (`portcullis-appliance`).
+
+mod appraise;
+mod authority;
+mod bundle;
+mod decide;
+pub mod document;
+mod nonce;
+mod policy;
+mod remedy;
+mod revocations;
+
+pub use appraise::{AttestationResult, Identity, appraise, identify};
+pub use authority::{AuthorityAnswer, Seen, VerifiedAuthority, verify_authority};
+pub use bundle::{BundleError, CONTENT_TYPE, Content, Files, MAX_LENGTH, VerifiedBundle, pack, unpack};
+pub use decide::{Decision, Facts, ParentState, decide};
+pub use nonce::{LIFETIME as NONCE_LIFETIME, NoncePreimage};
+pub use policy::{FieldRule, KnownWorkload, Node, Policy, Reference};
+pub use portcullis_authz::SCHEMA;
+pub use remedy::{CATALOGUE, Entry, remedy};
+pub use revocations::Revocations;

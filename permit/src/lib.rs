@@ -33,6 +33,8 @@ pub mod statement;
 mod status;
 mod transparent;
 
+pub use portcullis_lineage::{Checkpoint, ReceiptKey, VerifyingKey};
+
 pub use denial::{Denial, Refusal};
 pub use endorsement::{AuthorityStatement, Endorsement};
 pub use error::PermitError;

@@ -1,0 +1,136 @@
+//! The secure processor: through configfs-tsm, or through `/dev/sev-guest`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use portcullis_attest::evidence::SnpEvidence;
+use portcullis_attest::snp::report::LENGTH;
+use sev::firmware::guest::Firmware;
+use zeroize::Zeroizing;
+
+use crate::error::AttesterError;
+use crate::machine::{SnpDevice, probe};
+
+const TSM: &str = "/sys/kernel/config/tsm/report";
+const GUEST: &str = "/dev/sev-guest";
+const WHAT: &str = "SEV-SNP guest device";
+
+/// Which key to derive (SEV-SNP ABI, MSG_KEY_REQ): root VCEK always, fields
+/// that are mixed in as the bits say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DerivedKeyRequest {
+    /// Lowest guest SVN that may derive it.
+    pub guest_svn: u32,
+    /// TCB version that is mixed in, at most the committed one. It is kept with
+    /// what the key protects, so the key outlives firmware upgrades.
+    pub tcb_version: u64,
+}
+
+impl DerivedKeyRequest {
+    /// Guest field select: policy 0, measurement 3, SVN 4, TCB 5.
+    pub const FIELDS: u64 = 1 | 1 << 3 | 1 << 4 | 1 << 5;
+}
+
+/// configfs-tsm (Linux 6.7 and later).
+#[derive(Debug)]
+pub struct ConfigfsTsm {
+    folder: PathBuf,
+}
+
+impl ConfigfsTsm {
+    /// Whether the kernel has it.
+    ///
+    /// # Errors
+    /// [`AttesterError::NoDevice`].
+    pub fn open() -> Result<Self, AttesterError> {
+        probe(WHAT, Path::new(TSM))?;
+        Ok(Self { folder: PathBuf::from(TSM) })
+    }
+
+    /// configfs keeps one entry a directory: each request gets its own.
+    fn request(&self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let name = format!("portcullis-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
+        let entry = self.folder.join(name);
+        fs::create_dir(&entry).map_err(AttesterError::device("configfs-tsm entry"))?;
+        let outcome = read_entry(&entry, report_data);
+        let removed = fs::remove_dir(&entry).map_err(AttesterError::device("configfs-tsm entry"));
+        let evidence = outcome?;
+        removed?;
+        Ok(evidence)
+    }
+}
+
+/// Writes `inblob` and reads the rest, with `generation` before and after: it
+/// counts writes to the entry, ours being the only one.
+fn read_entry(entry: &Path, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
+    let read = |file: &'static str| fs::read(entry.join(file)).map_err(AttesterError::device(file));
+    let text = |file: &'static str| read(file).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    if text("provider")? != "sev_guest" {
+        return Err(AttesterError::Form("configfs-tsm provider"));
+    }
+    fs::write(entry.join("inblob"), report_data).map_err(AttesterError::device("inblob"))?;
+    let before = text("generation")?;
+    let (report, certificates) = (read("outblob")?, read("auxblob")?);
+    let after = text("generation")?;
+    if before != after {
+        return Err(AttesterError::Generation { before, after });
+    }
+    if report.len() != LENGTH {
+        return Err(AttesterError::Form("outblob"));
+    }
+    Ok(SnpEvidence { report, certificates })
+}
+
+impl SnpDevice for ConfigfsTsm {
+    fn report(&mut self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
+        self.request(report_data)
+    }
+
+    /// configfs-tsm has no derived keys; the ioctl does.
+    fn derived_key(&mut self, request: &DerivedKeyRequest) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
+        SevGuest::open()?.derived_key(request)
+    }
+}
+
+/// `/dev/sev-guest`, through the `sev` crate.
+#[derive(Debug)]
+pub struct SevGuest {
+    firmware: Firmware,
+}
+
+impl SevGuest {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    pub fn open() -> Result<Self, AttesterError> {
+        probe(WHAT, Path::new(GUEST))?;
+        let firmware = Firmware::open().map_err(AttesterError::device(GUEST))?;
+        Ok(Self { firmware })
+    }
+}
+
+impl SnpDevice for SevGuest {
+    fn report(&mut self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
+        let failed = |error: sev::error::UserApiError| AttesterError::Device {
+            what: GUEST,
+            error: std::io::Error::other(error.to_string()),
+        };
+        let (report, table) = self.firmware.get_ext_report(None, Some(*report_data), None).map_err(failed)?;
+        let certificates = match table {
+            None => Vec::new(),
+            Some(entries) => sev::firmware::host::CertTableEntry::cert_table_to_vec_bytes(&entries)
+                .map_err(|_| AttesterError::Form("certificate table"))?,
+        };
+        Ok(SnpEvidence { report, certificates })
+    }
+
+    fn derived_key(&mut self, request: &DerivedKeyRequest) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
+        let device = fs::OpenOptions::new().read(true).write(true).open(GUEST).map_err(AttesterError::device(GUEST))?;
+        let fields = DerivedKeyRequest::FIELDS;
+        portcullis_sys::sev_guest::derived_key(&device, fields, request.guest_svn, request.tcb_version)
+            .map_err(AttesterError::device("derived key"))
+    }
+}

@@ -1,0 +1,65 @@
+//! Secrets that stay in memory.
+
+use std::fmt;
+use std::io;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use zeroize::Zeroize;
+
+/// Forbids core dumps and tracing by other processes of the same user.
+///
+/// # Errors
+/// I/O errors; a process with secrets must then not go on.
+pub fn forbid_dumps() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Bytes that are locked in memory, kept out of core dumps, and overwritten
+/// when they are dropped.
+pub struct Secret {
+    /// Never grows: growing would leave a copy behind.
+    bytes: Vec<u8>,
+}
+
+impl Secret {
+    /// Takes over bytes and locks them.
+    ///
+    /// # Errors
+    /// I/O errors, such as a `RLIMIT_MEMLOCK` that is used up.
+    pub fn new(bytes: Vec<u8>) -> io::Result<Self> {
+        let mut secret = Self { bytes };
+        let (start, length) = (secret.bytes.as_mut_ptr().cast(), secret.bytes.len());
+        if length > 0 {
+            // SAFETY: start and length are those of a live allocation; locking
+            // its pages changes no memory.
+            unsafe { rustix::mm::mlock(start, length) }?;
+        }
+        Ok(secret)
+    }
+
+    /// The bytes. Do not copy them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.bytes.as_mut_slice().zeroize();
+        let (start, length) = (self.bytes.as_mut_ptr().cast(), self.bytes.len());
+        if length > 0 {
+            // SAFETY: start and length are those of a live allocation. Unlocking
+            // fails only for memory that was never locked, where nothing is lost.
+            let _unlocked = unsafe { rustix::mm::munlock(start, length) };
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}

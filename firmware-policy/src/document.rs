@@ -1,0 +1,209 @@
+//! `bundle.toml`: the text that governors write. Unknown keys are refused.
+
+use serde::{Deserialize, Serialize};
+
+/// The whole document.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// Only goes up.
+    pub version: u64,
+    /// SHA-256 of the bundle before this one; absent in the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<String>,
+    /// RFC 3339.
+    pub not_before: String,
+    /// RFC 3339, exclusive.
+    pub expires: String,
+    /// Times and sizes.
+    pub limits: Limits,
+    /// Where certificate chains must end.
+    pub roots: RootChoice,
+    /// What is not trusted although it verifies.
+    #[serde(default)]
+    pub distrust: Distrust,
+    /// What the platform must have enabled.
+    pub platform: Platform,
+    /// TCB floors, one a generation. A generation without a floor is refused.
+    #[serde(default, rename = "floor")]
+    pub floors: Vec<Floor>,
+    /// Reference values.
+    #[serde(default, rename = "reference")]
+    pub references: Vec<Reference>,
+    /// Enrolled nodes.
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<Node>,
+    /// Known workloads.
+    #[serde(default, rename = "workload")]
+    pub workloads: Vec<Workload>,
+}
+
+/// Times and sizes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Seconds for which a permit is granted, 2 to 3600.
+    pub lease_seconds: u64,
+    /// Seconds for which a status list is valid, at most one lease.
+    pub status_seconds: u64,
+}
+
+/// Where certificate chains must end.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootChoice {
+    /// AMD's pinned ARKs.
+    Amd,
+    /// The certificates in the bundle's folder `roots`.
+    Given,
+}
+
+/// What is not trusted although it verifies.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Distrust {
+    /// Chip generations.
+    #[serde(default)]
+    pub generations: Vec<String>,
+    /// SHA-256 of endorsement keys, in hex.
+    #[serde(default)]
+    pub veks: Vec<String>,
+    /// Chip ids, in hex.
+    #[serde(default)]
+    pub chips: Vec<String>,
+}
+
+/// What the platform must have enabled. Every key is required: silence is no choice.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Platform {
+    /// Memory aliases were ruled out at boot (BadRAM).
+    pub alias_check: Requirement,
+    /// The host cannot read ciphertext.
+    pub ciphertext_hiding: Requirement,
+    /// Memory with error correction.
+    pub ecc: Requirement,
+    /// Simultaneous multithreading is off.
+    pub smt_disabled: Requirement,
+}
+
+/// Whether something must hold.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Requirement {
+    /// It must hold.
+    Required,
+    /// It may hold or not.
+    Optional,
+}
+
+/// Lowest patch levels of a generation, for all four TCB versions of a report.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Floor {
+    /// `Milan`, `Genoa` or `Turin`.
+    pub generation: String,
+    /// FMC; Turin only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fmc: Option<u8>,
+    /// Boot loader.
+    pub boot_loader: u8,
+    /// TEE.
+    pub tee: u8,
+    /// SNP firmware.
+    pub snp: u8,
+    /// Microcode.
+    pub microcode: u8,
+}
+
+/// Who an image is for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleName {
+    /// Images of authorities.
+    Authority,
+    /// Images of nodes with a gate.
+    Node,
+}
+
+/// What a measurement covers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Coverage {
+    /// Firmware, kernel, initrd and command line.
+    BootChain,
+    /// Firmware alone: not enough for anything that is admitted here.
+    Firmware,
+}
+
+/// Reference values of one image.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Name, for messages.
+    pub name: String,
+    /// Who the image is for.
+    pub role: RoleName,
+    /// What the measurement covers.
+    pub covers: Coverage,
+    /// Launch measurement, 48 bytes in hex.
+    pub measurement: String,
+    /// Virtual machine privilege level of the report.
+    pub vmpl: u32,
+    /// `any`, or 32 bytes in hex.
+    pub host_data: String,
+    /// `any`, or 48 bytes in hex.
+    pub id_key_digest: String,
+    /// `any`, or 48 bytes in hex.
+    pub author_key_digest: String,
+    /// Lowest guest SVN.
+    pub guest_svn: u32,
+    /// PCR number to SHA-256 value in hex.
+    #[serde(default)]
+    pub pcrs: std::collections::BTreeMap<String, String>,
+}
+
+/// An enrolled node.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// Chip id, 64 bytes in hex; absent only in class `tpm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chip_id: Option<String>,
+    /// Name of its attestation key in hex; absent only in class `snp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ak_name: Option<String>,
+    /// Weakest evidence that it may show: `snp+tpm`, `snp` or `tpm`.
+    pub minimum_class: String,
+    /// Tags for Cedar.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+/// A workload that may be asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Name, for Cedar and messages.
+    pub name: String,
+    /// SHA-256 of the executable in hex.
+    pub digest: String,
+    /// `any`, or SHA-256 of the arguments in hex.
+    pub arguments: String,
+    /// `any`, or SHA-256 of the environment in hex.
+    pub environment: String,
+    /// Whether it may load shared libraries.
+    pub linking: Linking,
+}
+
+/// Whether a workload may load shared libraries, which no digest covers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Linking {
+    /// It must be statically linked.
+    Static,
+    /// It may be dynamically linked.
+    Dynamic,
+}

@@ -1,0 +1,158 @@
+//! Every check id with its cause and what to do: the source of `docs/checks.md`.
+
+/// One check, or a family of them that ends in `*`.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Stable dotted id; a trailing `*` stands for a number or name.
+    pub id: &'static str,
+    /// What it means that the check did not pass.
+    pub cause: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// What to do about a check.
+#[must_use]
+pub fn remedy(id: &str) -> &'static str {
+    let fits = |entry: &&Entry| match entry.id.strip_suffix('*') {
+        Some(prefix) => id.starts_with(prefix),
+        None => entry.id == id,
+    };
+    CATALOGUE.iter().find(fits).map_or("see docs/checks.md", |entry| entry.remedy)
+}
+
+macro_rules! catalogue {
+    ($($id:literal: $cause:literal => $remedy:literal;)*) => {
+        /// All checks, in the order in which they are made.
+        pub const CATALOGUE: &[Entry] = &[$(Entry { id: $id, cause: $cause, remedy: $remedy }),*];
+    };
+}
+
+catalogue! {
+    "snp.length": "The report is not 1184 bytes long." => "Pass the raw report, without a header or an envelope.";
+    "snp.version": "The report version is not 2, 3, 4 or 5." => "Update Portcullis, or ask for a known report version.";
+    "snp.reserved": "A field or bit that the ABI reserves is set." => "Treat the report as forged; update Portcullis if AMD has defined the field.";
+    "snp.signature_algorithm": "The report names another algorithm than ECDSA P-384 with SHA-384." => "Treat the report as forged.";
+    "snp.signature.form": "Bytes beyond r and s are set in the signature." => "Treat the report as altered.";
+    "snp.signing_key": "The report is unsigned, or signed by an unknown kind of key." => "Have the host provision a VCEK or VLEK.";
+    "snp.chip_key": "The host masked the chip key." => "Have the host clear MASK_CHIP_KEY.";
+    "snp.certificates": "The host's certificate table is malformed." => "Have the host load a well-formed certificate table.";
+    "snp.vek": "The certificate of the signing key is missing." => "Fetch it from AMD's KDS, or have the host load it.";
+    "snp.vek.profile": "The endorsement key's certificate is not of AMD's profile." => "Fetch the certificate from AMD's KDS again.";
+    "snp.issuer": "The ASK or ASVK is missing." => "Supply it as collateral; KDS path /vcek/v1/PRODUCT/cert_chain or /vlek/v1/PRODUCT/cert_chain.";
+    "snp.issuer.profile": "The issuer is not the ASK or ASVK of the root's product." => "Supply the right chain for the product.";
+    "snp.root": "The chain does not end at a trusted root." => "Treat the evidence as foreign; a lab's root must be named in the bundle.";
+    "snp.root.profile": "The root is not a self-signed CA with RSA-4096." => "Name a proper root in the bundle.";
+    "snp.chain.issuer": "The root did not sign the ASK or ASVK." => "Treat the chain as forged.";
+    "snp.chain.vek": "The ASK or ASVK did not sign the endorsement key." => "Treat the chain as forged.";
+    "snp.validity": "A certificate of the chain is not valid at this time." => "Check the clock; fetch a new certificate.";
+    "snp.crl": "There is no current revocation list." => "Put a current CRL of AMD's KDS into the bundle.";
+    "snp.revoked": "A certificate of the chain is revoked." => "Update the platform so that it gets a new chain; do not trust this one.";
+    "snp.product": "Certificate, CPUID and root are of different products." => "Treat the evidence as forged.";
+    "snp.csp_id": "A VLEK certificate without a provider id." => "Fetch the VLEK certificate again.";
+    "snp.chip_id": "The certificate is of another chip." => "Fetch the VCEK of this chip.";
+    "snp.tcb.form": "Reserved bytes of a TCB version are set." => "Treat the report as forged.";
+    "snp.tcb.order": "The TCB versions are not in the order that firmware keeps." => "Treat the report as forged.";
+    "snp.tcb.certificate": "The certificate is for another TCB than the reported one." => "Fetch the VCEK for the reported TCB.";
+    "snp.signature": "The signature over the report does not verify." => "Treat the report as forged or altered.";
+    "tpm.attest": "The signed structure cannot be read." => "Send the TPMS_ATTEST as the TPM returned it.";
+    "tpm.attest.magic": "The structure was not made by a TPM." => "Treat the quote as forged.";
+    "tpm.attest.type": "The structure is no quote." => "Send the result of TPM2_Quote.";
+    "tpm.attest.form": "The structure is not exactly a quote." => "Send the TPMS_ATTEST as the TPM returned it.";
+    "tpm.ak": "The attestation key cannot be read." => "Send the key's TPM2B_PUBLIC, TPMT_PUBLIC or PEM.";
+    "tpm.ak.attributes": "The key may sign what its TPM did not make, or its attributes are unknown." => "Use a restricted signing key; send its public area.";
+    "tpm.signature.form": "The signature cannot be read." => "Send the TPMT_SIGNATURE as the TPM returned it.";
+    "tpm.scheme": "The signature scheme is weak or not that of the key." => "Use a key with SHA-256 or SHA-384.";
+    "tpm.signature": "The signature over the quote does not verify." => "Treat the quote as forged, or supply the right key.";
+    "tpm.nonce": "The quote was made for another challenge." => "Ask for a new quote.";
+    "tpm.selection": "The quote does not cover exactly the required PCRs." => "Quote the PCRs that the bundle names.";
+    "tpm.bank": "The quote relies on SHA-1." => "Enable the SHA-256 bank and quote it alone.";
+    "tpm.pcrs": "Values of quoted PCRs are missing." => "Send the values with the quote.";
+    "tpm.pcr_digest": "The values are not those that were quoted." => "Read the PCRs again and quote at once.";
+    "tpm.eventlog": "The event log is missing or malformed." => "Send the firmware's event log unaltered.";
+    "tpm.eventlog.bank": "An event has no digest for the quoted bank." => "Have the firmware log digests of that bank.";
+    "tpm.pcr.*": "The event log does not lead to the quoted value." => "Send the event log of this boot; otherwise treat the machine as altered.";
+    "evidence.form": "The evidence cannot be read." => "Use a client of the same protocol version.";
+    "evidence.batch": "The batch proof does not fit its own numbers." => "Treat the authority as faulty.";
+    "evidence.binding": "The report was made for another session, nonce or request." => "Attest again on this connection; if it persists, somebody relays.";
+    "bundle.expired": "The policy bundle is not valid any more." => "Have the governors sign a new bundle.";
+    "bundle.not_before": "The policy bundle is not valid yet." => "Check the clock.";
+    "bundle.threshold": "Too few governors signed the bundle." => "Collect more signatures with portcullis-policy sign.";
+    "bundle.signature": "A signature on the bundle is malformed or of another type." => "Sign the bundle again with portcullis-policy sign.";
+    "bundle.archive": "The bundle's archive is not the deterministic archive of its files." => "Make it again with portcullis-policy new.";
+    "bundle.document": "bundle.toml is malformed or contradicts itself." => "Run portcullis-policy check and mend what it names.";
+    "bundle.cedar": "The Cedar policies do not validate against the schema." => "Run portcullis-policy check and mend what it names.";
+    "bundle.collateral": "A root, certificate or CRL in the bundle is malformed." => "Fetch it again and make a new bundle.";
+    "bundle.succession": "The bundle does not follow on the active one." => "Make a bundle with a higher version and the active one's digest as predecessor.";
+    "request.audience": "The request is for another authority." => "Send it to the authority that it names.";
+    "request.statement": "The authority's statement has changed since the node verified it." => "Attest the authority again.";
+    "request.nonce": "The nonce is not that of this connection, or was used." => "Fetch a new nonce.";
+    "request.nonce.age": "The nonce is older than ten seconds." => "Fetch a new nonce and answer at once.";
+    "node.enrolled": "The node is not enrolled." => "Enrol it in the bundle.";
+    "evidence.class": "The evidence is weaker than the node's minimum." => "Attest with the report and the TPM that the node was enrolled with.";
+    "node.chip_id": "The node runs on another chip than it was enrolled with." => "Enrol the chip, or treat the node as cloned.";
+    "node.ak": "The quote is signed by another key than the node was enrolled with." => "Enrol the key, or treat the TPM as swapped.";
+    "authority.chip_id": "The authority runs on another chip than was endorsed." => "Do not use it; have the governors endorse the instance if it is theirs.";
+    "authority.ak": "The authority's quote is signed by another key than was endorsed." => "Do not use it.";
+    "chip.generation": "The bundle distrusts this chip generation." => "Move the workload to another generation.";
+    "chip.vek": "The bundle distrusts this endorsement key." => "Update the chip's firmware so that it gets another key.";
+    "chip.id": "The bundle distrusts this chip." => "Move the workload to another chip.";
+    "snp.tcb.floor": "The bundle has no TCB floor for this generation." => "Add a floor for the generation, or move to another.";
+    "snp.tcb.floor.launch": "The guest was launched under older firmware than the floor." => "Relaunch the guest after the firmware update.";
+    "snp.tcb.floor.committed": "The committed firmware is older than the floor." => "Update and commit the platform firmware.";
+    "snp.tcb.floor.*": "The platform runs older firmware than the floor." => "Update the platform firmware.";
+    "snp.platform.*": "The platform lacks a property that the bundle requires." => "Change the platform's settings or firmware.";
+    "snp.policy.debug": "The host may read the guest's memory." => "Launch the guest without the debug policy.";
+    "snp.policy.migration": "A migration agent may move the guest." => "Launch the guest without a migration agent.";
+    "snp.measurement": "The image is not admitted in this role." => "Boot an admitted image, or add its measurement to the bundle.";
+    "tpm.reference": "The PCRs are of no admitted image." => "Boot an admitted image, or add its PCRs to the bundle.";
+    "tpm.reference.*": "A PCR is not that of the admitted image." => "Boot the admitted image; a changed PCR is a changed boot chain.";
+    "snp.vmpl": "The report is of another privilege level." => "Attest from the level that the bundle names.";
+    "snp.guest_svn": "The guest's security version is too low." => "Boot a newer image.";
+    "snp.host_data": "The guest was launched with other host data." => "Launch it with the host data that the bundle names.";
+    "snp.id_key_digest": "The guest was launched with another ID key." => "Launch it with the ID block that the bundle names.";
+    "snp.author_key_digest": "The guest was launched with another author key." => "Launch it with the ID block that the bundle names.";
+    "node.revoked": "Governors revoked the node." => "Ask the governors.";
+    "workload.revoked": "Governors revoked the workload." => "Ask the governors.";
+    "parent.logged": "The permit to be renewed is not in the log, or has ended." => "Ask for a new permit.";
+    "parent.same": "The permit to be renewed was granted for something else." => "Ask for a new permit.";
+    "parent.revoked": "Governors revoked the permit." => "Ask the governors.";
+    "workload.known": "The bundle does not list the executable." => "Add its digest to the bundle.";
+    "workload.arguments": "The workload may not run with these arguments." => "Use the arguments that the bundle binds.";
+    "workload.environment": "The workload may not run with this environment." => "Use the environment that the bundle binds.";
+    "workload.linking": "The workload loads shared libraries and may not." => "Link it statically, or allow dynamic linking in the bundle.";
+    "authz.forbid": "A Cedar policy forbids it." => "Ask the governors, naming the policy.";
+    "authz.permit": "No Cedar policy permits it." => "Ask the governors for a policy.";
+    "authz.error": "A Cedar policy erred, which denies." => "Mend the policy that the message names.";
+    "authority.statement": "The authority's statement cannot be read." => "Use an authority of the same protocol version.";
+    "authority.governance_root": "The authority answers to other governors." => "Do not use it.";
+    "authority.endorsement": "Too few governors endorsed this instance." => "Do not use it; have the governors endorse it if it is theirs.";
+    "authority.endorsement.expired": "The endorsement has expired." => "Have the governors endorse the instance again.";
+    "authority.checkpoint": "The checkpoint is not by the endorsed key." => "Do not use the authority.";
+    "authority.checkpoint.consistency": "The log does not extend what this node has seen of it." => "Keep the node's state as proof of a rewritten log and tell the governors.";
+    "authority.bundle.version": "The authority uses an older bundle." => "Give the authority the current bundle.";
+    "authority.bundle": "The authority uses another bundle of the same version." => "Tell the governors: two bundles bear one version.";
+    "authority.measurement": "The authority's image is not the endorsed one." => "Do not use it; a new image needs a new endorsement.";
+    "permit.form": "The permit cannot be read." => "Ask for a new permit.";
+    "permit.typ": "The object is not a permit." => "Pass a permit.";
+    "permit.algorithm": "The permit is signed under another algorithm than the endorsed key's." => "Treat it as forged.";
+    "permit.key": "The permit is signed by another key than the endorsed one." => "Treat it as forged.";
+    "permit.signature": "The permit's signature does not verify." => "Treat it as forged or altered.";
+    "permit.receipt": "The permit has no receipt: it was never logged." => "Treat it as made with a stolen key.";
+    "permit.receipt.proof": "The receipt does not prove that the permit is in the log." => "Treat it as made with a stolen key.";
+    "permit.receipt.consistency": "The log of the receipt does not extend the one seen before." => "Keep the state as proof of a forked log.";
+    "permit.issuer": "The permit is of another authority." => "Ask the configured authority.";
+    "permit.subject": "The permit is for another node." => "Ask for a permit for this node.";
+    "permit.audience": "The permit is for another gate." => "Ask for a permit for this gate.";
+    "permit.cnf": "The permit is bound to another key: it was taken from another gate." => "Ask for a permit with this gate's key.";
+    "permit.workload": "The permit is for another executable." => "Ask for a permit for this executable.";
+    "permit.arguments": "The permit binds other arguments." => "Use the arguments that the bundle binds.";
+    "permit.environment": "The permit binds another environment." => "Use the environment that the bundle binds.";
+    "permit.linking": "The permit allows static programs only." => "Link the program statically.";
+    "permit.not_before": "The permit is not valid yet." => "Check the clock.";
+    "permit.expired": "The permit has ended." => "Ask for a new permit.";
+    "permit.status.*": "The status list is stale, foreign or too short." => "Check that the authority is reachable.";
+    "permit.revoked": "The permit's status is not valid." => "Ask the governors.";
+    "lease.expired": "The permit was not renewed before its lease ended." => "Check that the authority is reachable and that it renews.";
+    "lease.renewal": "The authority refused to renew." => "Read the denial that came with it.";
+}

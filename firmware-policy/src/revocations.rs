@@ -1,0 +1,62 @@
+//! What governors have withdrawn, as far as decisions need it.
+
+use std::collections::BTreeSet;
+
+use portcullis_permit::{PermitId, Revocation, RevocationTarget};
+use portcullis_wire::{Digest, Value, bstr, encode, sha256};
+
+/// The effect of all revocation commands so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revocations {
+    sequence: u64,
+    nodes: BTreeSet<String>,
+    workloads: BTreeSet<Digest>,
+    permits: BTreeSet<PermitId>,
+}
+
+impl Revocations {
+    /// Number of the last command.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Applies a command that was verified and logged.
+    pub fn apply(&mut self, command: &Revocation) {
+        self.sequence = command.sequence;
+        match &command.target {
+            RevocationTarget::Permit(id) => drop(self.permits.insert(*id)),
+            RevocationTarget::Node(name) => drop(self.nodes.insert(name.clone())),
+            RevocationTarget::Workload(digest) => drop(self.workloads.insert(*digest)),
+        }
+    }
+
+    /// Whether a node was revoked.
+    #[must_use]
+    pub fn has_node(&self, name: &str) -> bool {
+        self.nodes.contains(name)
+    }
+
+    /// Whether a workload was revoked.
+    #[must_use]
+    pub fn has_workload(&self, digest: &Digest) -> bool {
+        self.workloads.contains(digest)
+    }
+
+    /// Whether a permit was revoked.
+    #[must_use]
+    pub fn has_permit(&self, id: &PermitId) -> bool {
+        self.permits.contains(id)
+    }
+
+    /// Digest of the state, as an input of decisions.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        sha256(&[&encode(&Value::Array(vec![
+            self.sequence.into(),
+            Value::Array(self.nodes.iter().map(|n| n.as_str().into()).collect()),
+            Value::Array(self.workloads.iter().map(bstr).collect()),
+            Value::Array(self.permits.iter().map(|id| bstr(id.bytes())).collect()),
+        ]))])
+    }
+}
