@@ -1,1 +1,15 @@
-//! .
+//! Emulated confidential machines, and attacks on Portcullis with them.
+//!
+//! A lab machine has a secure processor that signs true reports under a root of
+//! the lab's own, and swtpm as its TPM. Trust in it needs a bundle that names
+//! its root: production bundles name AMD.
+
+pub mod boot;
+pub mod machine;
+pub mod processor;
+pub mod root;
+pub mod tpm;
+mod x509;
+
+pub use machine::{Booted, Description, LabPlatform};
+pub use root::LabRoot;
