@@ -1,1 +1,42 @@
-//! .
+//! `portcullisd`, the attested permit authority.
+//!
+//! ```text
+//! init    keys made inside, sealed to TPM and chip; genesis; a request for endorsement
+//! serve   attest self -> unseal -> check endorsement -> recover log -> serve -> watch
+//! ```
+//!
+//! A request takes one path: session facts and nonce, then
+//! [`portcullis_firmware_policy::decide`], then signature, log, receipt, answer.
+//! Any doubt of the authority about itself trips it: the permit key is gone,
+//! and gates fall by lease.
+//!
+//! [`run`] is the whole program; the shipped binary calls it with the real
+//! platform and file storage.
+//!
+//! ```
+//! use portcullis_appliance::{file_storage, run};
+//! use portcullis_attester::RealPlatform;
+//!
+//! let code = run(["portcullisd", "serve", "--config", "/nonexistent"], &RealPlatform, &file_storage);
+//! assert_eq!(code, 2);
+//! ```
+
+mod attestor;
+mod authority;
+mod cli;
+mod clock;
+mod config;
+mod daemon;
+mod events;
+mod genesis;
+mod instance;
+mod ledger;
+mod metrics;
+mod sealing;
+mod selfcheck;
+mod serve;
+mod signer;
+mod watch;
+
+pub use cli::{command, run};
+pub use daemon::{OpenStorage, file_storage};

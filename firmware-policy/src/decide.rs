@@ -45,6 +45,17 @@ pub enum ParentState {
     },
 }
 
+/// How the checkpoint that the node has seen relates to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenState {
+    /// The node has seen none.
+    None,
+    /// The log extends it.
+    Extended,
+    /// The log does not extend it, or it cannot be read.
+    Contradicted,
+}
+
 /// Everything that a decision depends on, beside request and bundle.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -59,6 +70,8 @@ pub struct Facts<'a> {
     pub nonce: Option<NoncePreimage>,
     /// The session as the node sees it.
     pub channel: Channel,
+    /// The checkpoint that the request names, against the log.
+    pub seen: SeenState,
     /// What the log knows of the parent.
     pub parent: ParentState,
     /// What governors have withdrawn.
@@ -90,6 +103,7 @@ impl Facts<'_> {
             bstr(self.channel.exporter),
             bstr(self.channel.own_key),
             bstr(self.channel.peer_key),
+            (self.seen as u64).into(),
             parent,
             bstr(self.revocations.digest()),
             self.status.index.into(),
@@ -181,6 +195,13 @@ fn check_freshness(request: &PermitRequest, facts: &Facts<'_>, bundle: &Verified
         || hex(&request.nonce),
         || nonce.map_or_else(|| "a nonce that this connection was given".into(), |n| hex(&n)),
         "nonce of this connection, good for one request",
+    );
+    checks.require(
+        "request.seen",
+        facts.seen != SeenState::Contradicted,
+        || "a checkpoint that the log does not extend".into(),
+        || "a checkpoint that the log extends".into(),
+        "largest checkpoint that the node has seen",
     );
     if let Some(preimage) = facts.nonce {
         let age = facts.time.checked_sub(preimage.issued);

@@ -86,6 +86,7 @@ catalogue! {
     "bundle.succession": "The bundle does not follow on the active one." => "Make a bundle with a higher version and the active one's digest as predecessor.";
     "request.audience": "The request is for another authority." => "Send it to the authority that it names.";
     "request.statement": "The authority's statement has changed since the node verified it." => "Attest the authority again.";
+    "request.seen": "The log does not extend the checkpoint that the node has seen." => "Keep the node's state as proof of a rewritten log and tell the governors.";
     "request.nonce": "The nonce is not that of this connection, or was used." => "Fetch a new nonce.";
     "request.nonce.age": "The nonce is older than ten seconds." => "Fetch a new nonce and answer at once.";
     "node.enrolled": "The node is not enrolled." => "Enrol it in the bundle.";
@@ -153,6 +154,15 @@ catalogue! {
     "permit.expired": "The permit has ended." => "Ask for a new permit.";
     "permit.status.*": "The status list is stale, foreign or too short." => "Check that the authority is reachable.";
     "permit.revoked": "The permit's status is not valid." => "Ask the governors.";
+    "watch.pcr": "A PCR of the authority changed while it ran." => "Treat the machine as altered; reboot it into the admitted image.";
+    "watch.clock": "The authority's clocks contradict each other." => "Check the host's clock; restart the authority.";
+    "log.write": "The log could not be written." => "Check the disk; restart the authority, which recovers the log.";
+    "log.fork": "A node has a signed checkpoint that this log does not extend." => "The log was rolled back: recover it, with the node's checkpoint as proof.";
+    "governance.sequence": "The command does not follow on the last one." => "Use the next sequence number.";
+    "governance.authority": "The command is for another authority." => "Name this authority's origin.";
+    "governance.expired": "The command has expired." => "Sign a new one.";
+    "governance.signature": "Too few governors signed the command." => "Collect more signatures.";
+    "execution.permit": "The report names no permit of this log, or another gate's." => "Report executions with the gate's own key and permit.";
     "lease.expired": "The permit was not renewed before its lease ended." => "Check that the authority is reachable and that it renews.";
     "lease.renewal": "The authority refused to renew." => "Read the denial that came with it.";
 }

@@ -125,6 +125,15 @@ impl Checkpoint {
         Self { size, root, note: format!("{body}\n{line}") }
     }
 
+    /// Size and root that a note claims, whoever signed it: to find out cheaply
+    /// whether they agree with a tree that is at hand.
+    #[must_use]
+    pub fn unverified(note: &str) -> Option<(u64, Digest)> {
+        let mut lines = note.split('\n').skip(1);
+        let (size, root) = (lines.next()?.parse().ok()?, BASE64.decode(lines.next()?.as_bytes()).ok()?);
+        Some((size, root.try_into().ok()?))
+    }
+
     /// Verifies a note against the log's key. Lines of other signers are passed over.
     ///
     /// # Errors

@@ -144,11 +144,12 @@ pub struct Log<S> {
 impl<S: Storage> Log<S> {
     /// Opens a log, recovering it from its journal: a torn last record is cut
     /// off, everything else must be sound. Then the readers' files are written
-    /// again.
+    /// again. `visit` sees every entry once, in order: state that follows from
+    /// the log is rebuilt there and kept nowhere else.
     ///
     /// # Errors
     /// [`LogError`].
-    pub fn open(mut storage: S, keys: Keys) -> Result<Self, LogError> {
+    pub fn open(mut storage: S, keys: Keys, mut visit: impl FnMut(&[u8])) -> Result<Self, LogError> {
         let bytes = storage.read_journal()?;
         let (records, sound) = journal::read(&bytes).map_err(LogError::Journal)?;
         if sound < bytes.len() {
@@ -164,6 +165,7 @@ impl<S: Storage> Log<S> {
             if checkpoint.size() != tree.size() || *checkpoint.root() != tree.root() {
                 return Err(LogError::Root { size: tree.size() });
             }
+            record.entries.iter().for_each(|entry| visit(entry));
             publisher.queue(record.entries);
             head = Some(Arc::new(checkpoint));
         }

@@ -41,6 +41,28 @@ pub trait Storage: Send {
     fn publish(&mut self, path: &str, bytes: &[u8]) -> io::Result<()>;
 }
 
+impl Storage for Box<dyn Storage> {
+    fn read_journal(&mut self) -> io::Result<Vec<u8>> {
+        self.as_mut().read_journal()
+    }
+
+    fn truncate_journal(&mut self, length: u64) -> io::Result<()> {
+        self.as_mut().truncate_journal(length)
+    }
+
+    fn append_journal(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.as_mut().append_journal(bytes)
+    }
+
+    fn sync_journal(&mut self) -> io::Result<()> {
+        self.as_mut().sync_journal()
+    }
+
+    fn publish(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        self.as_mut().publish(path, bytes)
+    }
+}
+
 /// Files in one folder, locked for this process.
 #[derive(Debug)]
 pub struct FileStorage {

@@ -70,15 +70,15 @@ impl Storage for Faulty {
 fn no_cut_loses_an_answered_entry() {
     for cut in [Cut::BeforeAppend, Cut::MidAppend, Cut::AfterAppend, Cut::AfterSync, Cut::MidPublish] {
         let disk = Disk::default();
-        let mut log = Log::open(Faulty { disk: disk.clone(), cut: None }, keys()).unwrap();
+        let mut log = Log::open(Faulty { disk: disk.clone(), cut: None }, keys(), |_| ()).unwrap();
         log.append(vec![entry(0), entry(1)]).unwrap();
         drop(log);
 
-        let mut log = Log::open(Faulty { disk: disk.clone(), cut: None }, keys()).unwrap();
+        let mut log = Log::open(Faulty { disk: disk.clone(), cut: None }, keys(), |_| ()).unwrap();
         log.append(vec![entry(2)]).unwrap();
         drop(log);
 
-        let outcome = Log::open(Faulty { disk: disk.clone(), cut: Some(cut) }, keys());
+        let outcome = Log::open(Faulty { disk: disk.clone(), cut: Some(cut) }, keys(), |_| ());
         let answered = match outcome {
             // Readers' files could not be written: the log does not open.
             Err(error) => {
@@ -93,7 +93,7 @@ fn no_cut_loses_an_answered_entry() {
                 answered
             }
         };
-        let recovered = Log::open(Faulty { disk, cut: None }, keys()).unwrap();
+        let recovered = Log::open(Faulty { disk, cut: None }, keys(), |_| ()).unwrap();
         let size = recovered.head().unwrap().size();
         assert!(size >= 3, "{cut:?}: answered entries are there");
         assert!(answered || size <= 4, "{cut:?}");
@@ -105,7 +105,7 @@ fn a_log_reopens_from_its_files_and_extends_itself() {
     let folder = tempfile::tempdir().unwrap();
     let mut heads = Vec::new();
     for round in 0..4_u32 {
-        let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys()).unwrap();
+        let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys(), |_| ()).unwrap();
         if let Some(before) = heads.last() {
             assert_eq!(log.head().as_ref(), Some(before));
         }
@@ -128,7 +128,7 @@ fn a_log_reopens_from_its_files_and_extends_itself() {
 #[test]
 fn every_changed_byte_of_the_published_files_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys()).unwrap();
+    let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys(), |_| ()).unwrap();
     log.append((0..300).map(entry).collect()).unwrap();
     log.publish().unwrap();
     verify(folder.path());
@@ -157,11 +157,11 @@ fn another_process_cannot_write_the_same_log() {
 #[test]
 fn the_keys_of_another_log_do_not_open_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys()).unwrap();
+    let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys(), |_| ()).unwrap();
     log.append(vec![entry(0)]).unwrap();
     drop(log);
     let other = Keys::from_seeds("log.test/lineage", &[3; 32], &[2; 32]).unwrap();
-    let outcome = Log::open(FileStorage::open(folder.path()).unwrap(), other);
+    let outcome = Log::open(FileStorage::open(folder.path()).unwrap(), other, |_| ());
     assert!(matches!(outcome, Err(LogError::Checkpoint(_))));
     assert!(VerifyingKey::parse("x").is_err());
 }
@@ -169,7 +169,7 @@ fn the_keys_of_another_log_do_not_open_it() {
 #[test]
 fn the_writer_commits_in_groups_and_answers_everybody() {
     let folder = tempfile::tempdir().unwrap();
-    let log = Log::open(FileStorage::open(folder.path()).unwrap(), keys()).unwrap();
+    let log = Log::open(FileStorage::open(folder.path()).unwrap(), keys(), |_| ()).unwrap();
     let (writer, thread) = Writer::start(log).unwrap();
     let answers = Arc::new(Mutex::new(Vec::new()));
     for n in 0..500 {

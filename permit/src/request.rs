@@ -28,8 +28,9 @@ pub struct PermitRequest {
     pub statement: Digest,
     /// What shall run.
     pub workload: Workload,
-    /// Largest checkpoint that the node has seen: size and root.
-    pub seen: Option<(u64, Digest)>,
+    /// Largest checkpoint that the node has seen, as the log signed it. An
+    /// authority that contradicts it has proof against itself.
+    pub seen: Option<String>,
     /// The permit that this one shall renew.
     pub parent: Option<PermitId>,
 }
@@ -38,7 +39,6 @@ impl PermitRequest {
     /// The deterministic encoding, which evidence is bound to.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let seen = self.seen.map(|(size, root)| Value::Array(vec![size.into(), bstr(root)]));
         encode(&map([
             (1, self.audience.as_str().into()),
             (2, self.node.as_str().into()),
@@ -46,7 +46,7 @@ impl PermitRequest {
             (4, bstr(self.nonce)),
             (5, bstr(self.statement)),
             (6, self.workload.to_value()),
-            (7, or_null(seen)),
+            (7, or_null(self.seen.as_deref().map(Value::from))),
             (8, or_null(self.parent.map(|id| bstr(id.bytes())))),
         ]))
     }
@@ -65,14 +65,7 @@ impl PermitRequest {
             nonce: fields.array(4)?,
             statement: fields.array(5)?,
             workload: Workload::from_value(fields.required(6)?)?,
-            seen: fields.maybe(7, |fields, key| {
-                let pair = <[Value; 2]>::try_from(fields.items(key)?).ok();
-                let Some([Value::Integer(size), Value::Bytes(root)]) = pair else {
-                    return Err(portcullis_wire::Error::WrongType(key));
-                };
-                let wrong = || portcullis_wire::Error::WrongType(key);
-                Ok((u64::try_from(size).map_err(|_| wrong())?, root.try_into().map_err(|_| wrong())?))
-            })?,
+            seen: fields.maybe(7, Fields::text)?,
             parent: fields.maybe(8, |fields, key| fields.array(key).map(PermitId::from_bytes))?,
         };
         fields.finish()?;

@@ -98,6 +98,12 @@ impl StatusList {
         Self { uri: uri.to_owned(), issued, expires, packed: vec![0; bytes] }
     }
 
+    /// The same statuses with another validity.
+    #[must_use]
+    pub fn valid_for(&self, issued: u64, expires: u64) -> Self {
+        Self { issued, expires, ..self.clone() }
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn size(&self) -> u64 {

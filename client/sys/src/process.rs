@@ -17,12 +17,13 @@ pub struct Child {
 /// Starts a child that is pid 1 of a new PID namespace, in a new mount
 /// namespace, and runs `main` in it. When the child ends, the kernel kills
 /// everything in the namespace. When this process ends, the child is killed.
+/// Of this process's descriptors the child has 0, 1, 2 and those in `keep`.
 ///
 /// # Errors
 /// Refused unless this process has exactly one thread: only then may the child
 /// run ordinary code. Otherwise errors of `clone3`, such as a missing
 /// `CAP_SYS_ADMIN`.
-pub fn spawn_init(main: impl FnOnce() -> i32) -> io::Result<Child> {
+pub fn spawn_init(keep: &[BorrowedFd<'_>], main: impl FnOnce() -> i32) -> io::Result<Child> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("a child may be made only before threads are"));
     }
@@ -40,7 +41,7 @@ pub fn spawn_init(main: impl FnOnce() -> i32) -> io::Result<Child> {
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            let code = if die_with(parent) { main() } else { 125 };
+            let code = if die_with(parent) && close_all_but(keep) { main() } else { 125 };
             // SAFETY: ends the child at once, without the parent's exit handlers.
             unsafe { libc::_exit(code) }
         }
@@ -50,6 +51,24 @@ pub fn spawn_init(main: impl FnOnce() -> i32) -> io::Result<Child> {
             Ok(Child { pid: i32::try_from(pid).unwrap_or(-1), pidfd })
         }
     }
+}
+
+/// Closes every descriptor from 3 on but these: the gate's end of a socket that
+/// stayed open here would hide the gate's death.
+fn close_all_but(keep: &[BorrowedFd<'_>]) -> bool {
+    let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut from = 3_u32;
+    let mut closed = true;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3).chain([u32::MAX]) {
+        if let Some(to) = fd.checked_sub(1).filter(|to| *to >= from) {
+            // SAFETY: closes descriptors that nothing in this child uses: it
+            // never returns to the frames that own them.
+            closed &= unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } == 0;
+        }
+        from = fd.saturating_add(1);
+    }
+    closed
 }
 
 /// Asks the kernel to kill this process when its parent ends, and checks that

@@ -1,0 +1,146 @@
+//! One thread owns the machine. Challenges that arrive while it works form the
+//! next batch: every session gets fresh evidence at the cost of a share of one
+//! report and one quote.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use portcullis_attest::binding::{Batch, BatchProof, MAX_BATCH, Role};
+use portcullis_attest::tpm::pcr::PcrValues;
+use portcullis_attester::Machine;
+use portcullis_firmware_policy::VerifiedBundle;
+use tokio::sync::oneshot;
+
+use crate::selfcheck;
+
+/// Shortest and longest time for which a batch gathers. In between it gathers
+/// for as long as the last report took, so a throttled processor gets larger
+/// batches by itself.
+const WINDOW: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+/// Evidence for one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) evidence: Arc<Vec<u8>>,
+    pub(crate) proof: BatchProof,
+}
+
+enum Job {
+    Attest { binder: [u8; 64], bundle: Arc<VerifiedBundle>, reply: oneshot::Sender<Result<Answer, String>> },
+    ReadPcrs { bundle: Arc<VerifiedBundle>, reply: oneshot::Sender<Result<PcrValues, String>> },
+    SelfCheck { bundle: Arc<VerifiedBundle>, origin: String, at: u64, reply: oneshot::Sender<Result<()>> },
+}
+
+/// A handle to the thread.
+#[derive(Clone)]
+pub(crate) struct Attestor {
+    jobs: Sender<Job>,
+    ak_name: Option<Arc<[u8]>>,
+}
+
+impl Attestor {
+    pub(crate) fn start(machine: Machine) -> Result<Self> {
+        let (jobs, queue) = channel();
+        let ak_name = machine.ak_name().map(Into::into);
+        thread::Builder::new().name("attestor".into()).spawn(move || run(machine, &queue))?;
+        Ok(Self { jobs, ak_name })
+    }
+
+    /// Name of the attestation key.
+    pub(crate) fn ak_name(&self) -> Option<&[u8]> {
+        self.ak_name.as_deref()
+    }
+
+    /// Evidence for a binder.
+    pub(crate) async fn attest(&self, binder: [u8; 64], bundle: Arc<VerifiedBundle>) -> Result<Answer, String> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Attest { binder, bundle, reply }, answer).await
+    }
+
+    /// The PCRs of the authority's selection, now.
+    pub(crate) async fn read_pcrs(&self, bundle: Arc<VerifiedBundle>) -> Result<PcrValues, String> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::ReadPcrs { bundle, reply }, answer).await
+    }
+
+    /// Appraises the machine against a bundle.
+    pub(crate) async fn self_check(&self, bundle: Arc<VerifiedBundle>, origin: String, at: u64) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::SelfCheck { bundle, origin, at, reply }).context("the attestor ended")?;
+        answer.await.context("the attestor ended")?
+    }
+
+    async fn ask<T>(&self, job: Job, answer: oneshot::Receiver<Result<T, String>>) -> Result<T, String> {
+        let ended = || "the attestor ended".to_owned();
+        self.jobs.send(job).map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+type Waiting = ([u8; 64], oneshot::Sender<Result<Answer, String>>);
+
+fn run(mut machine: Machine, queue: &Receiver<Job>) {
+    let mut window = WINDOW.0;
+    while let Ok(job) = queue.recv() {
+        match job {
+            Job::Attest { binder, bundle, reply } => {
+                let (batch, other) = gather((binder, reply), queue, window);
+                let started = Instant::now();
+                answer(&mut machine, batch, &bundle);
+                window = started.elapsed().clamp(WINDOW.0, WINDOW.1);
+                if let Some(job) = other {
+                    serve(&mut machine, job);
+                }
+            }
+            other => serve(&mut machine, other),
+        }
+    }
+}
+
+/// Gathers challenges for a window. Another kind of job ends the batch.
+fn gather(first: Waiting, queue: &Receiver<Job>, window: Duration) -> (Vec<Waiting>, Option<Job>) {
+    let mut batch = vec![first];
+    let until = Instant::now() + window;
+    while batch.len() < MAX_BATCH {
+        match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Job::Attest { binder, reply, .. }) => batch.push((binder, reply)),
+            Ok(other) => return (batch, Some(other)),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    (batch, None)
+}
+
+/// A caller that has gone away is no error: its reply goes nowhere.
+fn serve(machine: &mut Machine, job: Job) {
+    match job {
+        Job::Attest { binder, bundle, reply } => answer(machine, vec![(binder, reply)], &bundle),
+        Job::ReadPcrs { bundle, reply } => {
+            let selection = bundle.policy().selection(Role::Authority);
+            let values = machine.tpm().ok_or_else(|| "no TPM".to_owned());
+            let values = values.and_then(|tpm| tpm.read_pcrs(selection).map_err(|error| error.to_string()));
+            drop(reply.send(values));
+        }
+        Job::SelfCheck { bundle, origin, at, reply } => {
+            drop(reply.send(selfcheck::appraise_own(machine, &origin, &bundle, at).map(|_| ())));
+        }
+    }
+}
+
+fn answer(machine: &mut Machine, waiting: Vec<Waiting>, bundle: &VerifiedBundle) {
+    let binders: Vec<[u8; 64]> = waiting.iter().map(|(binder, _)| *binder).collect();
+    let collected = Batch::new(&binders).ok_or_else(|| "an empty batch".to_owned()).and_then(|batch| {
+        let evidence = machine.collect(&batch.report_data(), bundle.policy().selection(Role::Authority));
+        evidence.map(|evidence| (batch, Arc::new(evidence.bytes().to_vec()))).map_err(|error| error.to_string())
+    });
+    for (index, (_, reply)) in waiting.into_iter().enumerate() {
+        let answer = collected.as_ref().map_err(Clone::clone).and_then(|(batch, evidence)| {
+            let proof = batch.proof(index).ok_or_else(|| "no batch proof".to_owned())?;
+            Ok(Answer { evidence: Arc::clone(evidence), proof })
+        });
+        drop(reply.send(answer));
+    }
+}

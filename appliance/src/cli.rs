@@ -1,0 +1,114 @@
+//! The command line of `portcullisd`.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use portcullis_attester::OpenMachine;
+
+use crate::config::{Config, DEFAULT_PATH, LogFormat};
+use crate::daemon::{self, OpenStorage};
+use crate::genesis;
+use crate::instance::Refused;
+
+/// Attested permit authority.
+#[derive(Debug, Parser)]
+#[command(name = "portcullisd", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, global = true, default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Genesis: make and seal the keys, write the first log entry, and print
+    /// what governors must endorse.
+    Init,
+    /// Attest this machine, then serve permits.
+    Serve,
+    /// Print a completion script for a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// The command, for completions and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the program and returns its exit code: 0 done, 1 refused, 2 usage or
+/// unreadable input, 3 self-check failed, 4 internal.
+pub fn run<I, T>(arguments: I, platform: &dyn OpenMachine, storage: &OpenStorage) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are errors to clap, and go to stdout.
+            drop(error.print());
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    match arguments.action {
+        Action::Completions { shell } => {
+            clap_complete::generate(shell, &mut command(), "portcullisd", &mut io::stdout());
+            0
+        }
+        Action::Man => match clap_mangen::Man::new(command()).render(&mut io::stdout()) {
+            Ok(()) => 0,
+            Err(_) => 4,
+        },
+        Action::Init => with_config(&arguments.config, |config| {
+            let made = genesis::run(&config, platform)?;
+            print!("{}", genesis::describe(&made));
+            Ok(())
+        }),
+        Action::Serve => with_config(&arguments.config, |config| {
+            start_logging(config.log);
+            portcullis_sys::locked::forbid_dumps()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(daemon::serve(config, platform, storage))
+        }),
+    }
+}
+
+fn with_config(path: &std::path::Path, run: impl FnOnce(Config) -> anyhow::Result<()>) -> u8 {
+    let config = match Config::read(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("portcullisd: {error:#}");
+            return 2;
+        }
+    };
+    match run(config) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("portcullisd: {error:#}");
+            match error.downcast_ref::<Refused>() {
+                Some(_) => 3,
+                None if error.downcast_ref::<io::Error>().is_some() => 2,
+                None => 4,
+            }
+        }
+    }
+}
+
+fn start_logging(format: LogFormat) {
+    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_target(false);
+    // A second call, in a process that hosts several programs, changes nothing.
+    let _already = match format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+    };
+}

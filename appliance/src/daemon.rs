@@ -1,0 +1,166 @@
+//! `portcullisd serve`: from a cold start to serving, or to a refusal with the
+//! check that failed.
+
+use std::fs;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use portcullis_attest::binding::Role;
+use portcullis_attester::OpenMachine;
+use portcullis_firmware_policy::VerifiedBundle;
+use portcullis_lineage::{FileStorage, Log, Storage, Writer};
+use portcullis_permit::{Endorsement, Governance};
+use portcullis_wire::hex::hex;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch as flag;
+
+use crate::attestor::Attestor;
+use crate::authority::{Authority, SignedEndorsement};
+use crate::clock;
+use crate::config::Config;
+use crate::instance::{Refused, log_folder, read, sealed_keys, trust};
+use crate::ledger::Ledger;
+use crate::sealing::{self, Keys};
+use crate::selfcheck::{self, Own};
+use crate::serve::{listen_nodes, listen_public};
+use crate::watch;
+
+/// How a program opens the storage of a log.
+pub type OpenStorage = dyn Fn(&std::path::Path) -> std::io::Result<Box<dyn Storage>> + Send + Sync;
+
+/// The one way of shipped binaries: files.
+///
+/// # Errors
+/// I/O errors.
+pub fn file_storage(folder: &std::path::Path) -> std::io::Result<Box<dyn Storage>> {
+    Ok(Box::new(FileStorage::open(folder)?))
+}
+
+/// Runs the authority until it is told to stop.
+pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &OpenStorage) -> Result<()> {
+    // 1. What is trusted, and whether it still is.
+    let (governance, configured) = trust(&config)?;
+    let bundle = newest_bundle(&config, &governance, configured);
+    let at = clock::now();
+    bundle.check_time(at).map_err(|error| Refused::new(error.check(), error))?;
+
+    // 2. This machine, by the same code and bundle as any other.
+    let mut machine = platform.open()?;
+    let own = selfcheck::appraise_own(&mut machine, &config.origin, &bundle, at)?;
+
+    // 3. Keys, which open only on this machine in this state.
+    let sealed = read("sealed keys (run portcullisd init first)", &sealed_keys(&config))?;
+    let keys = sealing::unseal(&sealed, &mut machine, bundle.policy())?;
+
+    // 4. The governors' endorsement of exactly these keys on this machine.
+    let endorsement = load_endorsement(&config, &governance)?;
+    check_endorsement(&endorsement.endorsement, &keys, &own, &config, &bundle, at)?;
+
+    // 5. The log, recovered by the normal path; state follows from it.
+    let mut ledger = Ledger::new();
+    let folder = log_folder(&config);
+    let opened = storage(&folder).with_context(|| format!("log {}", folder.display()))?;
+    let log = Log::open(opened, keys.log_keys(&config.origin)?, |entry| ledger.replay(entry))?;
+    let head = log.head().context("the log has no genesis (run portcullisd init first)")?;
+    if bundle.policy().version < ledger.bundle_version() {
+        let why = format!("found version {}, required {} as logged", bundle.policy().version, ledger.bundle_version());
+        return Err(Refused::new("bundle.succession", why).into());
+    }
+    tracing::info!(origin = config.origin, log_size = head.size(), bundle = bundle.policy().version, "self-attestation passed");
+
+    // 6. Serve, and keep doubting.
+    let pcrs = machine.tpm().context("a TPM")?.read_pcrs(bundle.policy().selection(Role::Authority))?;
+    let (writer, log_thread) = Writer::start(log)?;
+    let attestor = Attestor::start(machine)?;
+    let nodes = TcpListener::bind(config.listen.nodes).await.with_context(|| config.listen.nodes.to_string())?;
+    let public = TcpListener::bind(config.listen.public).await.with_context(|| config.listen.public.to_string())?;
+    let authority =
+        Arc::new(Authority::new(config, governance, keys.permit, attestor, writer, endorsement, bundle, ledger));
+    authority.log_boot(own.result.bytes(), own.evidence).await?;
+
+    let (stop, stopped) = flag::channel(false);
+    let watcher = tokio::spawn(watch::watch(Arc::clone(&authority), pcrs));
+    let heart = tokio::spawn(watch::heartbeat(Arc::clone(&authority)));
+    tracing::info!(nodes = %nodes.local_addr()?, public = %public.local_addr()?, "serving");
+    let public = tokio::spawn(listen_public(Arc::clone(&authority), public, stopped.clone()));
+    let nodes = tokio::spawn(listen_nodes(Arc::clone(&authority), nodes, stopped));
+    wait_for_signal().await?;
+    tracing::info!("stopping");
+    stop.send(true)?;
+    nodes.await??;
+    public.await??;
+    watcher.abort();
+    heart.abort();
+    authority.close();
+    tokio::task::spawn_blocking(move || log_thread.join()).await?.map_err(|_| anyhow::anyhow!("the log's thread failed"))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn wait_for_signal() -> Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// The bundle that was activated while running, if it is newer than the configured one.
+fn newest_bundle(config: &Config, governance: &Governance, configured: VerifiedBundle) -> VerifiedBundle {
+    let activated = fs::read(config.state.join("active.pcb")).ok();
+    let activated = activated.and_then(|bytes| VerifiedBundle::verify(&bytes, governance).ok());
+    match activated {
+        Some(bundle) if bundle.policy().version > configured.policy().version => bundle,
+        _ => configured,
+    }
+}
+
+/// The endorsement that was activated while running, else the configured one.
+fn load_endorsement(config: &Config, governance: &Governance) -> Result<SignedEndorsement> {
+    let bytes = match fs::read(config.state.join("active.pce")) {
+        Ok(bytes) => bytes,
+        Err(_) => fs::read(&config.endorsement).map_err(|error| {
+            let path = config.endorsement.display();
+            Refused::new("authority.endorsement", format!("{path}: {error}; required an endorsement by the governors"))
+        })?,
+    };
+    let endorsement = Endorsement::verify(&bytes, governance).map_err(|error| Refused::new("authority.endorsement", error))?;
+    Ok(SignedEndorsement { bytes, endorsement })
+}
+
+/// The endorsement names these keys, this chip and image, and is valid.
+fn check_endorsement(
+    endorsement: &Endorsement,
+    keys: &Keys,
+    own: &Own,
+    config: &Config,
+    bundle: &VerifiedBundle,
+    at: u64,
+) -> Result<(), Refused> {
+    let log_keys = keys.log_keys(&config.origin).map_err(|error| Refused::new("authority.endorsement", error))?;
+    let same = |check, found: String, required: String| {
+        if found == required {
+            Ok(())
+        } else {
+            Err(Refused::new(check, format!("found {found}, required {required} as endorsed")))
+        }
+    };
+    let id = "authority.endorsement";
+    same(id, log_keys.checkpoint_key().to_string(), endorsement.checkpoint_key.to_string())?;
+    same(id, hex(log_keys.receipt_key().public()), hex(endorsement.receipt_key.public()))?;
+    same(id, hex(keys.permit.public().thumbprint()), hex(endorsement.permit_key.thumbprint()))?;
+    same("authority.chip_id", hex(&own.chip_id), hex(&endorsement.chip_id))?;
+    same("authority.measurement", hex(&own.measurement), hex(&endorsement.measurement))?;
+    if at >= endorsement.expires {
+        let why = format!("found {}, required later than {at}", endorsement.expires);
+        return Err(Refused::new("authority.endorsement.expired", why));
+    }
+    let version = bundle.policy().version;
+    if version < endorsement.bundle_version {
+        let why = format!("found {version}, required at least {}", endorsement.bundle_version);
+        return Err(Refused::new("authority.bundle.version", why));
+    }
+    Ok(())
+}

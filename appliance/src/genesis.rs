@@ -1,0 +1,112 @@
+//! Genesis: keys made inside the appliance, sealed, and the first log entry.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use portcullis_attester::OpenMachine;
+use portcullis_lineage::{FileStorage, Log, NewEntry};
+use portcullis_permit::{Endorsement, Kind, Quorum, statement};
+use portcullis_wire::hex::hex;
+use portcullis_wire::{bstr, encode, map};
+
+use crate::clock;
+use crate::config::Config;
+use crate::instance::{log_folder, sealed_keys, trust};
+use crate::sealing::{self, Keys};
+use crate::selfcheck;
+
+/// What genesis made, for the governors.
+pub(crate) struct Genesis {
+    pub(crate) endorsement: Endorsement,
+    pub(crate) request: PathBuf,
+}
+
+/// Days for which an endorsement is asked.
+const ENDORSEMENT_DAYS: u64 = 365;
+
+/// Makes the keys of a new authority, seals them, writes genesis, and the
+/// document that governors endorse.
+pub(crate) fn run(config: &Config, platform: &dyn OpenMachine) -> Result<Genesis> {
+    if sealed_keys(config).exists() {
+        bail!("{} exists: this authority has had its genesis", sealed_keys(config).display());
+    }
+    let (governance, bundle) = trust(config)?;
+    let at = clock::now();
+    bundle.check_time(at)?;
+    let mut machine = platform.open()?;
+    let own = selfcheck::appraise_own(&mut machine, &config.origin, &bundle, at)?;
+
+    let keys = Keys::generate(config.suite())?;
+    let log_keys = keys.log_keys(&config.origin)?;
+    let endorsement = Endorsement {
+        checkpoint_key: log_keys.checkpoint_key().clone(),
+        permit_key: keys.permit.public().clone(),
+        receipt_key: log_keys.receipt_key(),
+        chip_id: own.chip_id,
+        measurement: own.measurement,
+        bundle_version: bundle.policy().version,
+        expires: at.saturating_add(ENDORSEMENT_DAYS.saturating_mul(86_400)),
+    };
+    let document = endorsement.encode();
+    let payload = encode(&map([
+        (1, at.into()),
+        (2, bstr(&document)),
+        (3, bstr(governance.root())),
+        (4, bstr(bundle.digest())),
+        (5, bstr(own.result.digest())),
+    ]));
+    let genesis = statement::sign(Kind::Genesis, &keys.permit, &config.origin, "genesis", &payload)?;
+
+    fs::create_dir_all(&config.state).with_context(|| config.state.display().to_string())?;
+    let mut log = Log::open(FileStorage::open(&log_folder(config))?, log_keys, |_| ())?;
+    if log.head().is_some() {
+        bail!("{} holds a log: a new authority starts with an empty one", log_folder(config).display());
+    }
+    let sealed = sealing::seal(&keys, &mut machine, bundle.policy())?;
+    let blobs = vec![document.clone(), own.result.bytes().to_vec(), own.evidence];
+    log.append(vec![NewEntry { statement: genesis, blobs, seen: None }])?;
+    log.publish()?;
+    // The keys last: what is sealed has its genesis in the log.
+    write_private(&sealed_keys(config), &sealed)?;
+    let request = config.state.join("endorsement.request");
+    fs::write(&request, Quorum::unsigned(document).encode())?;
+    Ok(Genesis { endorsement, request })
+}
+
+/// Writes a new file, mode 0600, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let draft = path.with_extension("draft");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    Ok(())
+}
+
+/// What governors must compare with what they expect, before they endorse.
+pub(crate) fn describe(genesis: &Genesis) -> String {
+    let e = &genesis.endorsement;
+    format!(
+        "genesis done; this authority does not serve before governors endorse it\n\n\
+         origin           {}\n\
+         checkpoint key   {}\n\
+         permit key       {} {}\n\
+         receipt key      {}\n\
+         chip id          {}\n\
+         measurement      {}\n\
+         bundle version   {} or later\n\n\
+         next: portcullis-policy endorse {} --key GOVERNOR.pem --out endorsement.pce\n",
+        e.origin(),
+        e.checkpoint_key,
+        e.permit_key.suite().name(),
+        hex(e.permit_key.thumbprint()),
+        hex(e.receipt_key.public()),
+        hex(&e.chip_id),
+        hex(&e.measurement),
+        e.bundle_version,
+        genesis.request.display(),
+    )
+}

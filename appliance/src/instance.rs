@@ -1,0 +1,67 @@
+//! What an authority is made of before it serves: configuration, governors,
+//! bundle, machine, keys.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use portcullis_firmware_policy::VerifiedBundle;
+use portcullis_permit::Governance;
+
+use crate::config::Config;
+
+/// Largest file that is read from the configuration.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// Reads a file that the configuration names.
+pub(crate) fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
+    let describe = || format!("{what} {}", path.display());
+    let length = fs::metadata(path).with_context(describe)?.len();
+    anyhow::ensure!(length <= MAX_FILE, "{}: {length} bytes, at most {MAX_FILE}", describe());
+    fs::read(path).with_context(describe)
+}
+
+/// Governors and bundle of a configuration.
+pub(crate) fn trust(config: &Config) -> Result<(Governance, VerifiedBundle)> {
+    let governance = Governance::decode(&read("governance", &config.governance)?)
+        .with_context(|| format!("governance {}", config.governance.display()))?;
+    let bundle = VerifiedBundle::verify(&read("bundle", &config.bundle)?, &governance).map_err(Refused::bundle)?;
+    Ok((governance, bundle))
+}
+
+/// Where the sealed keys lie.
+pub(crate) fn sealed_keys(config: &Config) -> PathBuf {
+    config.state.join("keys.sealed")
+}
+
+/// Where the log lies.
+pub(crate) fn log_folder(config: &Config) -> PathBuf {
+    config.state.join("log")
+}
+
+/// The authority refuses to run: exit code 3, with the check that failed.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Stable check id.
+    pub(crate) check: String,
+    /// What was found and required.
+    pub(crate) why: String,
+}
+
+impl Refused {
+    pub(crate) fn new(check: &str, why: impl std::fmt::Display) -> Self {
+        Self { check: check.to_owned(), why: why.to_string() }
+    }
+
+    fn bundle(error: portcullis_firmware_policy::BundleError) -> Self {
+        Self::new(error.check(), error)
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}\n  remedy: {}", self.check, self.why, portcullis_firmware_policy::remedy(&self.check))
+    }
+}
+
+impl std::error::Error for Refused {}

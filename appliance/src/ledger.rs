@@ -1,0 +1,184 @@
+//! What the authority remembers of its log: live permits, revocations, status.
+//! All of it is rebuilt from the log at every start.
+
+use std::collections::HashMap;
+
+use portcullis_firmware_policy::{ParentState, Revocations};
+use portcullis_permit::{
+    Kind, Permit, PermitId, Quorum, Revocation, RevocationTarget, Status, StatusList, StatusReference,
+};
+use portcullis_wire::{Digest, Fields, Sign1, decode};
+
+/// The one status list.
+pub(crate) const STATUS_URI: &str = "/v1/status/0";
+/// Permits that can be live at once.
+const STATUS_ENTRIES: u64 = 1 << 18;
+/// Seconds for which an ended permit is remembered, for reports about it.
+const REMEMBERED: u64 = 600;
+const MAX_ENTRY: usize = portcullis_lineage::MAX_ENTRY;
+
+#[derive(Clone, Debug)]
+struct Live {
+    subject: String,
+    confirmation: Digest,
+    workload: Digest,
+    origin: PermitId,
+    parent: Option<PermitId>,
+    expires: u64,
+    status: u64,
+}
+
+/// The state that decisions depend on.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    live: HashMap<PermitId, Live>,
+    revocations: Revocations,
+    list: StatusList,
+    /// For each status index, when the permit that holds it ends.
+    held_until: Vec<u64>,
+    next_index: u64,
+    bundle_version: u64,
+    swept: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            live: HashMap::new(),
+            revocations: Revocations::default(),
+            list: StatusList::new(STATUS_URI, STATUS_ENTRIES, 0, 0),
+            held_until: vec![0; usize::try_from(STATUS_ENTRIES).unwrap_or(0)],
+            next_index: 0,
+            bundle_version: 0,
+            swept: 0,
+        }
+    }
+
+    /// Takes in one entry of the log.
+    pub(crate) fn replay(&mut self, entry: &[u8]) {
+        let Ok(object) = Sign1::parse(entry, MAX_ENTRY) else { return };
+        let payload = object.payload().unwrap_or_default();
+        match Kind::of(&object) {
+            Some(Kind::Permit) => {
+                if let Ok(permit) = Permit::decode(payload) {
+                    self.next_index = permit.status.index;
+                    self.record(&permit);
+                }
+            }
+            Some(Kind::Revocation) => {
+                let command = Quorum::decode(payload, MAX_ENTRY).ok();
+                let command = command.and_then(|quorum| Revocation::decode(quorum.unverified_document()).ok());
+                if let Some(command) = command {
+                    self.revoke(&command);
+                }
+            }
+            Some(Kind::Policy | Kind::Boot) => {
+                let version = decode(payload, MAX_ENTRY).and_then(Fields::of).and_then(|mut f| f.uint(1));
+                self.bundle_version = self.bundle_version.max(version.unwrap_or(0));
+            }
+            _ => {}
+        }
+    }
+
+    /// The highest bundle version that the log has seen active.
+    pub(crate) const fn bundle_version(&self) -> u64 {
+        self.bundle_version
+    }
+
+    pub(crate) fn set_bundle_version(&mut self, version: u64) {
+        self.bundle_version = version;
+    }
+
+    pub(crate) const fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    pub(crate) fn live_count(&self, now: u64) -> usize {
+        self.live.values().filter(|live| live.expires > now).count()
+    }
+
+    /// The index for the next permit; `None` while every index is held by a
+    /// permit that has not ended.
+    pub(crate) fn reserve_index(&mut self, now: u64, until: u64) -> Option<StatusReference> {
+        let index = self.next_index;
+        let held = self.held_until.get_mut(usize::try_from(index).ok()?)?;
+        if *held > now {
+            return None;
+        }
+        *held = until;
+        self.next_index = index.saturating_add(1) % STATUS_ENTRIES;
+        // The one who held it before may have been revoked.
+        self.list.set(index, Status::Valid).ok()?;
+        Some(StatusReference { uri: STATUS_URI.to_owned(), index })
+    }
+
+    /// Gives back the index of a request that was denied.
+    pub(crate) fn release_index(&mut self, status: &StatusReference) {
+        if let Some(held) = usize::try_from(status.index).ok().and_then(|at| self.held_until.get_mut(at)) {
+            *held = 0;
+        }
+    }
+
+    /// Remembers a permit that is in the log.
+    pub(crate) fn record(&mut self, permit: &Permit) {
+        let origin = permit.parent.and_then(|parent| self.live.get(&parent)).map_or(permit.id, |parent| parent.origin);
+        if let Some(held) = usize::try_from(permit.status.index).ok().and_then(|at| self.held_until.get_mut(at)) {
+            *held = permit.expires;
+        }
+        self.next_index = self.next_index.max(permit.status.index.saturating_add(1)) % STATUS_ENTRIES;
+        self.live.insert(permit.id, Live {
+            subject: permit.subject.clone(),
+            confirmation: permit.confirmation,
+            workload: permit.workload,
+            origin,
+            parent: permit.parent,
+            expires: permit.expires,
+            status: permit.status.index,
+        });
+        self.sweep(permit.not_before);
+    }
+
+    /// Forgets permits that ended long ago, now and then.
+    fn sweep(&mut self, now: u64) {
+        if now.saturating_sub(self.swept) > REMEMBERED {
+            self.swept = now;
+            self.live.retain(|_, live| live.expires.saturating_add(REMEMBERED) > now);
+        }
+    }
+
+    /// Applies a revocation that is in the log; returns how many live permits it hit.
+    pub(crate) fn revoke(&mut self, command: &Revocation) -> usize {
+        self.revocations.apply(command);
+        let hit = |id: &PermitId, live: &Live| match &command.target {
+            RevocationTarget::Permit(target) => id == target || live.origin == *target || live.parent == Some(*target),
+            RevocationTarget::Node(name) => live.subject == *name,
+            RevocationTarget::Workload(digest) => live.workload == *digest,
+        };
+        let indices: Vec<u64> = self.live.iter().filter(|(id, live)| hit(id, live)).map(|(_, live)| live.status).collect();
+        indices.iter().filter(|index| self.list.set(**index, Status::Invalid).is_ok()).count()
+    }
+
+    /// What the log knows of the permit that a request names as parent.
+    pub(crate) fn parent(&self, parent: Option<PermitId>, now: u64) -> ParentState {
+        let Some(parent) = parent else { return ParentState::None };
+        match self.live.get(&parent).filter(|live| live.expires > now) {
+            None => ParentState::Unknown,
+            Some(live) => ParentState::Logged {
+                subject: live.subject.clone(),
+                confirmation: live.confirmation,
+                workload: live.workload,
+                origin: live.origin,
+            },
+        }
+    }
+
+    /// Confirmation key of a permit, as long as it is remembered.
+    pub(crate) fn confirmation(&self, permit: &PermitId) -> Option<Digest> {
+        self.live.get(permit).map(|live| live.confirmation)
+    }
+
+    /// The status list with a validity.
+    pub(crate) fn status_list(&self, issued: u64, expires: u64) -> StatusList {
+        self.list.valid_for(issued, expires)
+    }
+}

@@ -1,0 +1,121 @@
+//! The accept loop of nodes: our own, because requests need the exporter and
+//! the peer's key.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use axum::Extension;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use portcullis_attest::binding::Channel;
+use portcullis_channel::{Identity, facts};
+use portcullis_firmware_policy::NoncePreimage;
+use portcullis_wire::Digest;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::{GRACE, MAX_CONNECTIONS, PATIENCE, nodes};
+use crate::authority::{Authority, Session};
+
+/// What the server knows of one connection.
+pub(crate) struct Connection {
+    /// The session as the authority sees it.
+    pub(crate) channel: Channel,
+    outstanding: Mutex<Outstanding>,
+}
+
+#[derive(Default)]
+struct Outstanding {
+    nonce: Option<NoncePreimage>,
+    statement: Option<Digest>,
+}
+
+impl Connection {
+    fn new(channel: Channel) -> Self {
+        Self { channel, outstanding: Mutex::default() }
+    }
+
+    /// Remembers the statement that was shown on this connection.
+    pub(crate) fn shown(&self, statement: Digest) {
+        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner).statement = Some(statement);
+    }
+
+    /// Gives out a nonce. An earlier one that was not used is void.
+    pub(crate) fn give(&self, nonce: NoncePreimage) {
+        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner).nonce = Some(nonce);
+    }
+
+    /// What a request brings with it. The nonce is taken: whatever becomes of
+    /// the request, it is used. `None` where no statement was shown yet.
+    pub(crate) fn take_session(&self) -> Option<Session> {
+        let mut outstanding = self.outstanding.lock().unwrap_or_else(PoisonError::into_inner);
+        let statement = outstanding.statement?;
+        Some(Session { channel: self.channel.reversed(), statement, nonce: outstanding.nonce.take() })
+    }
+}
+
+/// Accepts nodes until told to stop.
+pub(crate) async fn listen_nodes(
+    authority: Arc<Authority>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let identity = Arc::new(Identity::generate()?);
+    let acceptor = TlsAcceptor::from(Arc::new(identity.server_config()?));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = Arc::new(GracefulShutdown::new());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => break,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            authority.metrics.over_budget.inc();
+            continue; // dropping the stream closes it
+        };
+        let (authority, acceptor) = (Arc::clone(&authority), acceptor.clone());
+        let (identity, watcher) = (Arc::clone(&identity), graceful.watcher());
+        tokio::spawn(async move {
+            if serve(&authority, acceptor, &identity, stream, slot, watcher).await.is_err() {
+                authority.metrics.handshakes_failed.inc();
+            }
+        });
+    }
+    drop(listener);
+    if let Ok(graceful) = Arc::try_unwrap(graceful) {
+        // Connections that do not finish in time are cut when the runtime ends.
+        drop(timeout(GRACE, graceful.shutdown()).await);
+    }
+    Ok(())
+}
+
+/// One connection: handshake, channel facts, then requests.
+async fn serve(
+    authority: &Arc<Authority>,
+    acceptor: TlsAcceptor,
+    identity: &Identity,
+    stream: TcpStream,
+    _slot: OwnedSemaphorePermit,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let tls = timeout(PATIENCE, acceptor.accept(stream)).await??;
+    let session = tls.get_ref().1;
+    let channel = facts(session, |out, label, context| session.export_keying_material(out, label, context), identity.spki())?;
+    let routes = nodes::routes(Arc::clone(authority)).layer(Extension(Arc::new(Connection::new(channel))));
+
+    authority.metrics.connections.inc();
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(true);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16).keep_alive_interval(PATIENCE);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(routes));
+    // An error here is the peer's: it closed, stalled, or sent no HTTP.
+    drop(watcher.watch(connection.into_owned()).await);
+    authority.metrics.connections.dec();
+    Ok(())
+}

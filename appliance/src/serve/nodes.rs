@@ -1,0 +1,160 @@
+//! `/v1`: what nodes and governors ask.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::sse::{self, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http_body_util::BodyExt;
+use portcullis_firmware_policy::{AttestRequest, AttestResponse};
+use portcullis_permit::{AuthorityStatement, Kind};
+use portcullis_wire::hex::hex;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::BroadcastStream;
+
+use super::connection::Connection;
+use super::reply::{EXCHANGE, malformed, out_of_order, statement, typed};
+use super::{MAX_BODY, PATIENCE};
+use crate::authority::{Answered, Authority, Failure};
+
+/// Next nonce of a connection, in hex.
+const NONCE: HeaderName = HeaderName::from_static("portcullis-nonce");
+
+type Shared = State<Arc<Authority>>;
+type OnConnection = Extension<Arc<Connection>>;
+
+pub(crate) fn routes(authority: Arc<Authority>) -> Router {
+    Router::new()
+        .route("/v1/attest", post(attest))
+        .route("/v1/nonce", post(nonce))
+        .route("/v1/permits", post(permits))
+        .route("/v1/executions", post(executions))
+        .route("/v1/status/0", get(status))
+        .route("/v1/events", get(events))
+        .route("/v1/policy", get(policy).post(activate_policy))
+        .route("/v1/revocations", post(revoke))
+        .route("/v1/instance", post(activate_instance))
+        .layer(middleware::from_fn(read_in_time))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(authority)
+}
+
+/// Reads the whole body before anything looks at it: bounded in size, by the
+/// limit, and in time.
+async fn read_in_time(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let limited = http_body_util::Limited::new(body, MAX_BODY);
+    match tokio::time::timeout(PATIENCE, limited.collect()).await {
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the body took too long").into_response(),
+        Ok(Err(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off").into_response(),
+        Ok(Ok(body)) => next.run(Request::from_parts(parts, Body::from(body.to_bytes()))).await,
+    }
+}
+
+/// Gives the connection its next nonce, in the response's header.
+fn with_nonce(authority: &Authority, connection: &Connection, mut response: Response) -> Response {
+    if let Ok(preimage) = authority.nonce() {
+        connection.give(preimage);
+        if let Ok(value) = HeaderValue::from_str(&hex(&preimage.nonce())) {
+            response.headers_mut().insert(NONCE, value);
+        }
+    }
+    response
+}
+
+async fn attest(State(authority): Shared, Extension(connection): OnConnection, body: Bytes) -> Response {
+    let request = match AttestRequest::decode(&body) {
+        Ok(request) => request,
+        Err(error) => {
+            authority.metrics.malformed.inc();
+            return malformed(&error.to_string());
+        }
+    };
+    let answered = authority.attest(&request.nonce, connection.channel, request.seen_size).await;
+    match answered.and_then(|answer| Ok((answer, authority.nonce()?))) {
+        Err(failure) => failure.into_response(),
+        Ok((answer, preimage)) => {
+            connection.shown(AuthorityStatement::digest(&answer.statement));
+            connection.give(preimage);
+            let response = AttestResponse { answer, nonce: preimage.nonce() };
+            typed(StatusCode::OK, EXCHANGE, response.encode())
+        }
+    }
+}
+
+/// A fresh nonce for a connection on which nothing was asked for a while.
+async fn nonce(State(authority): Shared, Extension(connection): OnConnection) -> Response {
+    with_nonce(&authority, &connection, StatusCode::NO_CONTENT.into_response())
+}
+
+async fn permits(State(authority): Shared, Extension(connection): OnConnection, body: Bytes) -> Response {
+    let started = Instant::now();
+    let Some(session) = connection.take_session() else {
+        return out_of_order("attest the authority on this connection first");
+    };
+    let response = match authority.decide(&body, session).await {
+        Ok(Answered::Permit(permit)) => statement(StatusCode::CREATED, Kind::Permit, permit),
+        Ok(Answered::Denial(denial)) => statement(StatusCode::FORBIDDEN, Kind::Denial, denial),
+        Err(failure) => {
+            if matches!(failure, Failure::Malformed(_)) {
+                authority.metrics.malformed.inc();
+            }
+            failure.into_response()
+        }
+    };
+    authority.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+    with_nonce(&authority, &connection, response)
+}
+
+async fn executions(State(authority): Shared, body: Bytes) -> Response {
+    match authority.record_execution(&body).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn status(State(authority): Shared) -> Response {
+    match authority.status_list() {
+        Ok(list) => statement(StatusCode::OK, Kind::StatusList, list),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Server-sent events; one that was missed shows as a gap in the numbers.
+async fn events(State(authority): Shared) -> Response {
+    let stream = BroadcastStream::new(authority.events.subscribe()).filter_map(Result::ok);
+    let stream = stream.map(|sent| Ok::<_, Infallible>(sse::Event::default().event(sent.kind.name()).data(sent.text)));
+    Sse::new(stream).into_response()
+}
+
+async fn policy(State(authority): Shared) -> Response {
+    typed(StatusCode::OK, "application/vnd.portcullis.bundle", authority.bundle().bytes().to_vec())
+}
+
+async fn activate_policy(State(authority): Shared, body: Bytes) -> Response {
+    match authority.activate_policy(&body).await {
+        Ok(version) => (StatusCode::OK, format!("bundle version {version} is active\n")).into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn revoke(State(authority): Shared, body: Bytes) -> Response {
+    match authority.revoke(&body).await {
+        Ok(hit) => (StatusCode::OK, format!("{hit} live permits revoked\n")).into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn activate_instance(State(authority): Shared, body: Bytes) -> Response {
+    match authority.activate_instance(&body).await {
+        Ok(()) => (StatusCode::OK, "endorsement is active\n").into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}

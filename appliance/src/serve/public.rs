@@ -1,0 +1,133 @@
+//! The plain, read-only listener: checkpoint, hash tiles, keys, status list,
+//! metrics, health.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use portcullis_permit::Kind;
+use portcullis_wire::hex::hex;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use super::reply::{statement, typed};
+use super::PATIENCE;
+use crate::authority::Authority;
+use crate::instance::log_folder;
+
+/// Most connections of readers at once.
+const MAX_READERS: usize = 256;
+
+type Shared = State<Arc<Authority>>;
+
+fn routes(authority: Arc<Authority>) -> Router {
+    Router::new()
+        .route("/checkpoint", get(checkpoint))
+        .route("/tile/{*path}", get(tile))
+        .route("/keys", get(keys))
+        .route("/v1/status/0", get(status))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .with_state(authority)
+}
+
+/// Serves readers until told to stop.
+pub(crate) async fn listen_public(
+    authority: Arc<Authority>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let service = routes(authority);
+    let slots = Arc::new(Semaphore::new(MAX_READERS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => return Ok(()),
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        let service = TowerToHyperService::new(service.clone());
+        tokio::spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            drop(http.serve_connection(TokioIo::new(stream), service).await);
+            drop(slot);
+        });
+    }
+}
+
+async fn checkpoint(State(authority): Shared) -> Response {
+    file(&authority, "checkpoint").await
+}
+
+/// Hash tiles only: entries name chips and nodes, and need an auditor's
+/// authorisation.
+async fn tile(State(authority): Shared, Path(path): Path<String>) -> Response {
+    let level = path.split('/').next().unwrap_or_default();
+    let is_hash_tile = !level.is_empty() && level.chars().all(|c| c.is_ascii_digit());
+    let is_plain = path.split('/').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'))
+        && !path.contains("..");
+    if is_hash_tile && is_plain {
+        file(&authority, &format!("tile/{path}")).await
+    } else {
+        StatusCode::NOT_FOUND.into_response()
+    }
+}
+
+async fn file(authority: &Authority, path: &str) -> Response {
+    match tokio::fs::read(log_folder(&authority.config).join(path)).await {
+        Ok(bytes) => typed(StatusCode::OK, "application/octet-stream", bytes),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn keys(State(authority): Shared) -> Response {
+    let signed = authority.endorsement();
+    let keys = &signed.endorsement;
+    let body = serde_json::json!({
+        "schema": "portcullis/keys/1",
+        "origin": keys.origin(),
+        "checkpoint_key": keys.checkpoint_key.to_string(),
+        "receipt_key": hex(keys.receipt_key.public()),
+        "permit_key": hex(&keys.permit_key.to_cose()),
+        "endorsement": hex(&signed.bytes),
+    });
+    typed(StatusCode::OK, "application/json", body.to_string().into_bytes())
+}
+
+async fn status(State(authority): Shared) -> Response {
+    match authority.status_list() {
+        Ok(list) => statement(StatusCode::OK, Kind::StatusList, list),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn metrics(State(authority): Shared) -> Response {
+    typed(StatusCode::OK, "application/openmetrics-text; version=1.0.0", authority.metrics.text().into_bytes())
+}
+
+/// Ready, or why not. Without witnesses a rolled-back disk shows only to nodes
+/// that have seen more of the log: that window is told here.
+async fn ready(State(authority): Shared) -> Response {
+    let (status, mut body) = match authority.signer.tripped() {
+        None => (StatusCode::OK, serde_json::json!({ "state": "serving" })),
+        Some(tripped) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            serde_json::json!({ "state": "tripped", "check": tripped.check, "why": tripped.why }),
+        ),
+    };
+    body["schema"] = "portcullis/ready/1".into();
+    body["live_permits"] = authority.live_permits().into();
+    body["log_size"] = authority.head().map_or(0, |head| head.size()).into();
+    body["bundle_version"] = authority.bundle().policy().version.into();
+    body["bundle_expires"] = authority.bundle().policy().expires.into();
+    body["witnesses"] = "none: a rollback shows only to nodes that have seen a later checkpoint".into();
+    typed(status, "application/json", body.to_string().into_bytes())
+}

@@ -1,0 +1,53 @@
+//! Outcomes as HTTP responses. Everything that refuses says why, once.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use portcullis_permit::Kind;
+
+use crate::authority::Failure;
+use crate::instance::Refused;
+
+/// Media type of our own CBOR exchanges.
+pub(crate) const EXCHANGE: &str = "application/vnd.portcullis.exchange+cbor";
+
+/// A body with its media type.
+pub(crate) fn typed(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], body).into_response()
+}
+
+/// A signed statement.
+pub(crate) fn statement(status: StatusCode, kind: Kind, body: Vec<u8>) -> Response {
+    typed(status, kind.media_type(), body)
+}
+
+/// A refusal that is no decision: RFC 9457 problem details.
+fn problem(status: StatusCode, check: &str, detail: &str) -> Response {
+    let remedy = portcullis_firmware_policy::remedy(check);
+    let body = serde_json::json!({ "title": check, "detail": detail, "remedy": remedy, "status": status.as_u16() });
+    typed(status, "application/problem+json", body.to_string().into_bytes())
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Malformed(error) => problem(StatusCode::BAD_REQUEST, error.check(), &error.to_string()),
+            Self::Tripped(tripped) => problem(StatusCode::SERVICE_UNAVAILABLE, &tripped.check, &tripped.why),
+            Self::Refused(Refused { check, why }) => problem(StatusCode::FORBIDDEN, &check, &why),
+            Self::OverBudget => problem(StatusCode::TOO_MANY_REQUESTS, "budget", "every status index is in use"),
+            Self::Internal(why) => {
+                tracing::error!(why, "internal failure");
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the authority failed; see its log")
+            }
+        }
+    }
+}
+
+/// A request that came before the exchange that it needs.
+pub(crate) fn out_of_order(detail: &str) -> Response {
+    problem(StatusCode::CONFLICT, "exchange.order", detail)
+}
+
+/// A body that is no exchange of ours.
+pub(crate) fn malformed(detail: &str) -> Response {
+    problem(StatusCode::BAD_REQUEST, "exchange.form", detail)
+}

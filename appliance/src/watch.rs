@@ -1,0 +1,87 @@
+//! The authority doubts itself: PCRs, clocks, bundle, and its own appraisal.
+//! Any doubt trips.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_attest::tpm::pcr::PcrValues;
+use tokio::time::Instant;
+
+use crate::authority::Authority;
+use crate::clock;
+use crate::events::HEARTBEAT;
+use crate::instance::Refused;
+use portcullis_permit::EventKind;
+
+/// Time between looks at PCRs, clocks and bundle.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Periods between full appraisals of this machine.
+const APPRAISE_EVERY: u32 = 30;
+/// Seconds by which wall clock and monotonic clock may differ.
+const DRIFT: u64 = 5;
+
+/// Watches until the authority trips.
+pub(crate) async fn watch(authority: Arc<Authority>, at_start: PcrValues) {
+    let (wall, monotonic) = (clock::now(), Instant::now());
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for round in 1_u32.. {
+        ticks.tick().await;
+        if authority.signer.tripped().is_some() {
+            return;
+        }
+        if let Some((check, why)) = doubt(&authority, &at_start, wall, monotonic, round).await {
+            authority.trip(&check, &why).await;
+            return;
+        }
+    }
+}
+
+async fn doubt(
+    authority: &Authority,
+    at_start: &PcrValues,
+    wall: u64,
+    monotonic: Instant,
+    round: u32,
+) -> Option<(String, String)> {
+    let now = clock::now();
+    let expected = wall.saturating_add(monotonic.elapsed().as_secs());
+    if now.abs_diff(expected) > DRIFT {
+        return Some(("watch.clock".into(), format!("wall clock {now}, expected about {expected}")));
+    }
+    let bundle = authority.bundle();
+    if let Err(expired) = bundle.check_time(now) {
+        return Some((expired.check().into(), expired.to_string()));
+    }
+    match authority.attestor.read_pcrs(Arc::clone(&bundle)).await {
+        Err(error) => return Some(("watch.pcr".into(), error)),
+        Ok(values) => {
+            let changed = values.iter().find(|(bank, pcr, value)| at_start.value(*bank, *pcr).is_some_and(|v| v != *value));
+            if let Some((bank, pcr, _)) = changed {
+                return Some(("watch.pcr".into(), format!("{bank}:{pcr} changed while the authority ran")));
+            }
+        }
+    }
+    if round % APPRAISE_EVERY == 0 {
+        let origin = authority.origin().to_owned();
+        if let Err(error) = authority.attestor.self_check(bundle, origin, now).await {
+            return Some(match error.downcast::<Refused>() {
+                Ok(refused) => (refused.check, refused.why),
+                Err(error) => ("watch.pcr".into(), error.to_string()),
+            });
+        }
+    }
+    None
+}
+
+/// Sends heartbeats until the authority trips.
+pub(crate) async fn heartbeat(authority: Arc<Authority>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    loop {
+        ticks.tick().await;
+        match authority.signer.key() {
+            Ok(key) => authority.events.send(EventKind::Heartbeat, &key, authority.origin()),
+            Err(_) => return,
+        }
+    }
+}

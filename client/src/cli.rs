@@ -1,0 +1,314 @@
+//! The command line of `portcullis`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use portcullis_attester::OpenMachine;
+use portcullis_permit::{Permit, SigningKey, Suite, TransparentPermit};
+use portcullis_wire::hex::hex;
+use serde_json::json;
+
+use crate::config::{Config, DEFAULT_PATH};
+use crate::gate::{self, Ended, GateOptions, Program};
+use crate::refusal::ClientError;
+use crate::session::{Ask, Session};
+
+/// Node of an attested permit authority.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, global = true, default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Verify the authority, and say what it is.
+    Attest {
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask for permits and look at them.
+    #[command(subcommand)]
+    Permit(PermitAction),
+    /// Run a program under a permit, as long as trust lasts.
+    ///
+    /// Exit codes: the program's own; 77 denied; 75 authority unreachable; 124
+    /// stopped because trust lapsed; 125 own failure; 126 and 127 as env(1).
+    Run {
+        /// Write stage, code and check as JSON, so that a program's own 77 can
+        /// be told from a denial.
+        #[arg(long, value_name = "FILE")]
+        result: Option<PathBuf>,
+        /// Program and arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+enum PermitAction {
+    /// Ask for a permit for a program, bound to a key.
+    Request {
+        /// Private key that the permit is bound to (PKCS#8 PEM); made if absent.
+        #[arg(long)]
+        key: PathBuf,
+        /// Where the permit goes.
+        #[arg(long)]
+        out: PathBuf,
+        /// Program and arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Show what a permit says, without verifying anything.
+    Show {
+        /// The permit.
+        permit: PathBuf,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify a permit as a gate would, except that nothing runs.
+    Verify {
+        /// The permit.
+        permit: PathBuf,
+        /// Public keys: the endorsement of the authority (`.pce`).
+        #[arg(long)]
+        endorsement: PathBuf,
+        /// Key that the permit is bound to.
+        #[arg(long)]
+        key: PathBuf,
+        /// Program and arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// The command, for completions and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the program and returns its exit code.
+pub fn run<I, T>(arguments: I, platform: &dyn OpenMachine) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            drop(error.print());
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    let config = &arguments.config;
+    match arguments.action {
+        Action::Completions { shell } => {
+            clap_complete::generate(shell, &mut command(), "portcullis", &mut io::stdout());
+            0
+        }
+        Action::Man => u8::from(clap_mangen::Man::new(command()).render(&mut io::stdout()).is_err()).saturating_mul(4),
+        Action::Run { result, command } => run_gate(config, platform, command, result.as_deref()),
+        Action::Attest { json } => report(attest(config, json)),
+        Action::Permit(PermitAction::Request { key, out, command }) => report(request(config, platform, &key, &out, &command)),
+        Action::Permit(PermitAction::Show { permit, json }) => report(show(&permit, json)),
+        Action::Permit(PermitAction::Verify { permit, endorsement, key, command }) => {
+            report(verify(config, &permit, &endorsement, &key, &command))
+        }
+    }
+}
+
+/// 0 done, 1 refused, 2 unreadable input, 4 unreachable.
+fn report(outcome: Result<(), ClientError>) -> u8 {
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("portcullis: {error}");
+            match error {
+                ClientError::Denied(_) => 1,
+                ClientError::Own(_) => 2,
+                ClientError::Unreachable(_) => 4,
+            }
+        }
+    }
+}
+
+fn run_gate(config: &Path, platform: &dyn OpenMachine, command: Vec<OsString>, result: Option<&Path>) -> u8 {
+    let options = GateOptions { command, environment: std::env::vars_os().collect() };
+    let ended = match Config::read(config).and_then(|config| {
+        portcullis_sys::locked::forbid_dumps()?;
+        Ok(gate::run(&config, platform, &options))
+    }) {
+        Ok(ended) => ended,
+        Err(error) => {
+            eprintln!("portcullis: {error:#}");
+            return 125;
+        }
+    };
+    if ended.stage != gate::Stage::Ended {
+        let kill = ended.time_to_kill.map(|time| format!(" (everything dead after {} ms)", time.as_millis()));
+        eprintln!("portcullis: {}{}", ended.message, kill.unwrap_or_default());
+    }
+    match result.map(|path| fs::write(path, describe(&ended))) {
+        None | Some(Ok(())) => ended.code,
+        Some(Err(error)) => {
+            eprintln!("portcullis: result file: {error}");
+            125
+        }
+    }
+}
+
+fn describe(ended: &Ended) -> String {
+    let body = json!({
+        "schema": "portcullis/run-result/1",
+        "stage": ended.stage.name(),
+        "code": ended.code,
+        "check": ended.check,
+        "message": ended.message,
+        "renewals": ended.renewals,
+        "kill_milliseconds": ended.time_to_kill.map(|time| time.as_secs_f64() * 1000.0),
+    });
+    format!("{body}\n")
+}
+
+fn in_runtime<T>(work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work)
+}
+
+fn attest(config: &Path, as_json: bool) -> Result<(), ClientError> {
+    let config = Config::read(config)?;
+    let trust = config.trust()?;
+    let session = in_runtime(Session::open(&config, &trust))?;
+    let authority = session.authority();
+    let endorsement = authority.endorsement();
+    let rows = [
+        ("origin", endorsement.origin().to_owned()),
+        ("evidence", authority.result().class().to_string()),
+        ("image", authority.result().reference().to_owned()),
+        ("chip id", hex(&endorsement.chip_id)),
+        ("permit key", hex(endorsement.permit_key.thumbprint())),
+        ("log size", authority.checkpoint().size().to_string()),
+        ("bundle version", authority.bundle_version().to_string()),
+    ];
+    if as_json {
+        let mut body: serde_json::Map<String, serde_json::Value> =
+            rows.into_iter().map(|(name, value)| (name.replace(' ', "_"), value.into())).collect();
+        body.insert("schema".into(), "portcullis/authority/1".into());
+        println!("{}", serde_json::Value::Object(body));
+    } else {
+        println!("the authority proved what it is");
+        rows.iter().for_each(|(name, value)| println!("  {name:<16}{value}"));
+    }
+    Ok(())
+}
+
+fn request(config: &Path, platform: &dyn OpenMachine, key: &Path, out: &Path, command: &[OsString]) -> Result<(), ClientError> {
+    let config = Config::read(config)?;
+    let program = open_program(command)?;
+    let key = load_or_make_key(key)?;
+    let mut trust = config.trust()?;
+    let permit = in_runtime(async {
+        let mut machine = platform.open()?;
+        let mut session = Session::open(&config, &trust).await?;
+        session.update(&mut trust).await?;
+        let ask = Ask { key: &key, workload: program.workload(), parent: None };
+        session.permit(&mut machine, ask, &trust).await
+    })?;
+    fs::write(out, permit.transparent().bytes())?;
+    println!("permit {} until {}", permit.permit().id, rfc3339(permit.permit().expires));
+    Ok(())
+}
+
+fn open_program(command: &[OsString]) -> Result<Program, ClientError> {
+    Program::open(command, std::env::vars_os().collect()).map_err(|error| ClientError::Own(error.into()))
+}
+
+fn load_or_make_key(path: &Path) -> Result<SigningKey, ClientError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Ok(text) = fs::read_to_string(path) {
+        return SigningKey::from_pem(&text).map_err(|error| ClientError::Own(error.into()));
+    }
+    let key = SigningKey::generate(Suite::Classic).map_err(|error| ClientError::Own(error.into()))?;
+    let pem = key.to_pem().map_err(|error| ClientError::Own(error.into()))?;
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(pem.as_bytes())?;
+    Ok(key)
+}
+
+fn rfc3339(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    time.map_or_else(|| seconds.to_string(), |time| time.to_string())
+}
+
+fn show(path: &Path, as_json: bool) -> Result<(), ClientError> {
+    let object = portcullis_wire::Sign1::parse(&fs::read(path)?, portcullis_permit::statement::MAX_LENGTH)
+        .map_err(portcullis_permit::PermitError::from)?;
+    let permit = Permit::decode(object.payload().unwrap_or_default())?;
+    let rows = [
+        ("id", permit.id.to_string()),
+        ("issuer", permit.issuer),
+        ("subject", permit.subject),
+        ("audience", permit.audience),
+        ("not before", rfc3339(permit.not_before)),
+        ("expires", rfc3339(permit.expires)),
+        ("key", hex(&permit.confirmation)),
+        ("workload", hex(&permit.workload)),
+        ("linking", permit.constraints.linking.as_str().to_owned()),
+        ("status", format!("{} of {}", permit.status.index, permit.status.uri)),
+        ("evidence", hex(&permit.evidence)),
+        ("bundle", hex(&permit.bundle)),
+        ("result", hex(&permit.result)),
+        ("parent", permit.parent.map_or_else(|| "none".to_owned(), |id| id.to_string())),
+    ];
+    if as_json {
+        let mut body: serde_json::Map<String, serde_json::Value> =
+            rows.into_iter().map(|(name, value)| (name.replace(' ', "_"), value.into())).collect();
+        body.insert("schema".into(), "portcullis/permit/1".into());
+        body.insert("verified".into(), false.into());
+        println!("{}", serde_json::Value::Object(body));
+    } else {
+        println!("not verified");
+        rows.iter().for_each(|(name, value)| println!("  {name:<12}{value}"));
+    }
+    Ok(())
+}
+
+fn verify(config: &Path, permit: &Path, endorsement: &Path, key: &Path, command: &[OsString]) -> Result<(), ClientError> {
+    let config = Config::read(config)?;
+    let trust = config.trust()?;
+    let endorsement = portcullis_permit::Endorsement::verify(&fs::read(endorsement)?, &trust.governance)
+        .map_err(|error| ClientError::check("authority.endorsement", error, "an endorsement by the governors"))?;
+    let program = open_program(command)?;
+    let key = SigningKey::from_pem(&fs::read_to_string(key)?).map_err(|error| ClientError::Own(error.into()))?;
+    let transparent =
+        TransparentPermit::verify(&fs::read(permit)?, &endorsement.permit_key, &endorsement.receipt_key, None)?;
+    let expectation = portcullis_permit::GateExpectation {
+        issuer: endorsement.origin(),
+        node: &config.node,
+        confirmation: key.public(),
+        workload: program.workload(),
+        now: crate::clock::now(),
+    };
+    let verified = transparent.expect(&expectation)?;
+    let inclusion = verified.transparent().inclusion();
+    println!("permit {} is valid until {}", verified.permit().id, rfc3339(verified.permit().expires));
+    println!("  logged as entry {} of {}", inclusion.index(), inclusion.size());
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! The clocks of a node: read here and nowhere else.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Now, Unix seconds. A clock before 1970 reads as zero, where nothing is valid.
+#[expect(clippy::disallowed_methods, reason = "the adapter through which a node reads time")]
+#[must_use]
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// `CLOCK_BOOTTIME`: it goes on while the machine sleeps, and nobody sets it.
+#[must_use]
+pub(crate) fn boot_time() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,84 @@
+//! The authority's event stream, as a gate follows it.
+//!
+//! An event only ever makes the gate look at the status list sooner: a lost,
+//! forged or late one costs nothing that the lease does not bound.
+
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use http_body_util::BodyExt;
+use hyper::Method;
+use portcullis_permit::{Event, EventKind, PublicKey};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::config::{Config, Trust};
+use crate::refusal::ClientError;
+use crate::session::Session;
+
+/// A missed heartbeat: the authority sends one every two seconds.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Time before a lost stream is opened again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Longest line of the stream, in bytes.
+const MAX_LINE: usize = 16 * 1024;
+
+/// What a gate does about the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Look at the status list: something changed, was missed, or is unknown.
+    Look,
+    /// The authority says that it stopped signing.
+    Tripped,
+}
+
+/// Follows the stream over a session of its own until nobody listens.
+pub(crate) async fn follow(config: Config, trust: std::sync::Arc<Trust>, signals: mpsc::Sender<Signal>) {
+    loop {
+        // Whatever ended the stream, events may have been missed.
+        drop(read_stream(&config, &trust, &signals).await);
+        if signals.send(Signal::Look).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn read_stream(config: &Config, trust: &Trust, signals: &mpsc::Sender<Signal>) -> Result<(), ClientError> {
+    let mut session = Session::open(config, trust).await?;
+    let key = session.authority().endorsement().permit_key.clone();
+    let mut body = session.connection().send(Method::GET, "/v1/events", Vec::new()).await?.into_body();
+    let (mut pending, mut last) = (Vec::new(), None);
+    loop {
+        let frame = timeout(SILENCE, body.frame()).await.map_err(|_| ClientError::Unreachable("missed heartbeat".into()))?;
+        let Some(Ok(frame)) = frame else { return Err(ClientError::Unreachable("the stream ended".into())) };
+        pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            if let Some(signal) = judge(&line, &key, &mut last)? {
+                signals.send(signal).await.map_err(|_| ClientError::Unreachable("nobody listens".into()))?;
+            }
+        }
+        if pending.len() > MAX_LINE {
+            return Err(ClientError::Unreachable("a line without end".into()));
+        }
+    }
+}
+
+/// What a line of the stream means. Only signed events count; a gap in their
+/// numbers means that one was missed.
+fn judge(line: &[u8], key: &PublicKey, last: &mut Option<u64>) -> Result<Option<Signal>, ClientError> {
+    let text = String::from_utf8_lossy(line);
+    let Some(data) = text.trim_end().strip_prefix("data: ") else { return Ok(None) };
+    let signed = BASE64.decode(data.as_bytes()).map_err(|_| ClientError::Unreachable("no event".into()))?;
+    let event = Event::verify(&signed, key)?;
+    let expected = last.and_then(|last: u64| last.checked_add(1));
+    let gap = expected.is_some_and(|expected| expected != event.sequence);
+    *last = Some(event.sequence);
+    Ok(match event.kind {
+        EventKind::Trip => Some(Signal::Tripped),
+        EventKind::Status | EventKind::Policy => Some(Signal::Look),
+        EventKind::Heartbeat if gap => Some(Signal::Look),
+        EventKind::Heartbeat => None,
+    })
+}

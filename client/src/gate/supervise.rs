@@ -1,0 +1,470 @@
+//! The life of one program under the gate.
+//!
+//! 1. read and seal the program (one thread: init is forked here)
+//! 2. attest, ask, verify; start with a deadline that init holds
+//! 3. renew at half-life; look at the status when told to, and often enough
+//! 4. kill when a renewal is denied, the status turns, or the lease ends
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram as StdDatagram;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use portcullis_attester::{Machine, OpenMachine};
+use portcullis_permit::{Execution, ExecutionStage, SigningKey, Status, Suite, VerifiedPermit};
+use portcullis_sys::process::{Child, spawn_init};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal as Kill, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixDatagram;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+
+use super::cgroup::Cgroup;
+use super::control::{Event, Order};
+use super::init;
+use super::program::{Program, ProgramError};
+use crate::clock;
+use crate::config::{Config, Trust};
+use crate::events::{self, Signal};
+use crate::refusal::ClientError;
+use crate::session::{Ask, Session};
+
+/// How long the kernel may take to kill a namespace before the gate gives up waiting.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before a renewal is tried again that did not reach the authority.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct GateOptions {
+    /// Program and arguments.
+    pub command: Vec<OsString>,
+    /// Environment of the program.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// How far the gate came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the program could run.
+    Program,
+    /// Attesting, asking, verifying.
+    Permit,
+    /// The program ran and ended by itself.
+    Ended,
+    /// The program ran and was stopped.
+    Stopped,
+}
+
+impl Stage {
+    /// `program`, `permit`, `ended` or `stopped`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Program => "program",
+            Self::Permit => "permit",
+            Self::Ended => "ended",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How far the gate came.
+    pub stage: Stage,
+    /// Exit code of the gate.
+    pub code: u8,
+    /// Check that refused or stopped.
+    pub check: Option<String>,
+    /// For people.
+    pub message: String,
+    /// Renewals that succeeded.
+    pub renewals: u64,
+    /// Time from the decision to kill until everything was dead.
+    pub time_to_kill: Option<Duration>,
+}
+
+impl Ended {
+    fn new(stage: Stage, code: u8, check: Option<&str>, message: impl std::fmt::Display) -> Self {
+        let (check, message) = (check.map(str::to_owned), message.to_string());
+        Self { stage, code, check, message, renewals: 0, time_to_kill: None }
+    }
+
+    /// No permit: 77 denied, 75 authority unreachable, 125 own failure.
+    fn without_permit(error: &ClientError) -> Self {
+        let code = match error {
+            ClientError::Denied(_) => 77,
+            ClientError::Unreachable(_) => 75,
+            ClientError::Own(_) => 125,
+        };
+        Self::new(Stage::Permit, code, error.first_check(), error)
+    }
+}
+
+impl From<ProgramError> for Ended {
+    fn from(error: ProgramError) -> Self {
+        let code = match error {
+            ProgramError::NotFound(..) => 127,
+            ProgramError::NotExecutable(..) => 126,
+            ProgramError::Own(_) => 125,
+        };
+        Self::new(Stage::Program, code, None, error)
+    }
+}
+
+/// Runs a program under the gate. Must be called before the process has threads.
+#[must_use]
+pub fn run(config: &Config, platform: &dyn OpenMachine, options: &GateOptions) -> Ended {
+    let program = match Program::open(&options.command, options.environment.clone()) {
+        Ok(program) => program,
+        Err(error) => return error.into(),
+    };
+    match prepare(config, platform, program) {
+        Ok(ended) => ended,
+        Err(error) => Ended::new(Stage::Program, 125, None, format!("{error:#}")),
+    }
+}
+
+fn prepare(config: &Config, platform: &dyn OpenMachine, program: Program) -> anyhow::Result<Ended> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (uid, gid) = (config.gate.uid, config.gate.gid);
+    let child = spawn_init(&[theirs.as_fd(), program.executable()], || init::main(&theirs, &program, uid, gid));
+    let child = child.context("a PID namespace for the program (needs CAP_SYS_ADMIN)")?;
+    drop(theirs);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let gate = Gate::new(child, ours, config)?;
+        Ok(gate.live(platform, &program).await)
+    })
+}
+
+/// One program with its permit.
+struct Gate<'c> {
+    config: &'c Config,
+    init: Init,
+    key: SigningKey,
+    renewals: u64,
+}
+
+/// What the gate holds while the program runs.
+struct Running {
+    session: Session,
+    machine: Machine,
+    trust: Trust,
+    permit: VerifiedPermit,
+    /// `CLOCK_BOOTTIME` at which the lease ends.
+    deadline: Duration,
+    /// Wall-clock second at which the last good status list ends.
+    status_until: u64,
+}
+
+/// Why the gate stops the program.
+struct Stop {
+    check: String,
+    why: String,
+}
+
+impl From<ClientError> for Stop {
+    fn from(error: ClientError) -> Self {
+        Self { check: error.first_check().unwrap_or("lease.renewal").to_owned(), why: error.to_string() }
+    }
+}
+
+impl<'c> Gate<'c> {
+    fn new(child: Child, control: OwnedFd, config: &'c Config) -> anyhow::Result<Self> {
+        let key = SigningKey::generate(Suite::Classic)?;
+        Ok(Self { config, init: Init::new(child, control)?, key, renewals: 0 })
+    }
+
+    async fn live(self, platform: &dyn OpenMachine, program: &Program) -> Ended {
+        let running = match self.obtain(platform, program).await {
+            Ok(running) => running,
+            Err(error) => return Ended::without_permit(&error),
+        };
+        let order = Order::Start(nanoseconds(running.deadline));
+        if let Err(error) = self.init.order(order).await {
+            return Ended::new(Stage::Program, 125, None, error);
+        }
+        self.attend(running, program).await
+    }
+
+    /// Attest, ask, verify, look at the status: everything before the start.
+    async fn obtain(&self, platform: &dyn OpenMachine, program: &Program) -> Result<Running, ClientError> {
+        let mut trust = self.config.trust()?;
+        let mut machine = platform.open()?;
+        let mut session = Session::open(self.config, &trust).await?;
+        session.update(&mut trust).await?;
+        let sent = clock::boot_time();
+        let ask = Ask { key: &self.key, workload: program.workload(), parent: None };
+        let permit = session.permit(&mut machine, ask, &trust).await?;
+        let status_until = good_status(&mut session, &permit).await?;
+        let deadline = lease_end(sent, &permit);
+        Ok(Running { session, machine, trust, permit, deadline, status_until })
+    }
+
+    /// From the start to the end of the program.
+    async fn attend(mut self, mut running: Running, program: &Program) -> Ended {
+        let (sender, mut signals) = mpsc::channel(16);
+        let follower = self.config.trust().ok().map(|trust| {
+            tokio::spawn(events::follow(self.config.clone(), Arc::new(trust), sender))
+        });
+        let mut forwarded = match Forwarded::new() {
+            Ok(forwarded) => forwarded,
+            Err(error) => return Ended::new(Stage::Program, 125, None, error),
+        };
+        let mut ended = loop {
+            let next = running.next_look();
+            tokio::select! {
+                event = self.init.event() => match event {
+                    Event::Started => self.report(&mut running, ExecutionStage::Started, None, None, None).await,
+                    other => break self.ended(other),
+                },
+                number = forwarded.next() => drop(self.init.order(Order::Signal(number)).await),
+                signal = signals.recv() => {
+                    // A trip needs no proof beyond silence: without renewals the lease ends.
+                    if signal == Some(Signal::Look)
+                        && let Err(stop) = running.look().await
+                    {
+                        break self.kill(stop).await;
+                    }
+                    if signal.is_none() {
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+                () = sleep_until(next) => {
+                    if let Err(stop) = self.keep(&mut running, program).await {
+                        break self.kill(stop).await;
+                    }
+                }
+            }
+        };
+        if let Some(follower) = follower {
+            follower.abort();
+        }
+        ended.renewals = self.renewals;
+        let stage = if ended.stage == Stage::Ended { ExecutionStage::Ended } else { ExecutionStage::Killed };
+        let kill = ended.time_to_kill.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let report = self.report(&mut running, stage, Some(ended.code.into()), ended.check.clone(), kill);
+        drop(timeout(Duration::from_secs(2), report).await);
+        ended
+    }
+
+    /// Renews at half-life, and looks at the status before the last one ends.
+    async fn keep(&mut self, running: &mut Running, program: &Program) -> Result<(), Stop> {
+        if clock::boot_time() >= running.deadline {
+            return Err(Stop { check: "lease.expired".into(), why: "the lease ended without a renewal".into() });
+        }
+        if running.renewal_is_due() {
+            match self.renew(running, program).await {
+                Ok(()) => self.renewals = self.renewals.saturating_add(1),
+                // Not reached: try again until the lease ends.
+                Err(ClientError::Unreachable(_)) => tokio::time::sleep(RETRY).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if running.status_is_due() {
+            running.look().await?;
+        }
+        Ok(())
+    }
+
+    /// A renewal: the same as the first time, with the present permit as parent.
+    /// A session that broke, or whose statement is outdated, is opened again.
+    async fn renew(&self, running: &mut Running, program: &Program) -> Result<(), ClientError> {
+        running.session.forget_nonce();
+        let mut outcome = self.ask(running, program).await;
+        let again = match &outcome {
+            Err(ClientError::Unreachable(_)) => true,
+            Err(error) => error.first_check() == Some("request.statement"),
+            Ok(()) => false,
+        };
+        if again {
+            running.session = Session::open(self.config, &running.trust).await?;
+            running.session.update(&mut running.trust).await?;
+            outcome = self.ask(running, program).await;
+        }
+        outcome
+    }
+
+    async fn ask(&self, running: &mut Running, program: &Program) -> Result<(), ClientError> {
+        let sent = clock::boot_time();
+        let parent = Some(running.permit.permit().id);
+        let ask = Ask { key: &self.key, workload: program.workload(), parent };
+        let permit = running.session.permit(&mut running.machine, ask, &running.trust).await?;
+        running.deadline = lease_end(sent, &permit);
+        running.permit = permit;
+        self.init.order(Order::Extend(nanoseconds(running.deadline))).await.map_err(|error| ClientError::Own(error.into()))
+    }
+
+    /// Kills the whole tree and measures how long that takes.
+    async fn kill(&mut self, stop: Stop) -> Ended {
+        let started = Instant::now();
+        let dead = self.init.kill().await;
+        let mut ended = Ended::new(Stage::Stopped, 124, Some(&stop.check), stop.why);
+        if dead {
+            ended.time_to_kill = Some(started.elapsed());
+        }
+        ended
+    }
+
+    fn ended(&self, event: Event) -> Ended {
+        let byte = |n: u64| u8::try_from(n).unwrap_or(255);
+        match event {
+            Event::Exited(code) => Ended::new(Stage::Ended, byte(code), None, format!("exit code {code}")),
+            Event::Signalled(signal) => {
+                Ended::new(Stage::Ended, byte(signal.saturating_add(128)), None, format!("ended by signal {signal}"))
+            }
+            Event::Expired => Ended::new(Stage::Stopped, 124, Some("lease.expired"), "the lease ended without a renewal"),
+            Event::Failed(errno) => Ended::new(Stage::Program, 125, None, format!("init failed, errno {errno}")),
+            Event::Started => Ended::new(Stage::Program, 125, None, "init started twice"),
+        }
+    }
+
+    /// Reports are for the log; a program does not die for want of one.
+    async fn report(
+        &self,
+        running: &mut Running,
+        stage: ExecutionStage,
+        code: Option<u64>,
+        check: Option<String>,
+        kill_milliseconds: Option<u64>,
+    ) {
+        let permit = running.permit.permit().id;
+        let execution = Execution { permit, stage, code, check, kill_milliseconds, time: clock::now() };
+        if let Err(error) = running.session.report(&execution, &self.key).await {
+            tracing::warn!(stage = stage.name(), %error, "report not delivered");
+        }
+    }
+}
+
+impl Running {
+    fn granted(&self) -> Duration {
+        Duration::from_secs(self.permit.granted_seconds())
+    }
+
+    fn half_life(&self) -> Duration {
+        self.deadline.saturating_sub(self.granted() / 2)
+    }
+
+    fn renewal_is_due(&self) -> bool {
+        clock::boot_time() >= self.half_life()
+    }
+
+    /// A status list that ends within a second is due.
+    fn status_is_due(&self) -> bool {
+        clock::now().saturating_add(1) >= self.status_until
+    }
+
+    /// When something has to be done next.
+    fn next_look(&self) -> tokio::time::Instant {
+        let now = clock::boot_time();
+        let renewal = self.half_life().saturating_sub(now);
+        let status = Duration::from_secs(self.status_until.saturating_sub(clock::now()).saturating_sub(1));
+        tokio::time::Instant::now() + renewal.min(status).max(Duration::from_millis(20))
+    }
+
+    /// Looks at the status. Unreachable is no answer; the last good one counts
+    /// until it ends.
+    async fn look(&mut self) -> Result<(), Stop> {
+        match good_status(&mut self.session, &self.permit).await {
+            Ok(until) => self.status_until = until,
+            Err(ClientError::Unreachable(why)) if clock::now() >= self.status_until => {
+                return Err(Stop { check: "permit.status.expired".into(), why });
+            }
+            Err(ClientError::Unreachable(_)) => tokio::time::sleep(RETRY).await,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+/// Valid, and until when the answer holds.
+async fn good_status(session: &mut Session, permit: &VerifiedPermit) -> Result<u64, ClientError> {
+    match session.status(&permit.permit().status).await? {
+        (Status::Valid, until) => Ok(until),
+        (status, _) => Err(ClientError::check("permit.revoked", status.as_str(), Status::Valid.as_str())),
+    }
+}
+
+/// The lease runs from the moment at which the request was sent.
+fn lease_end(sent: Duration, permit: &VerifiedPermit) -> Duration {
+    sent.saturating_add(Duration::from_secs(permit.granted_seconds()))
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Init and the ways to reach it.
+struct Init {
+    pidfd: AsyncFd<OwnedFd>,
+    control: UnixDatagram,
+    cgroup: Option<Cgroup>,
+}
+
+impl Init {
+    fn new(child: Child, control: OwnedFd) -> anyhow::Result<Self> {
+        let control = StdDatagram::from(control);
+        control.set_nonblocking(true)?;
+        let cgroup = Cgroup::hold(child.pid);
+        Ok(Self { pidfd: AsyncFd::register(child.pidfd)?, control: UnixDatagram::from_std(control)?, cgroup })
+    }
+
+    async fn order(&self, order: Order) -> std::io::Result<()> {
+        self.control.send(&order.encode()).await.map(|_| ())
+    }
+
+    /// The next event; silence means that init is gone, and all with it.
+    async fn event(&self) -> Event {
+        let mut buffer = [0; 9];
+        let length = self.control.recv(&mut buffer).await.unwrap_or(0);
+        buffer.get(..length).and_then(Event::decode).unwrap_or(Event::Failed(0))
+    }
+
+    /// Kills init, and with it the namespace; `true` once all of it is dead.
+    async fn kill(&self) -> bool {
+        // An error means that it is dead already, which the wait below sees.
+        let _sent = pidfd_send_signal(self.pidfd.get_ref(), Kill::KILL);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        timeout(KILL_PATIENCE, self.pidfd.readable()).await.is_ok_and(|ready| ready.is_ok())
+    }
+}
+
+/// Signals that are passed on to the program.
+struct Forwarded {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
+    usr1: tokio::signal::unix::Signal,
+    usr2: tokio::signal::unix::Signal,
+}
+
+impl Forwarded {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> u64 {
+        tokio::select! {
+            _ = self.term.recv() => 15,
+            _ = self.int.recv() => 2,
+            _ = self.hup.recv() => 1,
+            _ = self.usr1.recv() => 10,
+            _ = self.usr2.recv() => 12,
+        }
+    }
+}

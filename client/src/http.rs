@@ -1,0 +1,90 @@
+//! One HTTP/1.1 connection over the attested channel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use portcullis_attest::binding::Channel;
+use portcullis_channel::{Identity, facts};
+use portcullis_wire::hex::unhex_array;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::refusal::ClientError;
+
+/// Longest wait for a connection or an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Largest answer accepted, in bytes.
+const MAX_BODY: usize = portcullis_firmware_policy::MAX_LENGTH;
+
+/// An answer in memory.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    /// Next nonce, where the authority gave one.
+    pub(crate) nonce: Option<[u8; 32]>,
+}
+
+/// A connection with its channel facts, this side's key first.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    pub(crate) channel: Channel,
+    host: String,
+}
+
+fn unreachable(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Unreachable(error.to_string())
+}
+
+impl Connection {
+    /// Connects with a fresh ephemeral identity.
+    pub(crate) async fn open(authority: &str) -> Result<Self, ClientError> {
+        let identity = Identity::generate().map_err(|error| ClientError::Own(error.into()))?;
+        let config = identity.client_config(&[b"http/1.1"]).map_err(|error| ClientError::Own(error.into()))?;
+        let stream = timeout(PATIENCE, TcpStream::connect(authority)).await.map_err(unreachable)?;
+        let stream = stream.map_err(|error| unreachable(format!("{authority}: {error}")))?;
+        stream.set_nodelay(true)?;
+        // The name is sent to nobody and checked by nobody: attestation says who answers.
+        let name = ServerName::try_from("portcullis").map_err(unreachable)?;
+        let tls = TlsConnector::from(Arc::new(config));
+        let tls = timeout(PATIENCE, tls.connect(name, stream)).await.map_err(unreachable)?.map_err(unreachable)?;
+        let session = tls.get_ref().1;
+        let channel =
+            facts(session, |out, label, context| session.export_keying_material(out, label, context), identity.spki())
+                .map_err(unreachable)?;
+        let (sender, connection) = handshake(TokioIo::new(tls)).await.map_err(unreachable)?;
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(Self { sender, channel, host: authority.to_owned() })
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(crate) async fn ask(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, ClientError> {
+        let response = timeout(PATIENCE, self.send(method, path, body)).await.map_err(unreachable)??;
+        let status = response.status();
+        let nonce = response.headers().get("portcullis-nonce").and_then(|value| unhex_array(value.to_str().ok()?));
+        let body = Limited::new(response.into_body(), MAX_BODY).collect();
+        let body = timeout(PATIENCE, body).await.map_err(unreachable)?.map_err(unreachable)?;
+        Ok(Answer { status, body: body.to_bytes().to_vec(), nonce })
+    }
+
+    /// Sends a request whose answer is read as it comes.
+    pub(crate) async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Response<Incoming>, ClientError> {
+        let request = Request::builder().method(method).uri(path).header("host", &self.host);
+        let request = request.body(Full::new(Bytes::from(body))).map_err(unreachable)?;
+        self.sender.ready().await.map_err(unreachable)?;
+        self.sender.send_request(request).await.map_err(unreachable)
+    }
+}
+
+/// What an answer that is no statement says, shortened for a message.
+pub(crate) fn describe(answer: &Answer) -> String {
+    let text: String = String::from_utf8_lossy(&answer.body).chars().take(400).collect();
+    format!("HTTP {}: {text}", answer.status.as_u16())
+}

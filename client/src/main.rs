@@ -1,0 +1,10 @@
+//! The shipped client: the real platform and nothing else.
+
+use std::process::ExitCode;
+
+use portcullis_attester::RealPlatform;
+use portcullis_client::run;
+
+fn main() -> ExitCode {
+    run(std::env::args_os(), &RealPlatform).into()
+}

@@ -1,0 +1,212 @@
+//! A session with an authority that has proven what it is.
+//!
+//! 1. connect; both sides show ephemeral keys
+//! 2. challenge the authority; verify statement, endorsement, checkpoint, evidence
+//! 3. only then: evidence of this node, bound to this session and one request
+//! 4. verify what comes back as a gate does
+
+use aws_lc_rs::rand;
+use hyper::{Method, StatusCode};
+use portcullis_attest::binding::{Binding, Role};
+use portcullis_attest::check::Checks;
+use portcullis_attester::Machine;
+use portcullis_firmware_policy::{
+    AttestRequest, AttestResponse, Seen, VerifiedAuthority, VerifiedBundle, verify_authority,
+};
+use portcullis_permit::{
+    Checkpoint, Denial, Execution, GateExpectation, PermitId, PermitRequest, SigningKey, Status, StatusList,
+    StatusReference, TransparentPermit, VerifiedPermit, Workload,
+};
+use portcullis_wire::sha256;
+
+use crate::clock;
+use crate::config::{Config, Trust};
+use crate::http::{Connection, describe};
+use crate::refusal::ClientError;
+use crate::state::State;
+
+/// What a node asks a permit for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The gate's key.
+    pub key: &'a SigningKey,
+    /// What shall run.
+    pub workload: &'a Workload,
+    /// The permit to renew.
+    pub parent: Option<PermitId>,
+}
+
+/// A session with a verified authority.
+pub struct Session {
+    connection: Connection,
+    authority: VerifiedAuthority,
+    state: State,
+    node: String,
+    nonce: Option<[u8; 32]>,
+}
+
+impl Session {
+    /// Connects and verifies the authority. Nothing of this node is sent before.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn open(config: &Config, trust: &Trust) -> Result<Self, ClientError> {
+        let state = State::open(&config.state)?;
+        let mut connection = Connection::open(&config.authority).await?;
+        let mut nonce = [0; 32];
+        rand::fill(&mut nonce).map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
+        let seen = last_seen(&state)?;
+        let request = AttestRequest { nonce, seen_size: seen.as_ref().map(|seen| seen.size) };
+        let answer = connection.ask(Method::POST, "/v1/attest", request.encode()).await?;
+        if answer.status != StatusCode::OK {
+            return Err(ClientError::Unreachable(describe(&answer)));
+        }
+        let response = AttestResponse::decode(&answer.body)
+            .map_err(|error| ClientError::check("authority.statement", error, "an answer to the challenge"))?;
+        let mut checks = Checks::refusals();
+        let channel = connection.channel.reversed();
+        let binding = Binding { role: Role::Authority, nonce: &nonce, channel, context: &[0; 32] };
+        let at = clock::now();
+        let Trust { governance, bundle } = trust;
+        let verified = verify_authority(&response.answer, &binding, governance, bundle, seen.as_ref(), at, &mut checks);
+        let authority = verified.ok_or_else(|| ClientError::checks(&checks))?;
+        state.keep(authority.checkpoint(), &authority.endorsement().checkpoint_key)?;
+        state.keep_origin(authority.endorsement().origin())?;
+        Ok(Self { connection, authority, state, node: config.node.clone(), nonce: Some(response.nonce) })
+    }
+
+    /// The authority.
+    #[must_use]
+    pub const fn authority(&self) -> &VerifiedAuthority {
+        &self.authority
+    }
+
+    /// Fetches the authority's bundle if it is newer than the node's own, and
+    /// takes it if it follows on it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn update(&mut self, trust: &mut Trust) -> Result<(), ClientError> {
+        if self.authority.bundle_version() <= trust.bundle.policy().version {
+            return Ok(());
+        }
+        let answer = self.connection.ask(Method::GET, "/v1/policy", Vec::new()).await?;
+        let refused = |error: portcullis_firmware_policy::BundleError| {
+            ClientError::check(error.check(), &error, "a bundle that follows on this node's own")
+        };
+        let bundle = VerifiedBundle::verify(&answer.body, &trust.governance).map_err(refused)?;
+        bundle.check_time(clock::now()).map_err(refused)?;
+        bundle.check_succession(&trust.bundle).map_err(refused)?;
+        self.state.keep_bundle(bundle.bytes())?;
+        trust.bundle = bundle;
+        Ok(())
+    }
+
+    /// Asks for a permit with fresh evidence of this machine, and verifies what
+    /// comes back.
+    ///
+    /// # Errors
+    /// [`ClientError::Denied`] with the authority's reasons, or with this node's
+    /// own where the permit does not verify.
+    pub async fn permit(&mut self, machine: &mut Machine, ask: Ask<'_>, trust: &Trust) -> Result<VerifiedPermit, ClientError> {
+        let transparent = self.request(machine, ask, trust).await?;
+        let expectation = GateExpectation {
+            issuer: self.authority.endorsement().origin(),
+            node: &self.node,
+            confirmation: ask.key.public(),
+            workload: ask.workload,
+            now: clock::now(),
+        };
+        Ok(transparent.expect(&expectation)?)
+    }
+
+    async fn request(&mut self, machine: &mut Machine, ask: Ask<'_>, trust: &Trust) -> Result<TransparentPermit, ClientError> {
+        let nonce = self.take_nonce().await?;
+        let endorsement = self.authority.endorsement();
+        let origin = endorsement.origin();
+        let seen = self.state.seen(origin)?;
+        let request = PermitRequest {
+            audience: origin.to_owned(),
+            node: self.node.clone(),
+            confirmation: ask.key.public().clone(),
+            nonce,
+            statement: *self.authority.statement(),
+            workload: ask.workload.clone(),
+            seen: seen.clone(),
+            parent: ask.parent,
+        };
+        let context = sha256(&[&request.encode()]);
+        let binding = Binding { role: Role::Node, nonce: &nonce, channel: self.connection.channel, context: &context };
+        let binder = binding.binder(machine.ak_name());
+        let evidence = machine.collect(&binder, trust.bundle.policy().selection(Role::Node))?;
+        let signed = request.sign(ask.key, evidence.bytes())?;
+
+        let answer = self.connection.ask(Method::POST, "/v1/permits", signed).await?;
+        self.nonce = answer.nonce;
+        let endorsement = self.authority.endorsement();
+        match answer.status {
+            StatusCode::CREATED => {
+                let known = seen.as_deref().and_then(Checkpoint::unverified);
+                let (permit_key, receipt_key) = (&endorsement.permit_key, &endorsement.receipt_key);
+                Ok(TransparentPermit::verify(&answer.body, permit_key, receipt_key, known)?)
+            }
+            StatusCode::FORBIDDEN => {
+                let denial = Denial::verify(&answer.body, &endorsement.permit_key)?;
+                Err(ClientError::Denied(denial.refusals))
+            }
+            _ => Err(ClientError::Unreachable(describe(&answer))),
+        }
+    }
+
+    /// The nonce that the last answer brought, or a new one. Nonces live for ten
+    /// seconds: one that lay around is not worth trying.
+    async fn take_nonce(&mut self) -> Result<[u8; 32], ClientError> {
+        match self.nonce.take() {
+            Some(nonce) => Ok(nonce),
+            None => {
+                let answer = self.connection.ask(Method::POST, "/v1/nonce", Vec::new()).await?;
+                answer.nonce.ok_or_else(|| ClientError::Unreachable(describe(&answer)))
+            }
+        }
+    }
+
+    /// Throws away a nonce that may have become too old.
+    pub fn forget_nonce(&mut self) {
+        self.nonce = None;
+    }
+
+    /// The status of a permit now, and when the answer ends (Unix seconds).
+    ///
+    /// # Errors
+    /// [`ClientError`]: a stale or foreign list is a denial.
+    pub async fn status(&mut self, reference: &StatusReference) -> Result<(Status, u64), ClientError> {
+        let answer = self.connection.ask(Method::GET, &reference.uri, Vec::new()).await?;
+        if answer.status != StatusCode::OK {
+            return Err(ClientError::Unreachable(describe(&answer)));
+        }
+        let key = &self.authority.endorsement().permit_key;
+        let list = StatusList::verify(&answer.body, key, &reference.uri, clock::now())?;
+        Ok((list.status(reference.index)?, list.expires))
+    }
+
+    /// Reports an execution.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`].
+    pub async fn report(&mut self, execution: &Execution, key: &SigningKey) -> Result<(), ClientError> {
+        let signed = execution.sign(key, &self.node)?;
+        let answer = self.connection.ask(Method::POST, "/v1/executions", signed).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(ClientError::Unreachable(describe(&answer))) }
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+/// The largest checkpoint that this node has seen of its authority's log.
+fn last_seen(state: &State) -> Result<Option<Seen>, ClientError> {
+    let Some(origin) = state.origin()? else { return Ok(None) };
+    let note = state.seen(&origin)?;
+    Ok(note.as_deref().and_then(Checkpoint::unverified).map(|(size, root)| Seen { size, root }))
+}
