@@ -15,9 +15,9 @@ use anyhow::Context;
 use portcullis_attester::{Machine, OpenMachine};
 use portcullis_permit::{Execution, ExecutionStage, SigningKey, Status, Suite, VerifiedPermit};
 use portcullis_sys::process::{Child, spawn_init};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal as Kill, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -34,7 +34,7 @@ use crate::refusal::ClientError;
 use crate::session::{Ask, Session};
 
 /// How long the kernel may take to kill a namespace before the gate gives up waiting.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+const KILL_PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// Pause before a renewal is tried again that did not reach the authority.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -403,7 +403,7 @@ fn nanoseconds(time: Duration) -> u64 {
 
 /// Init and the ways to reach it.
 struct Init {
-    pidfd: AsyncFd<OwnedFd>,
+    pidfd: Arc<OwnedFd>,
     control: UnixDatagram,
     cgroup: Option<Cgroup>,
 }
@@ -413,7 +413,7 @@ impl Init {
         let control = StdDatagram::from(control);
         control.set_nonblocking(true)?;
         let cgroup = Cgroup::hold(child.pid);
-        Ok(Self { pidfd: AsyncFd::register(child.pidfd)?, control: UnixDatagram::from_std(control)?, cgroup })
+        Ok(Self { pidfd: Arc::new(child.pidfd), control: UnixDatagram::from_std(control)?, cgroup })
     }
 
     async fn order(&self, order: Order) -> std::io::Result<()> {
@@ -430,11 +430,18 @@ impl Init {
     /// Kills init, and with it the namespace; `true` once all of it is dead.
     async fn kill(&self) -> bool {
         // An error means that it is dead already, which the wait below sees.
-        let _sent = pidfd_send_signal(self.pidfd.get_ref(), Kill::KILL);
+        let _sent = pidfd_send_signal(&self.pidfd, Kill::KILL);
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
-        timeout(KILL_PATIENCE, self.pidfd.readable()).await.is_ok_and(|ready| ready.is_ok())
+        let pidfd = Arc::clone(&self.pidfd);
+        // A pidfd becomes readable once its process, and so the namespace, is dead.
+        tokio::task::spawn_blocking(move || {
+            let mut waiting = [PollFd::new(&*pidfd, PollFlags::IN)];
+            poll(&mut waiting, Some(&KILL_PATIENCE)).is_ok_and(|ready| ready == 1)
+        })
+        .await
+        .unwrap_or(false)
     }
 }
 

@@ -4,12 +4,21 @@
 //! the lab's own, and swtpm as its TPM. Trust in it needs a bundle that names
 //! its root: production bundles name AMD.
 
+pub mod bench;
 pub mod boot;
+pub mod crash;
+pub mod daemon;
+pub mod deployment;
 pub mod machine;
 pub mod processor;
+pub mod raw;
 pub mod root;
+pub mod story;
 pub mod tpm;
+pub mod up;
 mod x509;
 
+pub use daemon::Daemon;
+pub use deployment::{Deployment, Options};
 pub use machine::{Booted, Description, LabPlatform};
 pub use root::LabRoot;

@@ -146,13 +146,7 @@ impl LabProcessor {
     fn chip(&self) -> Result<Processor> {
         let description = Description::read(&self.machine)?;
         let root = LabRoot::open(&description.root, Generation::Milan)?;
-        let path = self.machine.join("vek.p8");
-        let kept = fs::read(&path).ok();
-        let chip = Processor::vcek(&root, description.fields(), kept.as_deref())?;
-        if kept.is_none() {
-            fs::write(&path, chip.pkcs8()?)?;
-        }
-        Ok(chip)
+        Processor::kept(&root, description.fields(), &self.machine)
     }
 }
 

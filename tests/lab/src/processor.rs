@@ -1,5 +1,8 @@
 //! An emulated secure processor: reports with any field, truly signed.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::Result;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -9,6 +12,7 @@ use portcullis_attest::snp::collateral::encode_certificate_table;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::report::LENGTH;
 use portcullis_attest::snp::tcb::Tcb;
+use portcullis_wire::hex::hex;
 use portcullis_attester::{AttesterError, DerivedKeyRequest, SnpDevice};
 use zeroize::Zeroizing;
 
@@ -133,14 +137,44 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Makes a chip with a VCEK for its reported TCB. `pkcs8` is its key from an
-    /// earlier time, if it had one.
+    /// Makes a chip with a VCEK for its reported TCB.
     ///
     /// # Errors
     /// Encoding and cryptography.
-    pub fn vcek(root: &LabRoot, fields: Fields, pkcs8: Option<&[u8]>) -> Result<Self> {
+    pub fn vcek(root: &LabRoot, fields: Fields) -> Result<Self> {
         let chip_id = fields.chip_id;
-        Self::make(root, fields, pkcs8, &Owner::Chip(&chip_id))
+        Self::make(root, fields, None, &Owner::Chip(&chip_id))
+    }
+
+    /// A chip whose key and certificate are kept in a folder, a pair for each
+    /// reported TCB, as a real chip's key follows from it.
+    ///
+    /// # Errors
+    /// I/O, encoding and cryptography.
+    pub fn kept(root: &LabRoot, fields: Fields, folder: &Path) -> Result<Self> {
+        let tcb = hex(&fields.reported_tcb.encode(root.generation()).0);
+        let (key, certificate) = (folder.join(format!("vek-{tcb}.p8")), folder.join(format!("vek-{tcb}.der")));
+        let chip_id = fields.chip_id;
+        if let (Ok(key), Ok(certificate)) = (fs::read(&key), fs::read(&certificate)) {
+            return Self::with(root, fields, &key, certificate);
+        }
+        let made = Self::make(root, fields, None, &Owner::Chip(&chip_id))?;
+        fs::write(key, made.key.to_pkcs8v1()?.as_ref())?;
+        fs::write(certificate, &made.certificate)?;
+        Ok(made)
+    }
+
+    fn with(root: &LabRoot, fields: Fields, pkcs8: &[u8], certificate: Vec<u8>) -> Result<Self> {
+        Ok(Self {
+            generation: root.generation(),
+            key: EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8)?,
+            seed: sha256(&[b"lab derived key", &fields.chip_id]),
+            issuer: root.ask().to_vec(),
+            root: root.ark().to_vec(),
+            is_vlek: false,
+            certificate,
+            fields,
+        })
     }
 
     /// Makes a chip whose host loaded a VLEK.
@@ -180,14 +214,6 @@ impl Processor {
             key,
             fields,
         })
-    }
-
-    /// The endorsement key as PKCS#8, so that the chip keeps it.
-    ///
-    /// # Errors
-    /// Encoding.
-    pub fn pkcs8(&self) -> Result<Vec<u8>> {
-        Ok(self.key.to_pkcs8v1()?.as_ref().to_vec())
     }
 
     /// The endorsement key's certificate, DER.

@@ -41,9 +41,21 @@ impl LabRoot {
             fs::write(&path, pkcs8.as_ref())?;
             Ok(key)
         };
-        let ark = x509::authority(&format!("ARK-{name}"), &[1, 0, 0], key("ark")?, None)?;
-        let ask = x509::authority(&format!("SEV-{name}"), &[1, 0, 1], key("ask")?, Some(&ark))?;
-        let asvk = x509::authority(&format!("SEV-VLEK-{name}"), &[1, 1, 1], key("asvk")?, Some(&ark))?;
+        // PSS signatures are random: what was signed once is kept, so that the
+        // root that a bundle names stays the root.
+        let issuer = |file: &str, subject: String, serial: [u8; 3], parent: Option<&Issuer>| -> Result<Issuer> {
+            let path = folder.join(format!("{file}-{name}.der"));
+            let key = key(file)?;
+            if let Ok(certificate) = fs::read(&path) {
+                return Ok(Issuer { key, name: subject, certificate });
+            }
+            let made = x509::authority(&subject, &serial, key, parent)?;
+            fs::write(&path, &made.certificate)?;
+            Ok(made)
+        };
+        let ark = issuer("ark", format!("ARK-{name}"), [1, 0, 0], None)?;
+        let ask = issuer("ask", format!("SEV-{name}"), [1, 0, 1], Some(&ark))?;
+        let asvk = issuer("asvk", format!("SEV-VLEK-{name}"), [1, 1, 1], Some(&ark))?;
         Ok(Self { generation, ark, ask, asvk })
     }
 

@@ -1,0 +1,110 @@
+//! The lab: machines, deployments, the story, and the programs of Portcullis on
+//! lab machines.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use portcullis_appliance::file_storage;
+use portcullis_lab::crash::CrashingStorage;
+use portcullis_lab::{LabPlatform, bench, story, up};
+
+/// Emulated confidential machines for Portcullis. Nothing here is trusted
+/// unless a bundle names the lab's own root.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-lab", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run the whole story and print a table; exits non-zero if anything differs.
+    Story {
+        /// Folder for the deployments; a temporary one if absent.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
+    /// Start an authority and nodes, and say how to use them, until Ctrl-C.
+    Up {
+        /// Folder for the deployment; must be empty or absent.
+        folder: PathBuf,
+        /// Number of nodes.
+        #[arg(long, default_value_t = 2)]
+        nodes: u32,
+    },
+    /// Load an authority with 256 lab devices and measure it.
+    Bench(bench::Options),
+    /// Run portcullisd on a lab machine.
+    Portcullisd(OnMachine),
+    /// Run portcullis on a lab machine.
+    Portcullis(OnMachine),
+    /// Run portcullis-policy.
+    #[command(disable_help_flag = true)]
+    PortcullisPolicy {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct OnMachine {
+    /// Folder of the machine.
+    #[arg(long)]
+    machine: PathBuf,
+    /// Crash at this point of the log.
+    #[arg(long)]
+    crash: Option<String>,
+    /// Batches that are written before the crash.
+    #[arg(long, default_value_t = 0)]
+    crash_after: u32,
+    /// Arguments of the program.
+    #[arg(last = true)]
+    arguments: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().action) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("portcullis-lab: {error:#}");
+            ExitCode::from(4)
+        }
+    }
+}
+
+fn dispatch(action: Action) -> Result<u8> {
+    match action {
+        Action::Story { folder } => story::run(&lab()?, folder.as_deref()),
+        Action::Up { folder, nodes } => up::run(&lab()?, &folder, nodes).map(|()| 0),
+        Action::Bench(options) => bench::run(&lab()?, &options).map(|()| 0),
+        Action::Portcullis(on) => {
+            let platform = LabPlatform { machine: on.machine };
+            Ok(portcullis_client::run(arguments("portcullis", on.arguments), &platform))
+        }
+        Action::Portcullisd(on) => {
+            let platform = LabPlatform { machine: on.machine };
+            let storage = move |folder: &Path| {
+                let files = file_storage(folder)?;
+                Ok(match &on.crash {
+                    Some(point) => Box::new(CrashingStorage::new(files, point, on.crash_after)),
+                    None => files,
+                })
+            };
+            Ok(portcullis_appliance::run(arguments("portcullisd", on.arguments), &platform, &storage))
+        }
+        Action::PortcullisPolicy { arguments: list } => Ok(portcullis_policy_tool::run(arguments("portcullis-policy", list))),
+    }
+}
+
+fn arguments(program: &str, rest: Vec<OsString>) -> Vec<OsString> {
+    [vec![program.into()], rest].concat()
+}
+
+fn lab() -> Result<PathBuf> {
+    std::env::current_exe().context("path of the lab's binary")
+}
