@@ -103,7 +103,8 @@ fn run(mut machine: Machine, queue: &Receiver<Job>) {
 /// Gathers challenges for a window. Another kind of job ends the batch.
 fn gather(first: Waiting, queue: &Receiver<Job>, window: Duration) -> (Vec<Waiting>, Option<Job>) {
     let mut batch = vec![first];
-    let until = Instant::now() + window;
+    let now = Instant::now();
+    let until = now.checked_add(window).unwrap_or(now);
     while batch.len() < MAX_BATCH {
         match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Job::Attest { binder, reply, .. }) => batch.push((binder, reply)),

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use anyhow::{Context, Result};
 use aws_lc_rs::rand;
 use portcullis_attest::binding::{Binding, Channel, Role};
-use portcullis_firmware_policy::{
-    AuthorityAnswer, Decision, Facts, NoncePreimage, SeenState, VerifiedBundle, decide,
-};
+use portcullis_firmware_policy::{AuthorityAnswer, Decision, Facts, NoncePreimage, SeenState, VerifiedBundle, decide};
 use portcullis_lineage::{Committed, NewEntry, Writer};
 use portcullis_permit::{
     AuthorityStatement, Checkpoint, Endorsement, EventKind, Execution, Governance, Kind, PermitError, ReceivedRequest,
@@ -167,7 +165,8 @@ impl Authority {
         let statement = self.statement()?;
         let size = self.head()?.size();
         let context = AuthorityStatement::digest(&statement);
-        let binder = Binding { role: Role::Authority, nonce, channel, context: &context }.binder(self.attestor.ak_name());
+        let binder =
+            Binding { role: Role::Authority, nonce, channel, context: &context }.binder(self.attestor.ak_name());
         let answer = self.attestor.attest(binder, self.bundle()).await.map_err(Failure::Internal)?;
         let consistency = seen_size.and_then(|seen| self.writer.view().with_tree(|tree| tree.consistency(seen, size)));
         Ok(AuthorityAnswer {
@@ -324,7 +323,10 @@ impl Authority {
         let command = Revocation::verify(signed, &self.governance)
             .map_err(|error| refused("governance.signature", error.to_string()))?;
         if command.authority != self.origin() {
-            return Err(refused("governance.authority", format!("found {}, required {}", command.authority, self.origin())));
+            return Err(refused(
+                "governance.authority",
+                format!("found {}, required {}", command.authority, self.origin()),
+            ));
         }
         let now = clock::now();
         if now >= command.expires {
@@ -347,18 +349,18 @@ impl Authority {
     /// Activates the next bundle: it follows on the active one, this machine
     /// passes it, and the activation is logged.
     pub(crate) async fn activate_policy(&self, bytes: &[u8]) -> Result<u64, Failure> {
-        let refused = |error: portcullis_firmware_policy::BundleError| Failure::Refused(Refused::new(error.check(), error));
+        let refused =
+            |error: portcullis_firmware_policy::BundleError| Failure::Refused(Refused::new(error.check(), error));
         let bundle = Arc::new(VerifiedBundle::verify(bytes, &self.governance).map_err(refused)?);
         let now = clock::now();
         bundle.check_time(now).map_err(refused)?;
         bundle.check_succession(&self.bundle()).map_err(refused)?;
-        self.attestor
-            .self_check(Arc::clone(&bundle), self.origin().to_owned(), now)
-            .await
-            .map_err(|error| match error.downcast::<Refused>() {
+        self.attestor.self_check(Arc::clone(&bundle), self.origin().to_owned(), now).await.map_err(|error| {
+            match error.downcast::<Refused>() {
                 Ok(refused) => Failure::Refused(refused),
                 Err(error) => Failure::Internal(error.to_string()),
-            })?;
+            }
+        })?;
         let key = self.signer.key()?;
         let version = bundle.policy().version;
         let payload = encode(&map([(1, version.into()), (2, bstr(bundle.digest())), (3, now.into())]));
@@ -381,12 +383,16 @@ impl Authority {
             .map_err(|error| refused("authority.endorsement", error.to_string()))?;
         let now = clock::now();
         let active = self.endorsement();
-        let same = Endorsement { expires: new.expires, bundle_version: new.bundle_version, ..active.endorsement.clone() };
+        let same =
+            Endorsement { expires: new.expires, bundle_version: new.bundle_version, ..active.endorsement.clone() };
         if new != same || new.bundle_version > self.bundle().policy().version {
             return Err(refused("authority.endorsement", "not an endorsement of this instance".into()));
         }
         if now >= new.expires {
-            return Err(refused("authority.endorsement.expired", format!("found {}, required later than {now}", new.expires)));
+            return Err(refused(
+                "authority.endorsement.expired",
+                format!("found {}, required later than {now}", new.expires),
+            ));
         }
         let key = self.signer.key()?;
         let entry = statement::sign(Kind::Instance, &key, self.origin(), "instance", bytes)

@@ -67,7 +67,12 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
         let why = format!("found version {}, required {} as logged", bundle.policy().version, ledger.bundle_version());
         return Err(Refused::new("bundle.succession", why).into());
     }
-    tracing::info!(origin = config.origin, log_size = head.size(), bundle = bundle.policy().version, "self-attestation passed");
+    tracing::info!(
+        origin = config.origin,
+        log_size = head.size(),
+        bundle = bundle.policy().version,
+        "self-attestation passed"
+    );
 
     // 6. Serve, and keep doubting.
     let pcrs = machine.tpm().context("a TPM")?.read_pcrs(bundle.policy().selection(Role::Authority))?;
@@ -93,7 +98,9 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     watcher.abort();
     heart.abort();
     authority.close();
-    tokio::task::spawn_blocking(move || log_thread.join()).await?.map_err(|_| anyhow::anyhow!("the log's thread failed"))?;
+    tokio::task::spawn_blocking(move || log_thread.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("the log's thread failed"))?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -126,7 +133,8 @@ fn load_endorsement(config: &Config, governance: &Governance) -> Result<SignedEn
             Refused::new("authority.endorsement", format!("{path}: {error}; required an endorsement by the governors"))
         })?,
     };
-    let endorsement = Endorsement::verify(&bytes, governance).map_err(|error| Refused::new("authority.endorsement", error))?;
+    let endorsement =
+        Endorsement::verify(&bytes, governance).map_err(|error| Refused::new("authority.endorsement", error))?;
     Ok(SignedEndorsement { bytes, endorsement })
 }
 

@@ -126,15 +126,18 @@ impl Ledger {
             *held = permit.expires;
         }
         self.next_index = self.next_index.max(permit.status.index.saturating_add(1)) % STATUS_ENTRIES;
-        self.live.insert(permit.id, Live {
-            subject: permit.subject.clone(),
-            confirmation: permit.confirmation,
-            workload: permit.workload,
-            origin,
-            parent: permit.parent,
-            expires: permit.expires,
-            status: permit.status.index,
-        });
+        self.live.insert(
+            permit.id,
+            Live {
+                subject: permit.subject.clone(),
+                confirmation: permit.confirmation,
+                workload: permit.workload,
+                origin,
+                parent: permit.parent,
+                expires: permit.expires,
+                status: permit.status.index,
+            },
+        );
         self.sweep(permit.not_before);
     }
 
@@ -154,7 +157,8 @@ impl Ledger {
             RevocationTarget::Node(name) => live.subject == *name,
             RevocationTarget::Workload(digest) => live.workload == *digest,
         };
-        let indices: Vec<u64> = self.live.iter().filter(|(id, live)| hit(id, live)).map(|(_, live)| live.status).collect();
+        let indices: Vec<u64> =
+            self.live.iter().filter(|(id, live)| hit(id, live)).map(|(_, live)| live.status).collect();
         indices.iter().filter(|index| self.list.set(**index, Status::Invalid).is_ok()).count()
     }
 

@@ -50,7 +50,11 @@ impl Metrics {
         r.register("denials", "Denials, by first failed check", metrics.denials.clone());
         r.register("malformed_requests", "Requests that could not be parsed", metrics.malformed.clone());
         r.register("over_budget", "Requests and connections refused over budget", metrics.over_budget.clone());
-        r.register("handshakes_failed", "TLS handshakes that failed or took too long", metrics.handshakes_failed.clone());
+        r.register(
+            "handshakes_failed",
+            "TLS handshakes that failed or took too long",
+            metrics.handshakes_failed.clone(),
+        );
         r.register("connections", "Open connections of nodes", metrics.connections.clone());
         r.register("log_size", "Entries in the log", metrics.log_size.clone());
         r.register("tripped", "1 once the authority stopped signing", metrics.tripped.clone());

@@ -7,10 +7,10 @@
 //! opens anything. Losing the KEK loses the keys: that is a new genesis, never a
 //! silent restore.
 
+use anyhow::{Context, Result, anyhow};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
-use anyhow::{Context, Result, anyhow};
 use portcullis_attest::binding::Role;
 use portcullis_attest::bytes::Reader;
 use portcullis_attester::{DerivedKeyRequest, Machine, SealedBlob};
@@ -86,10 +86,7 @@ pub(crate) fn seal(keys: &Keys, machine: &mut Machine, policy: &Policy) -> Resul
 /// Opens what [`seal`] made, on the same machine under the same measurements.
 pub(crate) fn unseal(sealed: &[u8], machine: &mut Machine, policy: &Policy) -> Result<Keys> {
     let mut fields = Fields::of(decode(sealed, MAX_BLOB)?)?;
-    let request = DerivedKeyRequest {
-        guest_svn: u32::try_from(fields.uint(1)?)?,
-        tcb_version: fields.uint(2)?,
-    };
+    let request = DerivedKeyRequest { guest_svn: u32::try_from(fields.uint(1)?)?, tcb_version: fields.uint(2)? };
     let blob = SealedBlob { public: fields.bytes(3)?, private: fields.bytes(4)? };
     let nonce: [u8; 12] = fields.array(5)?;
     let mut cipher = Zeroizing::new(fields.bytes(6)?);

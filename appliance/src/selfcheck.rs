@@ -47,9 +47,8 @@ pub(crate) fn appraise_own(machine: &mut Machine, origin: &str, bundle: &Verifie
         identify(verified, &identity, &mut checks);
         appraise(verified, &identity, bundle.policy(), &mut checks)
     });
-    let refused = || {
-        checks.refused().next().map_or_else(|| Refused::new("internal", "no result"), |c| Refused::new(&c.id, c))
-    };
+    let refused =
+        || checks.refused().next().map_or_else(|| Refused::new("internal", "no result"), |c| Refused::new(&c.id, c));
     let (Some(verified), Some(result)) = (verified, result) else { return Err(refused().into()) };
     let report = verified.snp().context("an SNP report")?.report();
     Ok(Own {

@@ -56,13 +56,14 @@ async fn doubt(
     match authority.attestor.read_pcrs(Arc::clone(&bundle)).await {
         Err(error) => return Some(("watch.pcr".into(), error)),
         Ok(values) => {
-            let changed = values.iter().find(|(bank, pcr, value)| at_start.value(*bank, *pcr).is_some_and(|v| v != *value));
+            let changed =
+                values.iter().find(|(bank, pcr, value)| at_start.value(*bank, *pcr).is_some_and(|v| v != *value));
             if let Some((bank, pcr, _)) = changed {
                 return Some(("watch.pcr".into(), format!("{bank}:{pcr} changed while the authority ran")));
             }
         }
     }
-    if round % APPRAISE_EVERY == 0 {
+    if round.is_multiple_of(APPRAISE_EVERY) {
         let origin = authority.origin().to_owned();
         if let Err(error) = authority.attestor.self_check(bundle, origin, now).await {
             return Some(match error.downcast::<Refused>() {

@@ -57,10 +57,7 @@ impl EvidenceClass {
     /// `snp` do not stand in for each other.
     #[must_use]
     pub const fn satisfies(self, minimum: Self) -> bool {
-        matches!(
-            (self, minimum),
-            (Self::SnpTpm, _) | (Self::Snp, Self::Snp) | (Self::Tpm, Self::Tpm)
-        )
+        matches!((self, minimum), (Self::SnpTpm, _) | (Self::Snp, Self::Snp) | (Self::Tpm, Self::Tpm))
     }
 }
 
@@ -235,14 +232,17 @@ fn read_snp(bytes: &[u8]) -> Result<SnpEvidence, Error> {
         }
     }
     match report {
-        Some(report) if provided && report.len() <= report::LENGTH.saturating_mul(2) => Ok(SnpEvidence { report, certificates }),
+        Some(report) if provided && report.len() <= report::LENGTH.saturating_mul(2) => {
+            Ok(SnpEvidence { report, certificates })
+        }
         _ => Err(Error::Shape("a TSM report of provider sev_guest")),
     }
 }
 
 fn tpm_value(tpm: &TpmEvidence) -> Value {
     let pcrs = tpm.pcrs.iter();
-    let pcrs = pcrs.map(|(bank, pcr, value)| Value::Array(vec![u64::from(bank.id()).into(), u64::from(pcr).into(), bstr(value)]));
+    let pcrs = pcrs
+        .map(|(bank, pcr, value)| Value::Array(vec![u64::from(bank.id()).into(), u64::from(pcr).into(), bstr(value)]));
     map([
         (1, bstr(&tpm.attest)),
         (2, bstr(&tpm.signature)),

@@ -83,7 +83,8 @@ pub fn verify(
         Carriage::Batch(proof) => proof.report_data(&binder),
     };
     let required = "an inclusion proof that fits its own numbers";
-    let report_data = checks.step("evidence.batch", report_data.ok_or("a proof that does not"), required, "batch proof")?;
+    let report_data =
+        checks.step("evidence.batch", report_data.ok_or("a proof that does not"), required, "batch proof")?;
 
     let snp = evidence.collected().snp().map(|snp| verify_snp(snp, &report_data, snp_verifier, at, checks));
     let tpm = evidence.collected().tpm().map(|tpm| verify_tpm(tpm, &report_data, challenge.selection, checks));
@@ -110,11 +111,8 @@ fn verify_snp(
     at: u64,
     checks: &mut Checks,
 ) -> Option<VerifiedSnpReport> {
-    let presented = if snp.certificates.is_empty() {
-        Presented::Certificates(&[])
-    } else {
-        Presented::Table(&snp.certificates)
-    };
+    let presented =
+        if snp.certificates.is_empty() { Presented::Certificates(&[]) } else { Presented::Table(&snp.certificates) };
     let verified = verifier.verify(&snp.report, presented, at, checks)?;
     let found = &verified.report().report_data;
     checks.require(

@@ -34,15 +34,60 @@ const GENOA_CRL: Option<&str> = Some("amd-crl/genoa_2024-10-23.crl.der");
 
 /// Bundles that the manifest calls VALID.
 const VALID: &[Bundle] = &[
-    Bundle { report: "milan-v2-gsg/report.bin", certificates: &["milan-v2-gsg/vcek.der", "milan-v2-gsg/ask_ark.pem", "milan-v2-gsg/asvk_ark.pem"], crl: MILAN_CRL, at: JUNE_2025 },
-    Bundle { report: "milan-v2-trustee/report.bin", certificates: &["milan-v2-trustee/vcek.der"], crl: MILAN_CRL, at: JUNE_2025 },
-    Bundle { report: "milan-v3-vlek-aws/report.bin", certificates: &["milan-v3-vlek-aws/vlek.der", "amd-roots/milan_ask_ark_asvk.pem"], crl: MILAN_CRL, at: JUNE_2025 },
-    Bundle { report: "milan-v3-ms-aci/report.bin", certificates: &["milan-v3-ms-aci/vcek.pem", "milan-v3-ms-aci/ask.pem", "milan-v3-ms-aci/ark.pem"], crl: MILAN_CRL, at: MARCH_2026 },
-    Bundle { report: "genoa-v3-ms-aci/report.bin", certificates: &["genoa-v3-ms-aci/vcek.pem", "genoa-v3-ms-aci/ask.pem"], crl: GENOA_CRL, at: MARCH_2026 },
-    Bundle { report: "turin-v5-ms-aci/report.bin", certificates: &["turin-v5-ms-aci/vcek.pem", "turin-v5-ms-aci/ark.pem", "turin-v5-ms-aci/ask.pem"], crl: None, at: MARCH_2026 },
-    Bundle { report: "milan-v3-oak-staging/report.bin", certificates: &["milan-v3-oak-staging/vcek.der"], crl: MILAN_CRL, at: MARCH_2026 },
-    Bundle { report: "genoa-v5-baremetal/live-report-v5-genoa.bin", certificates: &["genoa-v5-baremetal/live-vcek-genoa.der"], crl: GENOA_CRL, at: MARCH_2026 },
-    Bundle { report: "milan-v3-dstack/report.bin", certificates: &["milan-v3-dstack/vcek.pem", "milan-v3-dstack/ask.pem"], crl: MILAN_CRL, at: JULY_2026 },
+    Bundle {
+        report: "milan-v2-gsg/report.bin",
+        certificates: &["milan-v2-gsg/vcek.der", "milan-v2-gsg/ask_ark.pem", "milan-v2-gsg/asvk_ark.pem"],
+        crl: MILAN_CRL,
+        at: JUNE_2025,
+    },
+    Bundle {
+        report: "milan-v2-trustee/report.bin",
+        certificates: &["milan-v2-trustee/vcek.der"],
+        crl: MILAN_CRL,
+        at: JUNE_2025,
+    },
+    Bundle {
+        report: "milan-v3-vlek-aws/report.bin",
+        certificates: &["milan-v3-vlek-aws/vlek.der", "amd-roots/milan_ask_ark_asvk.pem"],
+        crl: MILAN_CRL,
+        at: JUNE_2025,
+    },
+    Bundle {
+        report: "milan-v3-ms-aci/report.bin",
+        certificates: &["milan-v3-ms-aci/vcek.pem", "milan-v3-ms-aci/ask.pem", "milan-v3-ms-aci/ark.pem"],
+        crl: MILAN_CRL,
+        at: MARCH_2026,
+    },
+    Bundle {
+        report: "genoa-v3-ms-aci/report.bin",
+        certificates: &["genoa-v3-ms-aci/vcek.pem", "genoa-v3-ms-aci/ask.pem"],
+        crl: GENOA_CRL,
+        at: MARCH_2026,
+    },
+    Bundle {
+        report: "turin-v5-ms-aci/report.bin",
+        certificates: &["turin-v5-ms-aci/vcek.pem", "turin-v5-ms-aci/ark.pem", "turin-v5-ms-aci/ask.pem"],
+        crl: None,
+        at: MARCH_2026,
+    },
+    Bundle {
+        report: "milan-v3-oak-staging/report.bin",
+        certificates: &["milan-v3-oak-staging/vcek.der"],
+        crl: MILAN_CRL,
+        at: MARCH_2026,
+    },
+    Bundle {
+        report: "genoa-v5-baremetal/live-report-v5-genoa.bin",
+        certificates: &["genoa-v5-baremetal/live-vcek-genoa.der"],
+        crl: GENOA_CRL,
+        at: MARCH_2026,
+    },
+    Bundle {
+        report: "milan-v3-dstack/report.bin",
+        certificates: &["milan-v3-dstack/vcek.pem", "milan-v3-dstack/ask.pem"],
+        crl: MILAN_CRL,
+        at: JULY_2026,
+    },
 ];
 
 fn run(root: &Path, bundle: &Bundle, at: u64) -> (Checks, Option<VerifiedSnpReport>) {
@@ -50,7 +95,8 @@ fn run(root: &Path, bundle: &Bundle, at: u64) -> (Checks, Option<VerifiedSnpRepo
     for file in bundle.certificates {
         certificates.extend(Collateral::parse(&common::read(&root.join(file))).unwrap().certificates);
     }
-    let collateral = bundle.crl.map_or_else(Collateral::default, |file| Collateral::parse(&common::read(&root.join(file))).unwrap());
+    let collateral =
+        bundle.crl.map_or_else(Collateral::default, |file| Collateral::parse(&common::read(&root.join(file))).unwrap());
     let verifier = SnpVerifier::new(Roots::amd().unwrap(), collateral);
     let mut checks = Checks::all();
     let report = common::read(&root.join(bundle.report));
@@ -186,7 +232,8 @@ fn forged_vceks_fail_in_chain_identity_and_signature() {
 fn malformed_reports_fail_and_a_report_without_vcek_is_undetermined() {
     let Some(root) = common::vectors("snp") else { return };
     let verdict = |file: &str| {
-        let bundle = VALID.first().map(|_| Bundle { report: "", certificates: &[], crl: MILAN_CRL, at: JUNE_2025 }).unwrap();
+        let bundle =
+            VALID.first().map(|_| Bundle { report: "", certificates: &[], crl: MILAN_CRL, at: JUNE_2025 }).unwrap();
         let collateral = Collateral::parse(&common::read(&root.join(bundle.crl.unwrap()))).unwrap();
         let verifier = SnpVerifier::new(Roots::amd().unwrap(), collateral);
         let mut checks = Checks::all();
@@ -223,7 +270,8 @@ fn a_turin_vcek_has_fmc_and_a_short_hwid_under_the_pinned_chain() {
 fn the_pinned_roots_are_those_that_amd_publishes() {
     let Some(root) = common::vectors("snp") else { return };
     for (name, pinned) in ["milan", "genoa", "turin"].into_iter().zip(Roots::amd().unwrap().arks()) {
-        let published = Collateral::parse(&common::read(&root.join(format!("amd-roots/{name}_ask_ark_asvk.pem")))).unwrap();
+        let published =
+            Collateral::parse(&common::read(&root.join(format!("amd-roots/{name}_ask_ark_asvk.pem")))).unwrap();
         assert!(published.certificates.contains(pinned), "{name}");
     }
 }

@@ -60,7 +60,11 @@ fn quotes_of_other_verifiers_verify() {
     assert_refused(run("x1carbon-before"), &[BARE_KEY, no_ima_list], "PCR 10 has a log of its own");
     for quote in ["quote.sha256", "quote.sha384"] {
         let no_ima_list = [("tpm.pcr.10", Outcome::Missing)];
-        assert_refused(refused(&root, "gce-cos-85-nonce9009", quote, "ak.tpmt_public", "eventlog.bin"), &no_ima_list, quote);
+        assert_refused(
+            refused(&root, "gce-cos-85-nonce9009", quote, "ak.tpmt_public", "eventlog.bin"),
+            &no_ima_list,
+            quote,
+        );
     }
 }
 
@@ -120,7 +124,8 @@ fn a_sha1_signature_is_refused_by_scheme() {
 #[test]
 fn a_quote_over_all_24_pcrs_verifies_against_its_nonce() {
     let Some(root) = common::vectors("tpm-quote") else { return };
-    let json: serde_json::Value = serde_json::from_slice(&common::read(&root.join("trustee-tpm/tpm_evidence.json"))).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&common::read(&root.join("trustee-tpm/tpm_evidence.json"))).unwrap();
     let der = BASE64.decode(json["ak_public"].as_str().unwrap().as_bytes()).unwrap();
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", wrap(&BASE64.encode(&der)));
     let quote = &json["tpm_quote"];
@@ -139,9 +144,11 @@ fn a_quote_over_all_24_pcrs_verifies_against_its_nonce() {
     } else {
         signature = bare;
     }
-    let mut nonce = HEX.decode(b"a04182b506878d4f29b91ee606a71a0d3361ccf1b22db20c98adcaa537bea393ef0e41a18b3569ab678f1497fbc5c120").unwrap();
+    let mut nonce = HEX
+        .decode(b"a04182b506878d4f29b91ee606a71a0d3361ccf1b22db20c98adcaa537bea393ef0e41a18b3569ab678f1497fbc5c120")
+        .unwrap();
     nonce.extend([0; 16]);
-    let mut run = |nonce: &[u8]| {
+    let run = |nonce: &[u8]| {
         let mut checks = Checks::all();
         let input = QuoteInput {
             attest: &part("message"),
@@ -171,7 +178,9 @@ fn event_logs_replay_to_the_values_read_from_the_tpm() {
     let mut seen = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
-        let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".pcrs.json")) else { continue };
+        let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".pcrs.json")) else {
+            continue;
+        };
         let log = EventLog::parse(&common::read(&folder.join(format!("{name}.bin")))).unwrap();
         for (bank, pcr, value) in pcrs(&common::read(&path)).iter() {
             if bank == Bank::Sha1 || log.format == Format::CryptoAgile {
@@ -187,7 +196,8 @@ fn event_logs_replay_to_the_values_read_from_the_tpm() {
 fn event_logs_replay_to_the_dumps_of_tpm2_tools() {
     let Some(root) = common::vectors("eventlog") else { return };
     let folder = root.join("tpm2-tools");
-    for name in ["event-sd-boot-fedora37", "event-postcode", "event-uefi-sha1-log", "event-uefivar", "event-uefiaction"] {
+    for name in ["event-sd-boot-fedora37", "event-postcode", "event-uefi-sha1-log", "event-uefivar", "event-uefiaction"]
+    {
         let log = EventLog::parse(&common::read(&folder.join(format!("{name}.bin")))).unwrap();
         let yaml = String::from_utf8(common::read(&folder.join(format!("{name}.yaml")))).unwrap();
         let section = yaml.split("\npcrs:\n").nth(1).unwrap();

@@ -1,1 +1,93 @@
-//! .
+//! `portcullis-audit`: verification of what others claim, offline.
+//!
+//! No network, no device, no signer: files in, a verdict out. Every command
+//! prints its checks in documented order, for people or as one JSON object.
+//!
+//! | exit code | verdict |
+//! |---|---|
+//! | 0 | pass |
+//! | 1 | fail |
+//! | 2 | usage, or an unreadable file |
+//! | 3 | undetermined: nothing failed, something is missing and named |
+//!
+//! ```
+//! assert_eq!(portcullis_auditor::run(["portcullis-audit", "snp-report", "/nonexistent"]), 2);
+//! ```
+//!
+//! What it does not do: fetch what is missing. It names it.
+
+mod inputs;
+mod log;
+mod outcome;
+mod permit;
+mod snp_report;
+mod tpm_quote;
+
+use std::ffi::OsString;
+use std::io;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Verifies attestation reports, quotes, permits and logs, offline.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-audit", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Verify an AMD SEV-SNP attestation report.
+    SnpReport(snp_report::Arguments),
+    /// Verify a TPM 2.0 quote.
+    TpmQuote(tpm_quote::Arguments),
+    /// Verify a permit with its receipt.
+    Permit(permit::Arguments),
+    /// Verify a transparency log.
+    #[command(subcommand)]
+    Log(log::Action),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// The command, for completions and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the tool and returns its exit code.
+pub fn run<I, T>(arguments: I) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            drop(error.print());
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+    };
+    let outcome = match arguments.action {
+        Action::SnpReport(arguments) => snp_report::run(&arguments),
+        Action::TpmQuote(arguments) => tpm_quote::run(&arguments),
+        Action::Permit(arguments) => permit::run(&arguments),
+        Action::Log(action) => log::run(&action),
+        Action::Completions { shell } => {
+            clap_complete::generate(shell, &mut command(), "portcullis-audit", &mut io::stdout());
+            return 0;
+        }
+        Action::Man => clap_mangen::Man::new(command()).render(&mut io::stdout()).map(|()| 0).map_err(Into::into),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("portcullis-audit: {error:#}");
+        2
+    })
+}

@@ -126,7 +126,9 @@ where
         Action::Man => u8::from(clap_mangen::Man::new(command()).render(&mut io::stdout()).is_err()).saturating_mul(4),
         Action::Run { result, command } => run_gate(config, platform, command, result.as_deref()),
         Action::Attest { json } => report(attest(config, json)),
-        Action::Permit(PermitAction::Request { key, out, command }) => report(request(config, platform, &key, &out, &command)),
+        Action::Permit(PermitAction::Request { key, out, command }) => {
+            report(request(config, platform, &key, &out, &command))
+        }
         Action::Permit(PermitAction::Show { permit, json }) => report(show(&permit, json)),
         Action::Permit(PermitAction::Verify { permit, endorsement, key, command }) => {
             report(verify(config, &permit, &endorsement, &key, &command))
@@ -219,7 +221,13 @@ fn attest(config: &Path, as_json: bool) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn request(config: &Path, platform: &dyn OpenMachine, key: &Path, out: &Path, command: &[OsString]) -> Result<(), ClientError> {
+fn request(
+    config: &Path,
+    platform: &dyn OpenMachine,
+    key: &Path,
+    out: &Path,
+    command: &[OsString],
+) -> Result<(), ClientError> {
     let config = Config::read(config)?;
     let program = open_program(command)?;
     let key = load_or_make_key(key)?;
@@ -290,7 +298,13 @@ fn show(path: &Path, as_json: bool) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn verify(config: &Path, permit: &Path, endorsement: &Path, key: &Path, command: &[OsString]) -> Result<(), ClientError> {
+fn verify(
+    config: &Path,
+    permit: &Path,
+    endorsement: &Path,
+    key: &Path,
+    command: &[OsString],
+) -> Result<(), ClientError> {
     let config = Config::read(config)?;
     let trust = config.trust()?;
     let endorsement = portcullis_permit::Endorsement::verify(&fs::read(endorsement)?, &trust.governance)

@@ -61,7 +61,11 @@ impl Config {
         let describe = || format!("configuration {}", path.display());
         let text = fs::read_to_string(path).with_context(describe)?;
         let mut config: Self = toml::from_str(&text).with_context(describe)?;
-        anyhow::ensure!(config.gate.uid != 0 && config.gate.gid != 0, "{}: gate.uid and gate.gid cannot be 0", describe());
+        anyhow::ensure!(
+            config.gate.uid != 0 && config.gate.gid != 0,
+            "{}: gate.uid and gate.gid cannot be 0",
+            describe()
+        );
         let folder = path.parent().unwrap_or(Path::new("."));
         for path in [&mut config.state, &mut config.bundle, &mut config.governance] {
             *path = folder.join(&path);
@@ -75,7 +79,8 @@ impl Config {
     /// Unreadable files; a bundle that does not verify.
     pub fn trust(&self) -> Result<Trust> {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
-        let governance = Governance::decode(&read(&self.governance)?).with_context(|| self.governance.display().to_string())?;
+        let governance =
+            Governance::decode(&read(&self.governance)?).with_context(|| self.governance.display().to_string())?;
         let configured = VerifiedBundle::verify(&read(&self.bundle)?, &governance)
             .with_context(|| self.bundle.display().to_string())?;
         let kept = fs::read(self.state.join("bundle.pcb")).ok();

@@ -50,7 +50,8 @@ async fn read_stream(config: &Config, trust: &Trust, signals: &mpsc::Sender<Sign
     let mut body = session.connection().send(Method::GET, "/v1/events", Vec::new()).await?.into_body();
     let (mut pending, mut last) = (Vec::new(), None);
     loop {
-        let frame = timeout(SILENCE, body.frame()).await.map_err(|_| ClientError::Unreachable("missed heartbeat".into()))?;
+        let frame =
+            timeout(SILENCE, body.frame()).await.map_err(|_| ClientError::Unreachable("missed heartbeat".into()))?;
         let Some(Ok(frame)) = frame else { return Err(ClientError::Unreachable("the stream ended".into())) };
         pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {

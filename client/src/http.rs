@@ -75,7 +75,12 @@ impl Connection {
     }
 
     /// Sends a request whose answer is read as it comes.
-    pub(crate) async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Response<Incoming>, ClientError> {
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let request = Request::builder().method(method).uri(path).header("host", &self.host);
         let request = request.body(Full::new(Bytes::from(body))).map_err(unreachable)?;
         self.sender.ready().await.map_err(unreachable)?;

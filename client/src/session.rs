@@ -108,7 +108,12 @@ impl Session {
     /// # Errors
     /// [`ClientError::Denied`] with the authority's reasons, or with this node's
     /// own where the permit does not verify.
-    pub async fn permit(&mut self, machine: &mut Machine, ask: Ask<'_>, trust: &Trust) -> Result<VerifiedPermit, ClientError> {
+    pub async fn permit(
+        &mut self,
+        machine: &mut Machine,
+        ask: Ask<'_>,
+        trust: &Trust,
+    ) -> Result<VerifiedPermit, ClientError> {
         let transparent = self.request(machine, ask, trust).await?;
         let expectation = GateExpectation {
             issuer: self.authority.endorsement().origin(),
@@ -120,7 +125,12 @@ impl Session {
         Ok(transparent.expect(&expectation)?)
     }
 
-    async fn request(&mut self, machine: &mut Machine, ask: Ask<'_>, trust: &Trust) -> Result<TransparentPermit, ClientError> {
+    async fn request(
+        &mut self,
+        machine: &mut Machine,
+        ask: Ask<'_>,
+        trust: &Trust,
+    ) -> Result<TransparentPermit, ClientError> {
         let nonce = self.take_nonce().await?;
         let endorsement = self.authority.endorsement();
         let origin = endorsement.origin();

@@ -145,6 +145,15 @@ pub fn appraise(
     checks.passed().then(|| result(evidence, identity, reference))
 }
 
+/// Appraises a report alone, as an auditor does who has no more: platform,
+/// measurement, launch. Returns the name of the reference values that matched.
+pub fn appraise_report(snp: &VerifiedSnpReport, role: Role, policy: &Policy, checks: &mut Checks) -> Option<String> {
+    appraise_platform(snp, policy, checks);
+    let reference = find_measurement(snp, role, policy, checks)?;
+    appraise_guest(snp, reference, checks);
+    checks.passed().then(|| reference.name.clone())
+}
+
 /// The chip and its firmware, whatever runs on it.
 fn appraise_platform(snp: &VerifiedSnpReport, policy: &Policy, checks: &mut Checks) {
     let report = snp.report();
@@ -154,13 +163,25 @@ fn appraise_platform(snp: &VerifiedSnpReport, policy: &Policy, checks: &mut Chec
     let ok = !policy.distrusted_generations.contains(&generation);
     checks.require("chip.generation", ok, || format!("{generation} {}", trusted(ok)), required, "chip generation");
     let ok = !policy.distrusted_veks.contains(snp.vek_key_digest());
-    checks.require("chip.vek", ok, || format!("{} {}", hex(snp.vek_key_digest()), trusted(ok)), required, "endorsement key");
+    checks.require(
+        "chip.vek",
+        ok,
+        || format!("{} {}", hex(snp.vek_key_digest()), trusted(ok)),
+        required,
+        "endorsement key",
+    );
     let ok = !policy.distrusted_chips.contains(&report.chip_id);
     checks.require("chip.id", ok, || format!("{} {}", report.chip_id_hex(), trusted(ok)), required, "chip");
 
     match policy.floors.get(&generation) {
         None => {
-            checks.require("snp.tcb.floor", false, || "no floor".into(), || format!("a floor for {generation}"), "TCB floor");
+            checks.require(
+                "snp.tcb.floor",
+                false,
+                || "no floor".into(),
+                || format!("a floor for {generation}"),
+                "TCB floor",
+            );
         }
         Some(floor) => {
             for (name, tcb) in snp.tcbs() {
@@ -213,22 +234,10 @@ fn find_reference<'p>(
     policy: &'p Policy,
     checks: &mut Checks,
 ) -> Option<&'p Reference> {
-    let mut of_role = policy.references.iter().filter(|r| r.role == role);
     if let Some(snp) = evidence.snp() {
-        let found = &snp.report().measurement;
-        let reference = of_role.clone().find(|r| r.measurement == *found);
-        checks.require(
-            "snp.measurement",
-            reference.is_some(),
-            || hex(found),
-            || {
-                let known: Vec<String> = policy.references.iter().filter(|r| r.role == role).map(|r| hex(&r.measurement)).collect();
-                if known.is_empty() { "no image is admitted in this role".into() } else { known.join(" or ") }
-            },
-            "launch measurement, against the reference values of the role",
-        );
-        return reference;
+        return find_measurement(snp, role, policy, checks);
     }
+    let mut of_role = policy.references.iter().filter(|r| r.role == role);
     let tpm = evidence.tpm()?;
     let matches = |r: &&Reference| {
         !r.pcrs.is_empty() && r.pcrs.iter().all(|(pcr, value)| tpm.pcrs().value(Bank::Sha256, *pcr) == Some(value))
@@ -240,6 +249,28 @@ fn find_reference<'p>(
         || "PCRs of no known image".into(),
         || "the PCRs of a reference value of the role".into(),
         "PCRs, against the reference values of the role",
+    );
+    reference
+}
+
+fn find_measurement<'p>(
+    snp: &VerifiedSnpReport,
+    role: Role,
+    policy: &'p Policy,
+    checks: &mut Checks,
+) -> Option<&'p Reference> {
+    let found = &snp.report().measurement;
+    let of_role = || policy.references.iter().filter(|r| r.role == role);
+    let reference = of_role().find(|r| r.measurement == *found);
+    checks.require(
+        "snp.measurement",
+        reference.is_some(),
+        || hex(found),
+        || {
+            let known: Vec<String> = of_role().map(|r| hex(&r.measurement)).collect();
+            if known.is_empty() { "no image is admitted in this role".into() } else { known.join(" or ") }
+        },
+        "launch measurement, against the reference values of the role",
     );
     reference
 }

@@ -89,7 +89,12 @@ pub fn verify_authority(
     at: u64,
     checks: &mut Checks,
 ) -> Option<VerifiedAuthority> {
-    checks.step("bundle.expired", bundle.check_time(at), "a bundle that is valid", "validity of the node's own bundle")?;
+    checks.step(
+        "bundle.expired",
+        bundle.check_time(at),
+        "a bundle that is valid",
+        "validity of the node's own bundle",
+    )?;
     let decoded = AuthorityStatement::decode(&answer.statement);
     let statement = checks.step("authority.statement", decoded, "an authority statement", "form of the statement")?;
     let endorsement = verify_endorsement(&statement, governance, at, checks)?;
@@ -115,10 +120,15 @@ pub fn verify_authority(
     identify(&verified, &identity, checks);
     if let Some(snp) = verified.snp() {
         let found = hex(&snp.report().measurement);
-        checks.equal("authority.measurement", &found, &hex(&endorsement.measurement), "measurement, against the endorsement");
+        checks.equal(
+            "authority.measurement",
+            &found,
+            &hex(&endorsement.measurement),
+            "measurement, against the endorsement",
+        );
     }
     let result = appraise(&verified, &identity, bundle.policy(), checks)?;
-    checks.passed().then(|| VerifiedAuthority {
+    checks.passed().then_some(VerifiedAuthority {
         statement: digest,
         bundle_version: statement.bundle_version,
         endorsement,
@@ -173,7 +183,12 @@ fn verify_checkpoint(
 
 /// The authority's bundle is neither older than the endorsement and the node
 /// demand, nor another one under the same version.
-fn check_bundle(statement: &AuthorityStatement, endorsement: &Endorsement, bundle: &VerifiedBundle, checks: &mut Checks) {
+fn check_bundle(
+    statement: &AuthorityStatement,
+    endorsement: &Endorsement,
+    bundle: &VerifiedBundle,
+    checks: &mut Checks,
+) {
     let own = bundle.policy().version;
     let floor = own.max(endorsement.bundle_version);
     checks.require(

@@ -100,7 +100,9 @@ impl fmt::Display for BundleError {
             Self::Value { field, found } => write!(f, "{DOCUMENT}: {field} cannot be {found:?}"),
             Self::Authz(error) => error.fmt(f),
             Self::Collateral { file, error } => write!(f, "{file}: {error}"),
-            Self::Validity { at, not_before, expires } => write!(f, "valid from {not_before} to {expires}, not at {at}"),
+            Self::Validity { at, not_before, expires } => {
+                write!(f, "valid from {not_before} to {expires}, not at {at}")
+            }
             Self::Succession { found, required } => write!(f, "bundle is {found}, required {required}"),
         }
     }
@@ -185,17 +187,17 @@ impl Content {
         let policy = Policy::read(&document)?;
         let authorizer = Authorizer::load(text(POLICIES)?, text(SCHEMA)?).map_err(BundleError::Authz)?;
         let roots = match document.roots {
-            RootChoice::Amd => Roots::amd().map_err(|error| BundleError::Collateral {
-                file: "pinned roots".into(),
-                error: error.into(),
-            })?,
+            RootChoice::Amd => Roots::amd()
+                .map_err(|error| BundleError::Collateral { file: "pinned roots".into(), error: error.into() })?,
             RootChoice::Given => Roots::given(below(files, "roots/")?.certificates),
         };
         if roots.arks().is_empty() {
             return Err(BundleError::File("roots/"));
         }
         let known = |path: &str| {
-            [DOCUMENT, POLICIES, SCHEMA].contains(&path) || path.starts_with("roots/") || path.starts_with("collateral/")
+            [DOCUMENT, POLICIES, SCHEMA].contains(&path)
+                || path.starts_with("roots/")
+                || path.starts_with("collateral/")
         };
         if !files.keys().all(|path| known(path)) {
             return Err(BundleError::Archive("a file that no part of the bundle reads"));

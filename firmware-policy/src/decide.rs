@@ -87,12 +87,9 @@ impl Facts<'_> {
         let parent = match &self.parent {
             ParentState::None => Value::Null,
             ParentState::Unknown => Value::Bool(false),
-            ParentState::Logged { subject, confirmation, workload, origin } => Value::Array(vec![
-                subject.as_str().into(),
-                bstr(confirmation),
-                bstr(workload),
-                bstr(origin.bytes()),
-            ]),
+            ParentState::Logged { subject, confirmation, workload, origin } => {
+                Value::Array(vec![subject.as_str().into(), bstr(confirmation), bstr(workload), bstr(origin.bytes())])
+            }
         };
         encode(&Value::Array(vec![
             "portcullis/facts/1".into(),
@@ -187,7 +184,12 @@ fn check_freshness(request: &PermitRequest, facts: &Facts<'_>, bundle: &Verified
     checks.step("bundle.expired", bundle.check_time(facts.time), "a bundle that is valid", "validity of the bundle");
     let audience = facts.issuer.to_owned();
     checks.equal("request.audience", &request.audience, &audience, "authority that the request is for");
-    checks.equal("request.statement", &hex(&request.statement), &hex(&facts.statement), "statement that the node verified");
+    checks.equal(
+        "request.statement",
+        &hex(&request.statement),
+        &hex(&facts.statement),
+        "statement that the node verified",
+    );
     let nonce = facts.nonce.map(|preimage| preimage.nonce());
     checks.require(
         "request.nonce",
@@ -223,13 +225,13 @@ fn verify_evidence(
 ) -> Option<VerifiedEvidence> {
     let parsed = Evidence::parse(received.evidence());
     let evidence = checks.step("evidence.form", parsed, "a CMW collection of evidence", "form of the evidence")?;
-    let binding =
-        Binding { role: Role::Node, nonce: &received.request().nonce, channel: facts.channel, context: &received.digest() };
-    let challenge = Challenge {
-        binding,
-        carriage: Carriage::Direct,
-        selection: bundle.policy().selection(Role::Node),
+    let binding = Binding {
+        role: Role::Node,
+        nonce: &received.request().nonce,
+        channel: facts.channel,
+        context: &received.digest(),
     };
+    let challenge = Challenge { binding, carriage: Carriage::Direct, selection: bundle.policy().selection(Role::Node) };
     verify(&evidence, &challenge, bundle.content().verifier(), facts.time, checks)
 }
 
@@ -251,7 +253,13 @@ fn check_revocation(request: &PermitRequest, facts: &Facts<'_>, checks: &mut Che
         ("node.revoked", facts.revocations.has_node(&request.node), request.node.clone()),
         ("workload.revoked", facts.revocations.has_workload(digest), hex(digest)),
     ] {
-        checks.require(id, !revoked, || format!("{what} is revoked"), || "not revoked".into(), "revocation by governors");
+        checks.require(
+            id,
+            !revoked,
+            || format!("{what} is revoked"),
+            || "not revoked".into(),
+            "revocation by governors",
+        );
     }
 }
 
@@ -259,7 +267,9 @@ fn check_revocation(request: &PermitRequest, facts: &Facts<'_>, checks: &mut Che
 fn check_parent(request: &PermitRequest, facts: &Facts<'_>, checks: &mut Checks) {
     let Some(parent) = request.parent else { return };
     let logged = match &facts.parent {
-        ParentState::Logged { subject, confirmation, workload, origin } => Some((subject, confirmation, workload, origin)),
+        ParentState::Logged { subject, confirmation, workload, origin } => {
+            Some((subject, confirmation, workload, origin))
+        }
         ParentState::None | ParentState::Unknown => None,
     };
     checks.require(

@@ -81,7 +81,8 @@ impl AttestResponse {
             path: digests(path, 3)?,
         };
         let consistency = digests(fields.items(4)?, 4)?;
-        let response = Self { answer: AuthorityAnswer { statement, evidence, batch, consistency }, nonce: fields.array(5)? };
+        let response =
+            Self { answer: AuthorityAnswer { statement, evidence, batch, consistency }, nonce: fields.array(5)? };
         fields.finish()?;
         Ok(response)
     }

@@ -31,7 +31,7 @@ mod policy;
 mod remedy;
 mod revocations;
 
-pub use appraise::{AttestationResult, Identity, appraise, identify};
+pub use appraise::{AttestationResult, Identity, appraise, appraise_report, identify};
 pub use authority::{AuthorityAnswer, Seen, VerifiedAuthority, verify_authority};
 pub use bundle::{BundleError, CONTENT_TYPE, Content, Files, MAX_LENGTH, VerifiedBundle, pack, unpack};
 pub use decide::{Decision, Facts, ParentState, SeenState, decide};

@@ -136,8 +136,8 @@ impl Policy {
             distrusted_generations: list("distrust.generations", &document.distrust.generations, |text| {
                 Generation::from_name(text)
             })?,
-            distrusted_veks: list("distrust.veks", &document.distrust.veks, |text| unhex_array(text))?,
-            distrusted_chips: list("distrust.chips", &document.distrust.chips, |text| unhex_array(text))?,
+            distrusted_veks: list("distrust.veks", &document.distrust.veks, unhex_array)?,
+            distrusted_chips: list("distrust.chips", &document.distrust.chips, unhex_array)?,
             platform: document.platform,
             floors: unique("floor", document.floors.iter().map(floor))?,
             selections: [selection(&references, Role::Authority)?, selection(&references, Role::Node)?],
@@ -177,11 +177,7 @@ fn fixed<const N: usize>(field: &'static str, text: &str) -> Result<[u8; N], Bun
     unhex_array(text).ok_or_else(|| BundleError::value(field, text))
 }
 
-fn list<T>(
-    field: &'static str,
-    texts: &[String],
-    read: impl Fn(&str) -> Option<T>,
-) -> Result<Vec<T>, BundleError> {
+fn list<T>(field: &'static str, texts: &[String], read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, BundleError> {
     texts.iter().map(|text| read(text).ok_or_else(|| BundleError::value(field, text))).collect()
 }
 

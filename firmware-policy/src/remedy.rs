@@ -154,6 +154,9 @@ catalogue! {
     "permit.expired": "The permit has ended." => "Ask for a new permit.";
     "permit.status.*": "The status list is stale, foreign or too short." => "Check that the authority is reachable.";
     "permit.revoked": "The permit's status is not valid." => "Ask the governors.";
+    "log.tree": "Checkpoint, tiles and entries of the log do not agree." => "Fetch the files again; if it persists, keep them as proof.";
+    "log.statements": "An entry of the log is not a statement by the authority." => "Keep the log as proof and tell the governors.";
+    "log.genesis": "The log does not begin with a genesis." => "Fetch the log from its beginning.";
     "watch.pcr": "A PCR of the authority changed while it ran." => "Treat the machine as altered; reboot it into the admitted image.";
     "watch.clock": "The authority's clocks contradict each other." => "Check the host's clock; restart the authority.";
     "log.write": "The log could not be written." => "Check the disk; restart the authority, which recovers the log.";

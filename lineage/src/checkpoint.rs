@@ -55,7 +55,8 @@ impl VerifyingKey {
     /// # Errors
     /// [`CheckpointError::Key`].
     pub fn new(origin: &str, public: [u8; 32]) -> Result<Self, CheckpointError> {
-        let fits = !origin.is_empty() && origin.len() <= 200 && origin.chars().all(|c| c.is_ascii_graphic() && c != '+');
+        let fits =
+            !origin.is_empty() && origin.len() <= 200 && origin.chars().all(|c| c.is_ascii_graphic() && c != '+');
         if fits { Ok(Self { origin: origin.to_owned(), public }) } else { Err(CheckpointError::Key) }
     }
 
@@ -144,7 +145,8 @@ impl Checkpoint {
         }
         let split = note.rfind("\n\n").and_then(|at| at.checked_add(1)).ok_or(CheckpointError::Malformed)?;
         let (body, signatures) = note.split_at_checked(split).ok_or(CheckpointError::Malformed)?;
-        let signatures = signatures.strip_prefix('\n').filter(|s| s.ends_with('\n')).ok_or(CheckpointError::Malformed)?;
+        let signatures =
+            signatures.strip_prefix('\n').filter(|s| s.ends_with('\n')).ok_or(CheckpointError::Malformed)?;
         let mut lines = body.split('\n');
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::Malformed);

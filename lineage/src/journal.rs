@@ -75,7 +75,10 @@ impl Record {
             return Err(Error::Shape("a journal record"));
         };
         let list = |items: Vec<Value>| {
-            items.into_iter().map(|i| i.into_bytes().map_err(|_| Error::Shape("byte strings"))).collect::<Result<Vec<_>, _>>()
+            items
+                .into_iter()
+                .map(|i| i.into_bytes().map_err(|_| Error::Shape("byte strings")))
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {
             first: u64::try_from(first).map_err(|_| Error::Shape("an index"))?,

@@ -214,7 +214,8 @@ impl<S: Storage> Log<S> {
         entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
         self.publisher.queue(entries);
         *self.head.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&checkpoint));
-        let root = SignedRoot::sign(&self.keys.receipt, checkpoint.size(), *checkpoint.root()).map_err(LogError::Receipt)?;
+        let root =
+            SignedRoot::sign(&self.keys.receipt, checkpoint.size(), *checkpoint.root()).map_err(LogError::Receipt)?;
         let committed = (first..).zip(seen).map(|(index, seen)| Committed {
             index,
             receipts: if root.size() > 1 { root.receipts(&tree, index, seen) } else { None },

@@ -198,9 +198,7 @@ pub fn verify_receipts(
             None => size == inclusion.size && root == inclusion.root,
             Some(receipt) => {
                 let (old, new, path) = read_proof(receipt, key, CONSISTENCY)?.1;
-                old == size
-                    && new == inclusion.size
-                    && merkle::is_consistent(old, &root, new, &inclusion.root, &path)
+                old == size && new == inclusion.size && merkle::is_consistent(old, &root, new, &inclusion.root, &path)
             }
         };
         if !shown {

@@ -55,10 +55,10 @@ impl Writer {
     /// Hands in an entry; `reply` is called from the log's thread once it is
     /// durable, or once it is certain that it never will be.
     pub fn append(&self, entry: NewEntry, reply: impl FnOnce(Outcome) + Send + 'static) {
-        if let Err(refused) = self.jobs.send(Job::Append(entry, Box::new(reply))) {
-            if let Job::Append(_, reply) = refused.0 {
-                reply(Err(Stopped { reason: LogError::Stopped.to_string() }));
-            }
+        if let Err(refused) = self.jobs.send(Job::Append(entry, Box::new(reply)))
+            && let Job::Append(_, reply) = refused.0
+        {
+            reply(Err(Stopped { reason: LogError::Stopped.to_string() }));
         }
     }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use portcullis_lineage::{FileStorage, Keys, Log, LogError, NewEntry, Storage, VerifyingKey, Writer, verify_directory, verify_receipts};
+use portcullis_lineage::{
+    FileStorage, Keys, Log, LogError, NewEntry, Storage, VerifyingKey, Writer, verify_directory, verify_receipts,
+};
 
 fn keys() -> Keys {
     Keys::from_seeds("log.test/lineage", &[1; 32], &[2; 32]).unwrap()
@@ -109,7 +111,8 @@ fn a_log_reopens_from_its_files_and_extends_itself() {
         if let Some(before) = heads.last() {
             assert_eq!(log.head().as_ref(), Some(before));
         }
-        let batch = (0..150).map(|n| NewEntry { seen: log.head().map(|h| h.size()), ..entry(round * 150 + n) }).collect();
+        let batch =
+            (0..150).map(|n| NewEntry { seen: log.head().map(|h| h.size()), ..entry(round * 150 + n) }).collect();
         let committed = log.append(batch).unwrap();
         for (done, n) in committed.iter().zip(round * 150..) {
             let seen = heads.last().map(|h: &Arc<portcullis_lineage::Checkpoint>| (h.size(), *h.root()));
@@ -132,7 +135,9 @@ fn every_changed_byte_of_the_published_files_is_noticed() {
     log.append((0..300).map(entry).collect()).unwrap();
     log.publish().unwrap();
     verify(folder.path());
-    for file in ["checkpoint", "tile/0/000", "tile/0/001.p/44", "tile/1/000.p/1", "tile/entries/000", "tile/entries/001.p/44"] {
+    for file in
+        ["checkpoint", "tile/0/000", "tile/0/001.p/44", "tile/1/000.p/1", "tile/entries/000", "tile/entries/001.p/44"]
+    {
         let path = folder.path().join(file);
         let good = std::fs::read(&path).unwrap();
         for at in (0..good.len()).step_by(7) {

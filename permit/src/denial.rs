@@ -68,7 +68,8 @@ impl Denial {
     /// # Errors
     /// [`PermitError::Signing`].
     pub fn sign(&self, key: &SigningKey) -> Result<Vec<u8>, PermitError> {
-        let short = |text: &Option<String>| or_null(text.as_ref().map(|t| t.chars().take(MAX_TEXT).collect::<String>().into()));
+        let short =
+            |text: &Option<String>| or_null(text.as_ref().map(|t| t.chars().take(MAX_TEXT).collect::<String>().into()));
         let refusals = self.refusals.iter().take(MAX_REFUSALS).map(|r| {
             Value::Array(vec![r.check.as_str().into(), short(&r.found), short(&r.required), short(&r.remedy)])
         });

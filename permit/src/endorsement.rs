@@ -133,4 +133,3 @@ impl AuthorityStatement {
         sha256(&[encoded])
     }
 }
-

@@ -75,7 +75,9 @@ impl fmt::Display for PermitError {
         match self {
             Self::Malformed(error) => error.fmt(f),
             Self::Kind { required } => write!(f, "not a {required}"),
-            Self::Algorithm { found, required } => write!(f, "signed under COSE algorithm {found}, required {required}"),
+            Self::Algorithm { found, required } => {
+                write!(f, "signed under COSE algorithm {found}, required {required}")
+            }
             Self::Key => f.write_str("signed by another key"),
             Self::Signature => f.write_str("signature does not verify"),
             Self::Receipt(error) => error.fmt(f),

@@ -50,7 +50,9 @@ impl fmt::Display for GovernanceError {
             Self::Malformed(error) => error.fmt(f),
             Self::Set => f.write_str("not a set of distinct governors with a threshold that they can reach"),
             Self::ContentType { required } => write!(f, "not signed as {required}"),
-            Self::Threshold { found, required } => write!(f, "valid signatures of {found} governors, required {required}"),
+            Self::Threshold { found, required } => {
+                write!(f, "valid signatures of {found} governors, required {required}")
+            }
             Self::Signing => f.write_str("signing failed"),
         }
     }
@@ -157,7 +159,8 @@ impl Quorum {
         if signatures.len() > MAX_GOVERNORS {
             return Err(shape().into());
         }
-        let signatures = signatures.into_iter().map(|s| s.into_bytes().map_err(|_| shape())).collect::<Result<_, _>>()?;
+        let signatures =
+            signatures.into_iter().map(|s| s.into_bytes().map_err(|_| shape())).collect::<Result<_, _>>()?;
         Ok(Self { document, signatures })
     }
 

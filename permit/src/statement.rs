@@ -192,7 +192,8 @@ mod tests {
             let bytes = sign(made, &key, "iss", "sub", b"payload").unwrap();
             for wanted in Kind::ALL {
                 let outcome = verify(&bytes, wanted, key.public()).map(|s| s.payload().to_vec());
-                let expected = if made == wanted { Ok(b"payload".to_vec()) } else { Err(PermitError::Kind { required: wanted }) };
+                let expected =
+                    if made == wanted { Ok(b"payload".to_vec()) } else { Err(PermitError::Kind { required: wanted }) };
                 assert_eq!(outcome, expected, "{made} offered as {wanted}");
             }
         }

@@ -201,7 +201,8 @@ mod tests {
             for old in 1..=new {
                 let old_root = root(&leaves[..old]);
                 let path = consistency(&leaves, old, true);
-                let holds = |root: &Digest, path: &[Digest]| is_consistent(old as u64, root, new as u64, &new_root, path);
+                let holds =
+                    |root: &Digest, path: &[Digest]| is_consistent(old as u64, root, new as u64, &new_root, path);
                 assert!(holds(&old_root, &path), "{old} to {new}");
                 assert!(!holds(&leaf_hash(b"fork"), &path), "{old} to {new}");
                 if let Some(short) = path.len().checked_sub(1) {

@@ -90,9 +90,8 @@ impl Sign1 {
     /// # Errors
     /// [`Error::UnknownKey`].
     pub fn only_labels(&self, protected: &[i64], unprotected: &[i64]) -> Result<(), Error> {
-        let stray = |have: &Headers, known: &[i64]| {
-            have.iter().map(|(label, _)| *label).find(|label| !known.contains(label))
-        };
+        let stray =
+            |have: &Headers, known: &[i64]| have.iter().map(|(label, _)| *label).find(|label| !known.contains(label));
         match stray(&self.protected, protected).or_else(|| stray(&self.unprotected, unprotected)) {
             None => Ok(()),
             Some(label) => Err(Error::UnknownKey(format!("header {label}"))),

@@ -58,8 +58,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
             items.iter().for_each(|item| write(item, out));
         }
         Value::Map(entries) => {
-            let mut sorted: Vec<(Vec<u8>, &Value)> =
-                entries.iter().map(|(key, value)| (encode(key), value)).collect();
+            let mut sorted: Vec<(Vec<u8>, &Value)> = entries.iter().map(|(key, value)| (encode(key), value)).collect();
             sorted.sort_by(|a, b| a.0.cmp(&b.0));
             sorted.dedup_by(|a, b| a.0 == b.0);
             head(5, sorted.len() as u64, out);

@@ -106,7 +106,8 @@ async fn serve(
     stream.set_nodelay(true)?;
     let tls = timeout(PATIENCE, acceptor.accept(stream)).await??;
     let session = tls.get_ref().1;
-    let channel = facts(session, |out, label, context| session.export_keying_material(out, label, context), identity.spki())?;
+    let channel =
+        facts(session, |out, label, context| session.export_keying_material(out, label, context), identity.spki())?;
     let routes = nodes::routes(Arc::clone(authority)).layer(Extension(Arc::new(Connection::new(channel))));
 
     authority.metrics.connections.inc();

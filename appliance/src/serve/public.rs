@@ -16,8 +16,8 @@ use portcullis_wire::hex::hex;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use super::reply::{statement, typed};
 use super::PATIENCE;
+use super::reply::{statement, typed};
 use crate::authority::Authority;
 use crate::instance::log_folder;
 
@@ -72,8 +72,9 @@ async fn checkpoint(State(authority): Shared) -> Response {
 async fn tile(State(authority): Shared, Path(path): Path<String>) -> Response {
     let level = path.split('/').next().unwrap_or_default();
     let is_hash_tile = !level.is_empty() && level.chars().all(|c| c.is_ascii_digit());
-    let is_plain = path.split('/').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'))
-        && !path.contains("..");
+    let is_plain =
+        path.split('/').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'))
+            && !path.contains("..");
     if is_hash_tile && is_plain {
         file(&authority, &format!("tile/{path}")).await
     } else {
@@ -116,18 +117,19 @@ async fn metrics(State(authority): Shared) -> Response {
 /// Ready, or why not. Without witnesses a rolled-back disk shows only to nodes
 /// that have seen more of the log: that window is told here.
 async fn ready(State(authority): Shared) -> Response {
-    let (status, mut body) = match authority.signer.tripped() {
-        None => (StatusCode::OK, serde_json::json!({ "state": "serving" })),
-        Some(tripped) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            serde_json::json!({ "state": "tripped", "check": tripped.check, "why": tripped.why }),
-        ),
-    };
-    body["schema"] = "portcullis/ready/1".into();
-    body["live_permits"] = authority.live_permits().into();
-    body["log_size"] = authority.head().map_or(0, |head| head.size()).into();
-    body["bundle_version"] = authority.bundle().policy().version.into();
-    body["bundle_expires"] = authority.bundle().policy().expires.into();
-    body["witnesses"] = "none: a rollback shows only to nodes that have seen a later checkpoint".into();
+    let tripped = authority.signer.tripped();
+    let status = if tripped.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let bundle = authority.bundle();
+    let body = serde_json::json!({
+        "schema": "portcullis/ready/1",
+        "state": if tripped.is_none() { "serving" } else { "tripped" },
+        "check": tripped.as_ref().map(|tripped| &tripped.check),
+        "why": tripped.as_ref().map(|tripped| &tripped.why),
+        "live_permits": authority.live_permits(),
+        "log_size": authority.head().map_or(0, |head| head.size()),
+        "bundle_version": bundle.policy().version,
+        "bundle_expires": bundle.policy().expires,
+        "witnesses": "none: a rollback shows only to nodes that have seen a later checkpoint",
+    });
     typed(status, "application/json", body.to_string().into_bytes())
 }

@@ -181,7 +181,9 @@ impl QuoteDevice for Tpm {
         let (attest, signature) = self
             .handle
             .lock()
-            .execute_with_session(Some(AuthSession::Password), |context| context.quote(ak, data, SignatureScheme::Null, list))
+            .execute_with_session(Some(AuthSession::Password), |context| {
+                context.quote(ak, data, SignatureScheme::Null, list)
+            })
             .map_err(AttesterError::tpm("Quote"))?;
         Ok(TpmEvidence {
             attest: attest.marshall().map_err(AttesterError::tpm("Quote"))?,
@@ -199,7 +201,8 @@ impl QuoteDevice for Tpm {
         let all: Vec<(Bank, u8)> = selection.pcrs().collect();
         for chunk in all.chunk_by(|a, b| a.0 == b.0).flat_map(|of_bank| of_bank.chunks(AT_ONCE)) {
             let Some((bank, _)) = chunk.first() else { continue };
-            let part = Selection(vec![(*bank, portcullis_attest::tpm::pcr::PcrSet::of(chunk.iter().map(|(_, pcr)| *pcr)))]);
+            let part =
+                Selection(vec![(*bank, portcullis_attest::tpm::pcr::PcrSet::of(chunk.iter().map(|(_, pcr)| *pcr)))]);
             let list = pcr_list(&part)?;
             let (_, read, digests) = self
                 .handle

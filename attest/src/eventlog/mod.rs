@@ -9,4 +9,4 @@ mod parse;
 mod replay;
 
 pub use parse::{Event, EventLog, EventLogError, Format, MAX_LENGTH};
-pub use replay::{Replayed, ReplayError};
+pub use replay::{ReplayError, Replayed};

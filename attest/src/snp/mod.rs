@@ -5,6 +5,7 @@
 //! profile; [`verify`] puts them together, check by check.
 
 pub mod certificate;
+mod chip;
 pub mod collateral;
 pub mod crl;
 pub mod fields;

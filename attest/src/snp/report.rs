@@ -235,8 +235,8 @@ fn read(bytes: &[u8]) -> Result<Report, Truncated> {
     };
     reserved.expect(r.take(152)?); // 0x208
     let signature = SignatureBytes {
-        r: r.array()?, // 0x2A0
-        s: r.array()?, // 0x2E8
+        r: r.array()?,                                          // 0x2A0
+        s: r.array()?,                                          // 0x2E8
         trailing_is_zero: r.take(368)?.iter().all(|b| *b == 0), // 0x330
     };
     r.finish()?;

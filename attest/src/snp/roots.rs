@@ -5,18 +5,12 @@ use super::generation::Generation;
 use crate::crypto::sha256;
 use portcullis_wire::hex::hex;
 
-const ARKS: [&[u8]; 3] = [
-    include_bytes!("amd/ark-milan.der"),
-    include_bytes!("amd/ark-genoa.der"),
-    include_bytes!("amd/ark-turin.der"),
-];
+const ARKS: [&[u8]; 3] =
+    [include_bytes!("amd/ark-milan.der"), include_bytes!("amd/ark-genoa.der"), include_bytes!("amd/ark-turin.der")];
 
 /// AMD's ASKs: collateral that saves a look-up, trusted only through an ARK.
-const ASKS: [&[u8]; 3] = [
-    include_bytes!("amd/ask-milan.der"),
-    include_bytes!("amd/ask-genoa.der"),
-    include_bytes!("amd/ask-turin.der"),
-];
+const ASKS: [&[u8]; 3] =
+    [include_bytes!("amd/ask-milan.der"), include_bytes!("amd/ask-genoa.der"), include_bytes!("amd/ask-turin.der")];
 
 /// Where the roots come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::certificate::{Authority, Certificate, PublicKey};
+use super::chip::{check_same_chip, named_tcbs};
 use super::collateral::{Collateral, certificate_table};
 use super::crl::Crl;
 use super::fields::SigningKey;
@@ -156,7 +157,9 @@ impl SnpVerifier {
         let endorsement = self.endorsement(&report, presented, checks)?;
         checks.extend(&endorsement.checks);
         self.check_time(&endorsement, at, checks);
-        check_same_chip(&report, &endorsement, checks);
+        if let Some(generation) = endorsement.generation {
+            check_same_chip(&report, &endorsement.vek.amd, generation, checks);
+        }
         check_signature(&report, &endorsement, checks);
 
         let generation = endorsement.generation?;
@@ -173,9 +176,9 @@ impl SnpVerifier {
     fn endorsement(&self, report: &Report, presented: Presented<'_>, checks: &mut Checks) -> Option<Arc<Endorsement>> {
         let kind = report.key_info.signing_key();
         match presented {
-            Presented::Certificates(certificates) => {
-                self.select(report, kind, certificates, checks).map(|vek| Arc::new(self.endorse(vek, kind, certificates)))
-            }
+            Presented::Certificates(certificates) => self
+                .select(report, kind, certificates, checks)
+                .map(|vek| Arc::new(self.endorse(vek, kind, certificates))),
             Presented::Table(table) => {
                 let id = sha256(&[&[u8::from(kind == SigningKey::Vlek)], table]);
                 if let Some(known) = self.cached(&id) {
@@ -184,7 +187,12 @@ impl SnpVerifier {
                 let certificates = match certificate_table(table) {
                     Ok(certificates) => certificates,
                     Err(error) => {
-                        checks.step::<(), _>("snp.certificates", Err(error), "a certificate table", "host's certificates");
+                        checks.step::<(), _>(
+                            "snp.certificates",
+                            Err(error),
+                            "a certificate table",
+                            "host's certificates",
+                        );
                         return None;
                     }
                 };
@@ -229,7 +237,8 @@ impl SnpVerifier {
         let candidates = || certificates.iter().chain(&self.issuers).filter(|c| c.common_name == name);
         let fits = |c: &&Certificate| {
             let same_chip = c.amd.hwid.as_deref().is_none_or(|hwid| report.chip_id.starts_with(hwid));
-            let generation = Generation::ALL.into_iter().find(|g| c.amd.product.as_deref().is_some_and(|p| p.starts_with(g.name())));
+            let generation =
+                Generation::ALL.into_iter().find(|g| c.amd.product.as_deref().is_some_and(|p| p.starts_with(g.name())));
             let same_tcb = generation.is_some_and(|g| c.amd.tcb() == Some(report.reported_tcb.decode(g)));
             same_chip && same_tcb
         };
@@ -337,22 +346,26 @@ impl SnpVerifier {
     /// Step 4: validity and revocation at the given time.
     fn check_time(&self, endorsement: &Endorsement, at: u64, checks: &mut Checks) {
         let chain = [Some(&endorsement.vek), endorsement.issuer.as_ref(), endorsement.root.as_ref()];
-        for certificate in chain.into_iter().flatten() {
-            checks.require(
-                "snp.validity",
-                certificate.is_valid_at(at),
-                || format!("{} at {at}", certificate.common_name),
-                || format!("{} to {} (Unix seconds)", certificate.not_before, certificate.not_after),
-                "validity of each certificate of the chain",
-            );
-        }
+        let outside = chain.into_iter().flatten().find(|certificate| !certificate.is_valid_at(at));
+        checks.require(
+            "snp.validity",
+            outside.is_none(),
+            || match outside {
+                None => format!("valid at {at}"),
+                Some(c) => format!("{} is valid from {} to {}", c.common_name, c.not_before, c.not_after),
+            },
+            || format!("every certificate of the chain valid at {at} (Unix seconds)"),
+            "validity of the chain",
+        );
         let (Some(root), Some(issuer)) = (&endorsement.root, &endorsement.issuer) else { return };
         let of_root: Vec<&JudgedCrl> = self.crls.iter().filter(|c| c.crl.issuer == root.subject).collect();
         let signed = || of_root.iter().filter(|c| c.signed_by_root).map(|c| &c.crl);
         let required = || format!("a CRL of {}, signed by it and current at {at}", root.common_name);
         match (signed().find(|crl| crl.is_current_at(at)), signed().next(), of_root.first()) {
             (Some(current), ..) => {
-                let found = || format!("CRL number 0x{}, {} to {}", hex(&current.number), current.this_update, current.next_update);
+                let found = || {
+                    format!("CRL number 0x{}, {} to {}", hex(&current.number), current.this_update, current.next_update)
+                };
                 checks.require("snp.crl", true, found, required, "a current revocation list");
             }
             (None, Some(stale), _) => checks.missing(
@@ -361,7 +374,13 @@ impl SnpVerifier {
                 "a current revocation list",
             ),
             (None, None, Some(_)) => {
-                checks.require("snp.crl", false, || "a CRL with a wrong signature".into(), required, "a current revocation list");
+                checks.require(
+                    "snp.crl",
+                    false,
+                    || "a CRL with a wrong signature".into(),
+                    required,
+                    "a current revocation list",
+                );
             }
             (None, None, None) => checks.missing("snp.crl", required(), "a current revocation list"),
         }
@@ -399,72 +418,6 @@ fn check_signing_key(report: &Report, checks: &mut Checks) {
     );
 }
 
-/// Step 5: certificate and report speak of the same chip at the same patch level.
-fn check_same_chip(report: &Report, endorsement: &Endorsement, checks: &mut Checks) {
-    let Some(generation) = endorsement.generation else { return };
-    let amd = &endorsement.vek.amd;
-    let product = amd.product.as_deref().unwrap_or("no product");
-    let cpuid_fits = report.cpuid.is_none() || report.cpuid_generation() == Some(generation);
-    checks.require(
-        "snp.product",
-        product.split('-').next() == Some(generation.name()) && cpuid_fits,
-        || match report.cpuid {
-            Some(c) => format!("{product}, CPUID family {:#x} model {:#x}", c.family, c.model),
-            None => product.to_owned(),
-        },
-        || generation.to_string(),
-        "product of certificate and CPUID, against the chain's root",
-    );
-
-    match report.key_info.signing_key() {
-        SigningKey::Vlek => {
-            checks.require(
-                "snp.csp_id",
-                amd.csp_id.is_some() && amd.hwid.is_none(),
-                || amd.csp_id.clone().unwrap_or_else(|| "none".into()),
-                || "the id of a cloud provider, and no hardware id".into(),
-                "provider of a VLEK",
-            );
-        }
-        _ => {
-            let hwid = amd.hwid.as_deref().unwrap_or_default();
-            checks.require(
-                "snp.chip_id",
-                same_chip_id(&report.chip_id, hwid, generation),
-                || report.chip_id_hex(),
-                || hex(hwid),
-                "chip id of the report, against hwID of the certificate",
-            );
-        }
-    }
-
-    let raw = [report.current_tcb, report.committed_tcb, report.reported_tcb, report.launch_tcb];
-    let reserved = raw.iter().all(|tcb| tcb.reserved_is_zero(generation));
-    checks.require(
-        "snp.tcb.form",
-        reserved,
-        || if reserved { "zero".into() } else { "a reserved byte is set".into() },
-        || "zero".into(),
-        "reserved bytes of the four TCB versions",
-    );
-    let [(_, current), (_, committed), (_, reported), (_, launch)] = named_tcbs(report, generation);
-    let ordered = committed.at_least(&reported) && current.at_least(&committed) && current.at_least(&launch);
-    checks.require(
-        "snp.tcb.order",
-        ordered,
-        || format!("reported {reported}; committed {committed}; current {current}; launch {launch}"),
-        || "reported <= committed <= current, launch <= current".into(),
-        "order of the TCB versions, component by component",
-    );
-    checks.require(
-        "snp.tcb.certificate",
-        amd.tcb() == Some(reported),
-        || reported.to_string(),
-        || amd.tcb().map_or_else(|| "a TCB in the certificate".into(), |tcb| tcb.to_string()),
-        "reported TCB, against the TCB of the certificate",
-    );
-}
-
 /// Step 6.
 fn check_signature(report: &Report, endorsement: &Endorsement, checks: &mut Checks) {
     let Some(signature) = report.signature_big_endian() else { return };
@@ -476,25 +429,6 @@ fn check_signature(report: &Report, endorsement: &Endorsement, checks: &mut Chec
         || "valid under the endorsement key".into(),
         "ECDSA P-384 over bytes 0 to 0x29F",
     );
-}
-
-/// Turin certificates carry 8 bytes of hardware id; the report pads with zeroes.
-fn same_chip_id(chip_id: &[u8; 64], hwid: &[u8], generation: Generation) -> bool {
-    match generation {
-        Generation::Milan | Generation::Genoa => hwid == chip_id,
-        Generation::Turin => chip_id
-            .split_first_chunk::<8>()
-            .is_some_and(|(head, tail)| hwid == head && tail.iter().all(|b| *b == 0)),
-    }
-}
-
-fn named_tcbs(report: &Report, generation: Generation) -> [(&'static str, Tcb); 4] {
-    [
-        ("current", report.current_tcb.decode(generation)),
-        ("committed", report.committed_tcb.decode(generation)),
-        ("reported", report.reported_tcb.decode(generation)),
-        ("launch", report.launch_tcb.decode(generation)),
-    ]
 }
 
 fn describe_profile(certificate: &Certificate) -> String {

@@ -46,7 +46,8 @@ impl Attributes {
     /// The names of those that matter here.
     #[must_use]
     pub fn describe(self) -> String {
-        let set: Vec<&str> = Self::NAMED.iter().filter(|(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| *name).collect();
+        let set: Vec<&str> =
+            Self::NAMED.iter().filter(|(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| *name).collect();
         if set.is_empty() { "none".into() } else { set.join("|") }
     }
 }

@@ -76,8 +76,10 @@ impl Program {
         let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(nul);
         let arguments: Vec<CString> =
             command.iter().map(|argument| c_string(argument.clone().into_vec())).collect::<Result<_, _>>()?;
-        let mut pairs: Vec<Vec<u8>> =
-            environment.into_iter().map(|(key, value)| [key.into_vec(), b"=".to_vec(), value.into_vec()].concat()).collect();
+        let mut pairs: Vec<Vec<u8>> = environment
+            .into_iter()
+            .map(|(key, value)| [key.into_vec(), b"=".to_vec(), value.into_vec()].concat())
+            .collect();
         pairs.sort();
         let environment: Vec<CString> = pairs.into_iter().map(c_string).collect::<Result<_, _>>()?;
         let workload = Workload {

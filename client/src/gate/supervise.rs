@@ -211,9 +211,11 @@ impl<'c> Gate<'c> {
     /// From the start to the end of the program.
     async fn attend(mut self, mut running: Running, program: &Program) -> Ended {
         let (sender, mut signals) = mpsc::channel(16);
-        let follower = self.config.trust().ok().map(|trust| {
-            tokio::spawn(events::follow(self.config.clone(), Arc::new(trust), sender))
-        });
+        let follower = self
+            .config
+            .trust()
+            .ok()
+            .map(|trust| tokio::spawn(events::follow(self.config.clone(), Arc::new(trust), sender)));
         let mut forwarded = match Forwarded::new() {
             Ok(forwarded) => forwarded,
             Err(error) => return Ended::new(Stage::Program, 125, None, error),
@@ -299,7 +301,10 @@ impl<'c> Gate<'c> {
         let permit = running.session.permit(&mut running.machine, ask, &running.trust).await?;
         running.deadline = lease_end(sent, &permit);
         running.permit = permit;
-        self.init.order(Order::Extend(nanoseconds(running.deadline))).await.map_err(|error| ClientError::Own(error.into()))
+        self.init
+            .order(Order::Extend(nanoseconds(running.deadline)))
+            .await
+            .map_err(|error| ClientError::Own(error.into()))
     }
 
     /// Kills the whole tree and measures how long that takes.
@@ -320,7 +325,9 @@ impl<'c> Gate<'c> {
             Event::Signalled(signal) => {
                 Ended::new(Stage::Ended, byte(signal.saturating_add(128)), None, format!("ended by signal {signal}"))
             }
-            Event::Expired => Ended::new(Stage::Stopped, 124, Some("lease.expired"), "the lease ended without a renewal"),
+            Event::Expired => {
+                Ended::new(Stage::Stopped, 124, Some("lease.expired"), "the lease ended without a renewal")
+            }
             Event::Failed(errno) => Ended::new(Stage::Program, 125, None, format!("init failed, errno {errno}")),
             Event::Started => Ended::new(Stage::Program, 125, None, "init started twice"),
         }
@@ -349,7 +356,7 @@ impl Running {
     }
 
     fn half_life(&self) -> Duration {
-        self.deadline.saturating_sub(self.granted() / 2)
+        self.deadline.saturating_sub(self.granted().checked_div(2).unwrap_or_default())
     }
 
     fn renewal_is_due(&self) -> bool {
@@ -366,7 +373,9 @@ impl Running {
         let now = clock::boot_time();
         let renewal = self.half_life().saturating_sub(now);
         let status = Duration::from_secs(self.status_until.saturating_sub(clock::now()).saturating_sub(1));
-        tokio::time::Instant::now() + renewal.min(status).max(Duration::from_millis(20))
+        let wait = renewal.min(status).max(Duration::from_millis(20));
+        let now = tokio::time::Instant::now();
+        now.checked_add(wait).unwrap_or(now)
     }
 
     /// Looks at the status. Unreachable is no answer; the last good one counts

@@ -151,6 +151,7 @@ fn become_program(
     let (argv, envp) = (arguments.as_ptr(), environment.as_ptr());
     // SAFETY: both arrays are null-terminated and point to C strings that live
     // in the parent's copied memory; the path is empty, so the descriptor counts.
-    let result = unsafe { libc::syscall(libc::SYS_execveat, executable, EMPTY.as_ptr(), argv, envp, libc::AT_EMPTY_PATH) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_execveat, executable, EMPTY.as_ptr(), argv, envp, libc::AT_EMPTY_PATH) };
     done(result)
 }

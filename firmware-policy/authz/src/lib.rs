@@ -182,10 +182,10 @@ impl Authorizer {
         };
         let entities = [
             entity(&node, vec![("class", text(q.class)), ("generation", text(q.generation)), ("tags", tags)])?,
-            entity(&workload, vec![
-                ("name", text(q.workload_name)),
-                ("dynamic", RestrictedExpression::new_bool(q.dynamic)),
-            ])?,
+            entity(
+                &workload,
+                vec![("name", text(q.workload_name)), ("dynamic", RestrictedExpression::new_bool(q.dynamic))],
+            )?,
         ];
         let entities = Entities::from_entities(entities, Some(&self.schema)).map_err(|error| error.to_string())?;
         let context = Context::from_pairs([("renewal".to_owned(), RestrictedExpression::new_bool(q.renewal))])
@@ -239,8 +239,10 @@ mod tests {
     #[test]
     fn threat_21_a_policy_that_errs_denies() {
         let overflow = "9223372036854775807 + 1 == 0";
-        let in_permit = format!("permit(principal, action, resource); permit(principal, action, resource) when {{ {overflow} }};");
-        let in_forbid = format!("permit(principal, action, resource); forbid(principal, action, resource) when {{ {overflow} }};");
+        let in_permit =
+            format!("permit(principal, action, resource); permit(principal, action, resource) when {{ {overflow} }};");
+        let in_forbid =
+            format!("permit(principal, action, resource); forbid(principal, action, resource) when {{ {overflow} }};");
         for policies in [in_permit, in_forbid] {
             assert!(matches!(ask(&policies), Answer::Erred(_)), "{policies}");
         }

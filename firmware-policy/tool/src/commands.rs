@@ -81,7 +81,8 @@ pub(crate) fn check(bundle: &Path, governance: Option<&Path>) -> Result<()> {
     let content = content(&quorum)?;
     if let Some(path) = governance {
         let verified = VerifiedBundle::verify(&quorum.encode(), &load_governance(path)?);
-        verified.map_err(|error| Refused(format!("{}: {error}\n  remedy: {}", error.check(), remedy(error.check()))))?;
+        verified
+            .map_err(|error| Refused(format!("{}: {error}\n  remedy: {}", error.check(), remedy(error.check()))))?;
     }
     println!("{}: sound, version {}, digest {}", bundle.display(), content.policy().version, hex(&quorum.digest()));
     if governance.is_none() {
@@ -174,7 +175,9 @@ pub(crate) fn revoke(revoke: &Revoke, keys: &[PathBuf], out: &Path) -> Result<()
             RevocationTarget::Permit(PermitId::from_bytes(unhex_array(id).context("permit: 16 bytes in hex")?))
         }
         (None, Some(name), None) => RevocationTarget::Node(name.clone()),
-        (None, None, Some(digest)) => RevocationTarget::Workload(unhex_array(digest).context("workload: 32 bytes in hex")?),
+        (None, None, Some(digest)) => {
+            RevocationTarget::Workload(unhex_array(digest).context("workload: 32 bytes in hex")?)
+        }
         _ => bail!("exactly one of --permit, --node and --workload"),
     };
     let command = Revocation {

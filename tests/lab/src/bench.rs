@@ -4,4 +4,6 @@ use std::path::Path;
 #[derive(Debug, clap::Args)]
 pub struct Options {}
 /// Runs.
-pub fn run(_lab: &Path, _options: &Options) -> anyhow::Result<()> { Ok(()) }
+pub fn run(_lab: &Path, _options: &Options) -> anyhow::Result<()> {
+    Ok(())
+}

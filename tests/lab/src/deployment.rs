@@ -345,7 +345,12 @@ impl Deployment {
     /// It refuses.
     pub fn policy(&self, arguments: &[&str]) -> Result<()> {
         let output = Command::new(&self.lab).arg("portcullis-policy").args(arguments).output()?;
-        ensure!(output.status.success(), "portcullis-policy {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "portcullis-policy {}: {}",
+            arguments[0],
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(())
     }
 

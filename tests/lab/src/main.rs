@@ -97,7 +97,9 @@ fn dispatch(action: Action) -> Result<u8> {
             };
             Ok(portcullis_appliance::run(arguments("portcullisd", on.arguments), &platform, &storage))
         }
-        Action::PortcullisPolicy { arguments: list } => Ok(portcullis_policy_tool::run(arguments("portcullis-policy", list))),
+        Action::PortcullisPolicy { arguments: list } => {
+            Ok(portcullis_policy_tool::run(arguments("portcullis-policy", list)))
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use portcullis_attest::snp::collateral::encode_certificate_table;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::report::LENGTH;
 use portcullis_attest::snp::tcb::Tcb;
-use portcullis_wire::hex::hex;
 use portcullis_attester::{AttesterError, DerivedKeyRequest, SnpDevice};
+use portcullis_wire::hex::hex;
 use zeroize::Zeroizing;
 
 use crate::root::LabRoot;

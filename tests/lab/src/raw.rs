@@ -81,12 +81,7 @@ impl RawSession {
             confirmation: key.public().clone(),
             nonce: self.nonce,
             statement: AuthorityStatement::digest(&self.answer.answer.statement),
-            workload: Workload {
-                digest,
-                arguments: [0; 32],
-                environment: [0; 32],
-                linking: DynamicLinking::Dynamic,
-            },
+            workload: Workload { digest, arguments: [0; 32], environment: [0; 32], linking: DynamicLinking::Dynamic },
             seen: None,
             parent: None,
         }
@@ -158,7 +153,8 @@ async fn connect(authority: SocketAddr, identity: &Identity) -> Result<(SendRequ
     stream.set_nodelay(true)?;
     let tls = TlsConnector::from(Arc::new(config)).connect("portcullis".try_into()?, stream).await?;
     let session = tls.get_ref().1;
-    let channel = facts(session, |out, label, context| session.export_keying_material(out, label, context), identity.spki())?;
+    let channel =
+        facts(session, |out, label, context| session.export_keying_material(out, label, context), identity.spki())?;
     let (sender, connection) = handshake(TokioIo::new(tls)).await?;
     tokio::spawn(async move { drop(connection.await) });
     Ok((sender, channel))
@@ -170,7 +166,8 @@ async fn exchange(
     path: &str,
     body: Vec<u8>,
 ) -> Result<(RawAnswer, Option<[u8; 32]>)> {
-    let request = Request::builder().method(method).uri(path).header("host", "lab").body(Full::new(Bytes::from(body)))?;
+    let request =
+        Request::builder().method(method).uri(path).header("host", "lab").body(Full::new(Bytes::from(body)))?;
     sender.ready().await?;
     let response = sender.send_request(request).await.context("no answer")?;
     let status = response.status().as_u16();

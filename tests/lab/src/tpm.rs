@@ -133,7 +133,8 @@ impl LabTpm {
     fn extend_pending(&self) -> Result<(), AttesterError> {
         let path = self.machine.join(PENDING);
         let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-        let failed = |error: anyhow::Error| AttesterError::Device { what: PENDING, error: std::io::Error::other(error) };
+        let failed =
+            |error: anyhow::Error| AttesterError::Device { what: PENDING, error: std::io::Error::other(error) };
         let apply = || -> Result<()> {
             let (pcr, digest) = text.trim().split_once(' ').context("PCR DIGEST")?;
             fs::remove_file(&path)?;

@@ -178,7 +178,10 @@ pub(crate) fn endorsement(endorsed: &Endorsed<'_>, issuer: &Issuer) -> Result<Ve
         }
     };
     let key = SubjectPublicKeyInfoOwned {
-        algorithm: AlgorithmIdentifierOwned { oid: EC_PUBLIC_KEY, parameters: Some(der::Any::encode_from(&SECP384R1)?) },
+        algorithm: AlgorithmIdentifierOwned {
+            oid: EC_PUBLIC_KEY,
+            parameters: Some(der::Any::encode_from(&SECP384R1)?),
+        },
         subject_public_key: BitString::from_bytes(endorsed.point)?,
     };
     certificate(subject, &[1], key, extensions, &issuer.name, |tbs| issuer.sign(tbs))

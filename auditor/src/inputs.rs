@@ -1,0 +1,60 @@
+//! Files that an auditor names, each with its digest and role in the report.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use portcullis_attest::crypto::sha256;
+use portcullis_wire::hex::hex;
+use serde_json::{Value, json};
+
+/// Largest file read, in bytes.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// The files that were read, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs(Vec<Value>);
+
+impl Inputs {
+    /// Reads a file and records it.
+    pub(crate) fn read(&mut self, path: &Path, role: &str) -> Result<Vec<u8>> {
+        let bytes = read(path)?;
+        self.0.push(json!({ "path": path.display().to_string(), "sha256": hex(&sha256(&[&bytes])), "role": role }));
+        Ok(bytes)
+    }
+
+    /// What was read, as JSON.
+    pub(crate) fn json(&self) -> Value {
+        Value::Array(self.0.clone())
+    }
+}
+
+/// Reads a file of reasonable size.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    let describe = || path.display().to_string();
+    let length = fs::metadata(path).with_context(describe)?.len();
+    ensure!(length <= MAX_FILE, "{}: {length} bytes, at most {MAX_FILE}", describe());
+    fs::read(path).with_context(describe)
+}
+
+/// A time on the command line, or now. Unix seconds.
+#[expect(clippy::disallowed_methods, reason = "the one place where the tool reads the clock, for --at's default")]
+pub(crate) fn time(at: Option<&str>) -> Result<u64> {
+    let seconds = match at {
+        Some(text) => {
+            let stamp: jiff::Timestamp = text.parse().with_context(|| format!("--at {text:?}: an RFC 3339 time"))?;
+            stamp.as_second()
+        }
+        None => {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+            i64::try_from(now.as_secs())?
+        }
+    };
+    u64::try_from(seconds).context("--at: a time after 1970")
+}
+
+/// RFC 3339, UTC.
+pub(crate) fn rfc3339(seconds: u64) -> String {
+    let stamp = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    stamp.map_or_else(|| seconds.to_string(), |t| t.to_string())
+}

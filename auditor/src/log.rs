@@ -1,0 +1,146 @@
+//! `portcullis-audit log verify`: a whole log, from its published files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, IsTerminal, stderr};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use portcullis_attest::check::Checks;
+use portcullis_lineage::{MAX_ENTRY, VerifyingKey, verify_directory};
+use portcullis_permit::{Endorsement, Governance, Kind, statement};
+use portcullis_wire::Sign1;
+use portcullis_wire::hex::hex;
+use serde_json::{Value, json};
+
+use crate::inputs::Inputs;
+use crate::outcome::{exit_code, json_report, print_checks, print_verdict};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Verify checkpoint, tiles, entries, and every statement's signature.
+    Verify(Arguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Folder with `checkpoint` and `tile/`.
+    folder: PathBuf,
+    /// Endorsement of the authority (`.pce`).
+    #[arg(long, value_name = "FILE")]
+    endorsement: PathBuf,
+    /// The governors' keys and threshold.
+    #[arg(long, value_name = "FILE")]
+    governance_root: PathBuf,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(action: &Action) -> Result<u8> {
+    let Action::Verify(arguments) = action;
+    let mut inputs = Inputs::default();
+    let governance = Governance::decode(&inputs.read(&arguments.governance_root, "governance-root")?)
+        .with_context(|| arguments.governance_root.display().to_string())?;
+    let endorsement = inputs.read(&arguments.endorsement, "endorsement")?;
+    fs::metadata(arguments.folder.join("checkpoint")).with_context(|| arguments.folder.display().to_string())?;
+
+    let mut checks = Checks::all();
+    let summary = verify(arguments, &endorsement, &governance, &mut checks);
+    if arguments.json {
+        let mut body = json_report("portcullis/log-audit/1", &checks);
+        body.insert("inputs".into(), inputs.json());
+        body.insert("log".into(), summary.as_ref().map_or(Value::Null, Summary::json));
+        println!("{}", Value::Object(body));
+    } else {
+        print_checks(&checks);
+        if let Some(summary) = &summary {
+            println!("\n  origin   {}\n  entries  {}\n  root     {}", summary.origin, summary.size, summary.root);
+            summary.kinds.iter().for_each(|(kind, count)| println!("  {count:>7}  {kind}"));
+        }
+        print_verdict(checks.verdict(), "");
+    }
+    Ok(exit_code(checks.verdict()))
+}
+
+struct Summary {
+    origin: String,
+    size: u64,
+    root: String,
+    kinds: BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    fn json(&self) -> Value {
+        json!({ "origin": self.origin, "size": self.size, "root": self.root, "kinds": self.kinds })
+    }
+}
+
+fn verify(arguments: &Arguments, endorsement: &[u8], governance: &Governance, checks: &mut Checks) -> Option<Summary> {
+    let required = format!("an endorsement by {} governors", governance.threshold());
+    let endorsed = Endorsement::verify(endorsement, governance);
+    let endorsed = checks.step("authority.endorsement", endorsed, &required, "endorsement of the authority")?;
+    let key: &VerifyingKey = &endorsed.checkpoint_key;
+    let bar = progress(0, "files");
+    let fetch = |path: &str| -> io::Result<Vec<u8>> {
+        bar.inc(1);
+        fs::read(arguments.folder.join(path))
+    };
+    let read = verify_directory(key, fetch);
+    bar.finish_and_clear();
+    let required = "entries and tiles that lead to the root of a checkpoint by the endorsed key";
+    let log = checks.step("log.tree", read, required, "checkpoint, hash tiles and entries")?;
+
+    let bar = progress(log.checkpoint().size(), "statements");
+    let mut kinds = BTreeMap::new();
+    let mut refused = None;
+    for (index, entry) in (0_u64..).zip(log.entries()) {
+        bar.inc(1);
+        match signed_kind(entry, &endorsed) {
+            Some(kind) => *kinds.entry(kind.media_type()).or_insert(0) += 1_u64,
+            None => refused = refused.or(Some(index)),
+        }
+    }
+    bar.finish_and_clear();
+    checks.require(
+        "log.statements",
+        refused.is_none(),
+        || refused.map_or_else(|| "all signed".into(), |index| format!("entry {index} is not signed by the authority")),
+        || "every entry is a statement by the endorsed permit key".into(),
+        "signature of every entry",
+    );
+    let first = log.entries().first().and_then(|entry| signed_kind(entry, &endorsed));
+    checks.require(
+        "log.genesis",
+        first == Some(Kind::Genesis),
+        || first.map_or_else(|| "nothing".into(), |kind| kind.to_string()),
+        || Kind::Genesis.to_string(),
+        "first entry",
+    );
+    Some(Summary {
+        origin: key.origin().to_owned(),
+        size: log.checkpoint().size(),
+        root: hex(log.checkpoint().root()),
+        kinds,
+    })
+}
+
+fn signed_kind(entry: &[u8], endorsed: &Endorsement) -> Option<Kind> {
+    let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
+    let kind = Kind::of(&object)?;
+    statement::verify_object(object, kind, &endorsed.permit_key).ok().map(|_| kind)
+}
+
+/// A bar on a terminal; silence in scripts.
+fn progress(length: u64, what: &'static str) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = if length == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(length) };
+    let style = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(what);
+    bar
+}

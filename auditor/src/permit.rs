@@ -1,0 +1,118 @@
+//! `portcullis-audit permit`: was this permit granted by an endorsed authority,
+//! and is it in its log?
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use portcullis_attest::check::Checks;
+use portcullis_permit::{Endorsement, Governance, PermitError, TransparentPermit};
+use portcullis_wire::hex::hex;
+use serde_json::{Value, json};
+
+use crate::inputs::{Inputs, rfc3339, time};
+use crate::outcome::{exit_code, json_report, print_checks, print_verdict};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The permit with its receipt.
+    permit: PathBuf,
+    /// Endorsement of the authority (`.pce`).
+    #[arg(long, value_name = "FILE")]
+    endorsement: PathBuf,
+    /// The governors' keys and threshold.
+    #[arg(long, value_name = "FILE")]
+    governance_root: PathBuf,
+    /// Time of the verification, RFC 3339; now if absent.
+    #[arg(long, value_name = "RFC3339")]
+    at: Option<String>,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+    let mut inputs = Inputs::default();
+    let at = time(arguments.at.as_deref())?;
+    let permit = inputs.read(&arguments.permit, "permit")?;
+    let endorsement = inputs.read(&arguments.endorsement, "endorsement")?;
+    let governance = Governance::decode(&inputs.read(&arguments.governance_root, "governance-root")?)
+        .with_context(|| arguments.governance_root.display().to_string())?;
+
+    let mut checks = Checks::all();
+    let transparent = verify(&permit, &endorsement, &governance, at, &mut checks);
+    if arguments.json {
+        let mut body = json_report("portcullis/permit-audit/1", &checks);
+        body.insert("at".into(), rfc3339(at).into());
+        body.insert("inputs".into(), inputs.json());
+        body.insert("permit".into(), transparent.as_ref().map_or(Value::Null, permit_json));
+        println!("{}", Value::Object(body));
+    } else {
+        print_checks(&checks);
+        if let Some(transparent) = &transparent {
+            let permit = transparent.permit();
+            println!(
+                "\n  id        {}\n  node      {}\n  workload  {}",
+                permit.id,
+                permit.subject,
+                hex(&permit.workload)
+            );
+            println!("  valid     {} to {}", rfc3339(permit.not_before), rfc3339(permit.expires));
+            println!("  entry     {} of {}", transparent.inclusion().index(), transparent.inclusion().size());
+        }
+        print_verdict(checks.verdict(), "");
+    }
+    Ok(exit_code(checks.verdict()))
+}
+
+fn verify(
+    permit: &[u8],
+    endorsement: &[u8],
+    governance: &Governance,
+    at: u64,
+    checks: &mut Checks,
+) -> Option<TransparentPermit> {
+    let required = format!("an endorsement by {} governors", governance.threshold());
+    let endorsed = Endorsement::verify(endorsement, governance);
+    let endorsed = checks.step("authority.endorsement", endorsed, &required, "endorsement of the authority")?;
+    let verified = TransparentPermit::verify(permit, &endorsed.permit_key, &endorsed.receipt_key, None);
+    let id = verified.as_ref().map_or_else(PermitError::check, |_| "permit.receipt.proof");
+    let detail = "signature of the permit, and its place in the log";
+    let transparent = checks.step(id, verified, "a permit by the endorsed keys, in the log", detail)?;
+    let (permit, origin) = (transparent.permit(), endorsed.origin().to_owned());
+    checks.equal("permit.issuer", &permit.issuer, &origin, "authority that granted it");
+    checks.require(
+        "permit.not_before",
+        permit.not_before <= at,
+        || rfc3339(permit.not_before),
+        || format!("at most {}", rfc3339(at)),
+        "start of validity",
+    );
+    checks.require(
+        "permit.expired",
+        at < permit.expires,
+        || rfc3339(permit.expires),
+        || format!("later than {}", rfc3339(at)),
+        "end of validity",
+    );
+    Some(transparent)
+}
+
+fn permit_json(transparent: &TransparentPermit) -> Value {
+    let permit = transparent.permit();
+    json!({
+        "id": permit.id.to_string(),
+        "issuer": permit.issuer,
+        "subject": permit.subject,
+        "audience": permit.audience,
+        "not_before": rfc3339(permit.not_before),
+        "expires": rfc3339(permit.expires),
+        "confirmation": hex(&permit.confirmation),
+        "workload": hex(&permit.workload),
+        "evidence": hex(&permit.evidence),
+        "bundle": hex(&permit.bundle),
+        "result": hex(&permit.result),
+        "parent": permit.parent.map(|id| id.to_string()),
+        "log_index": transparent.inclusion().index(),
+        "log_size": transparent.inclusion().size(),
+    })
+}
