@@ -99,7 +99,7 @@ fn verify(arguments: &Arguments, endorsement: &[u8], governance: &Governance, ch
     for (index, entry) in (0_u64..).zip(log.entries()) {
         bar.inc(1);
         match signed_kind(entry, &endorsed) {
-            Some(kind) => *kinds.entry(kind.media_type()).or_insert(0) += 1_u64,
+            Some(kind) => count(&mut kinds, kind),
             None => refused = refused.or(Some(index)),
         }
     }
@@ -125,6 +125,11 @@ fn verify(arguments: &Arguments, endorsement: &[u8], governance: &Governance, ch
         root: hex(log.checkpoint().root()),
         kinds,
     })
+}
+
+fn count(kinds: &mut BTreeMap<&'static str, u64>, kind: Kind) {
+    let counted = kinds.entry(kind.media_type()).or_insert(0);
+    *counted = counted.saturating_add(1);
 }
 
 fn signed_kind(entry: &[u8], endorsed: &Endorsement) -> Option<Kind> {

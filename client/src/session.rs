@@ -51,6 +51,9 @@ impl Session {
     /// # Errors
     /// [`ClientError`].
     pub async fn open(config: &Config, trust: &Trust) -> Result<Self, ClientError> {
+        let at = clock::now();
+        let expired = trust.bundle.check_time(at);
+        expired.map_err(|error| ClientError::check(error.check(), &error, "a bundle that is valid"))?;
         let state = State::open(&config.state)?;
         let mut connection = Connection::open(&config.authority).await?;
         let mut nonce = [0; 32];
@@ -66,7 +69,6 @@ impl Session {
         let mut checks = Checks::refusals();
         let channel = connection.channel.reversed();
         let binding = Binding { role: Role::Authority, nonce: &nonce, channel, context: &[0; 32] };
-        let at = clock::now();
         let Trust { governance, bundle } = trust;
         let verified = verify_authority(&response.answer, &binding, governance, bundle, seen.as_ref(), at, &mut checks);
         let authority = verified.ok_or_else(|| ClientError::checks(&checks))?;
@@ -185,7 +187,8 @@ impl Session {
         self.nonce = None;
     }
 
-    /// The status of a permit now, and when the answer ends (Unix seconds).
+    /// The status of a permit now, and for how many seconds from now the answer
+    /// holds.
     ///
     /// # Errors
     /// [`ClientError`]: a stale or foreign list is a denial.
@@ -196,7 +199,7 @@ impl Session {
         }
         let key = &self.authority.endorsement().permit_key;
         let list = StatusList::verify(&answer.body, key, &reference.uri, clock::now())?;
-        Ok((list.status(reference.index)?, list.expires))
+        Ok((list.status(reference.index)?, list.expires.saturating_sub(list.issued)))
     }
 
     /// Reports an execution.

@@ -160,8 +160,8 @@ struct Running {
     permit: VerifiedPermit,
     /// `CLOCK_BOOTTIME` at which the lease ends.
     deadline: Duration,
-    /// Wall-clock second at which the last good status list ends.
-    status_until: u64,
+    /// `CLOCK_BOOTTIME` at which the last good status list ends.
+    status_until: Duration,
 }
 
 /// Why the gate stops the program.
@@ -259,9 +259,6 @@ impl<'c> Gate<'c> {
 
     /// Renews at half-life, and looks at the status before the last one ends.
     async fn keep(&mut self, running: &mut Running, program: &Program) -> Result<(), Stop> {
-        if clock::boot_time() >= running.deadline {
-            return Err(Stop { check: "lease.expired".into(), why: "the lease ended without a renewal".into() });
-        }
         if running.renewal_is_due() {
             match self.renew(running, program).await {
                 Ok(()) => self.renewals = self.renewals.saturating_add(1),
@@ -269,6 +266,10 @@ impl<'c> Gate<'c> {
                 Err(ClientError::Unreachable(_)) => tokio::time::sleep(RETRY).await,
                 Err(error) => return Err(error.into()),
             }
+        }
+        // Trying to renew takes time, in which the lease may have ended.
+        if clock::boot_time() >= running.deadline {
+            return Err(Stop { check: "lease.expired".into(), why: "the lease ended without a renewal".into() });
         }
         if running.status_is_due() {
             running.look().await?;
@@ -365,14 +366,14 @@ impl Running {
 
     /// A status list that ends within a second is due.
     fn status_is_due(&self) -> bool {
-        clock::now().saturating_add(1) >= self.status_until
+        clock::boot_time().saturating_add(Duration::from_secs(1)) >= self.status_until
     }
 
     /// When something has to be done next.
     fn next_look(&self) -> tokio::time::Instant {
         let now = clock::boot_time();
         let renewal = self.half_life().saturating_sub(now);
-        let status = Duration::from_secs(self.status_until.saturating_sub(clock::now()).saturating_sub(1));
+        let status = self.status_until.saturating_sub(now).saturating_sub(Duration::from_secs(1));
         let wait = renewal.min(status).max(Duration::from_millis(20));
         let now = tokio::time::Instant::now();
         now.checked_add(wait).unwrap_or(now)
@@ -383,7 +384,7 @@ impl Running {
     async fn look(&mut self) -> Result<(), Stop> {
         match good_status(&mut self.session, &self.permit).await {
             Ok(until) => self.status_until = until,
-            Err(ClientError::Unreachable(why)) if clock::now() >= self.status_until => {
+            Err(ClientError::Unreachable(why)) if clock::boot_time() >= self.status_until => {
                 return Err(Stop { check: "permit.status.expired".into(), why });
             }
             Err(ClientError::Unreachable(_)) => tokio::time::sleep(RETRY).await,
@@ -393,10 +394,12 @@ impl Running {
     }
 }
 
-/// Valid, and until when the answer holds.
-async fn good_status(session: &mut Session, permit: &VerifiedPermit) -> Result<u64, ClientError> {
+/// Valid, and until when (`CLOCK_BOOTTIME`) the answer holds, counted like a
+/// lease from the moment at which it was asked for.
+async fn good_status(session: &mut Session, permit: &VerifiedPermit) -> Result<Duration, ClientError> {
+    let sent = clock::boot_time();
     match session.status(&permit.permit().status).await? {
-        (Status::Valid, until) => Ok(until),
+        (Status::Valid, seconds) => Ok(sent.saturating_add(Duration::from_secs(seconds))),
         (status, _) => Err(ClientError::check("permit.revoked", status.as_str(), Status::Valid.as_str())),
     }
 }

@@ -54,7 +54,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lease_seconds: 4, status_seconds: 2, bundle_seconds: 86_400, suite: "classic" }
+        Self { lease_seconds: 4, status_seconds: 4, bundle_seconds: 86_400, suite: "classic" }
     }
 }
 

@@ -42,6 +42,13 @@ enum Action {
     Portcullisd(OnMachine),
     /// Run portcullis on a lab machine.
     Portcullis(OnMachine),
+    /// Run portcullis-audit.
+    #[command(disable_help_flag = true)]
+    PortcullisAudit {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run portcullis-policy.
     #[command(disable_help_flag = true)]
     PortcullisPolicy {
@@ -97,6 +104,7 @@ fn dispatch(action: Action) -> Result<u8> {
             };
             Ok(portcullis_appliance::run(arguments("portcullisd", on.arguments), &platform, &storage))
         }
+        Action::PortcullisAudit { arguments: list } => Ok(portcullis_auditor::run(arguments("portcullis-audit", list))),
         Action::PortcullisPolicy { arguments: list } => {
             Ok(portcullis_policy_tool::run(arguments("portcullis-policy", list)))
         }

@@ -4,9 +4,10 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use portcullis_attest::crypto::sha256;
@@ -15,11 +16,18 @@ use portcullis_attest::tpm::key::{AttestationKey, Attributes};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues, Selection};
 use portcullis_attester::{AttesterError, QuoteDevice, SealDevice, SealedBlob, Tpm, TpmHandle};
 use portcullis_wire::hex::{hex, unhex_array};
+use tss_esapi::Context;
+use tss_esapi::constants::CapabilityType;
 use tss_esapi::handles::PcrHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Digest, DigestValues};
+use tss_esapi::structures::{CapabilityData, Digest, DigestValues};
+use tss_esapi::tcti_ldr::TctiNameConf;
 use zeroize::Zeroizing;
+
+/// First handles of transient objects and of loaded sessions (TPM 2.0 Part 2, §7.2).
+const TRANSIENT_FIRST: u32 = 0x8000_0000;
+const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
 
 /// A file in which somebody asks for a PCR to be extended: `PCR DIGEST`.
 const PENDING: &str = "pending-extend";
@@ -120,7 +128,9 @@ impl LabTpm {
         let failed = |error| AttesterError::Device { what: "lab machine's TPM (is the machine booted?)", error };
         let port = fs::read_to_string(machine.join(PORT)).map_err(failed)?;
         let log = fs::read(machine.join("eventlog.bin")).map_err(failed)?;
-        let tpm = Tpm::open(&format!("swtpm:host=127.0.0.1,port={}", port.trim()), log)?;
+        let tcti = format!("swtpm:host=127.0.0.1,port={}", port.trim());
+        flush_leftovers(&tcti).map_err(|error| failed(std::io::Error::other(error)))?;
+        let tpm = Tpm::open(&tcti, log)?;
         Ok(Self { tpm, machine: machine.to_owned() })
     }
 
@@ -142,6 +152,21 @@ impl LabTpm {
         };
         apply().map_err(failed)
     }
+}
+
+/// Flushes the objects of a process that was killed. On a real machine the
+/// kernel's resource manager does that; swtpm is reached without one.
+fn flush_leftovers(tcti: &str) -> Result<()> {
+    let mut context = Context::new(TctiNameConf::from_str(tcti)?)?;
+    for first in [TRANSIENT_FIRST, LOADED_SESSION_FIRST] {
+        let (found, _) = context.get_capability(CapabilityType::Handles, first, 16)?;
+        let CapabilityData::Handles(handles) = found else { continue };
+        for handle in handles.as_ref() {
+            let object = context.execute_without_session(|context| context.tr_from_tpm_public(*handle))?;
+            context.flush_context(object)?;
+        }
+    }
+    Ok(())
 }
 
 /// Asks for a PCR of a running machine to be extended.

@@ -1,0 +1,96 @@
+//! Chapters 5 to 7: trust lapses while a program runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::{Stage, Teller, text, wait_for_log};
+use crate::deployment::SLEEP;
+use crate::raw::RawSession;
+use crate::tpm::request_extend;
+
+/// Time for a program to be running for sure.
+const SETTLE: Duration = Duration::from_millis(700);
+
+/// Tells the three chapters.
+pub(crate) fn tell(teller: &mut Teller, mut stage: Stage) -> Result<()> {
+    teller.chapter("5  governors revoke: the running program is killed");
+    revocation(teller, &stage)?;
+    teller.chapter("6  the authority is killed: the program dies at lease end, the log is intact");
+    killed_authority(teller, &mut stage)?;
+    teller.chapter("7  the authority's own PCR changes: it trips");
+    changed_authority(teller, &stage)
+}
+
+fn revocation(teller: &mut Teller, stage: &Stage) -> Result<()> {
+    let gate = stage.gate("node-2", &[SLEEP, "60"])?;
+    std::thread::sleep(SETTLE);
+    let command = stage.deployment.revocation(1, &["--node", "node-2"])?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let address = stage.deployment.nodes_address();
+    let (accepted, again) = runtime.block_on(async {
+        let mut governor = RawSession::open(address).await?;
+        let accepted = governor.post("/v1/revocations", command.clone()).await?;
+        let again = governor.post("/v1/revocations", command).await?;
+        anyhow::Ok((accepted.status, (again.status, String::from_utf8_lossy(&again.body).into_owned())))
+    })?;
+    let posted = Instant::now();
+    let end = gate.wait(Duration::from_secs(20))?;
+    teller.expect("the command is accepted once", "200", &accepted.to_string());
+    let problem: Value = serde_json::from_str(&again.1)?;
+    teller.expect("and replayed never", "403 governance.sequence", &format!("{} {}", again.0, text(&problem["title"])));
+    teller.timed(
+        "from command to death",
+        "124 permit.revoked",
+        &format!("{} {}", end.code, end.check),
+        posted.elapsed(),
+    );
+    let kill = Duration::from_secs_f64(end.kill_milliseconds.unwrap_or(f64::from(u16::MAX)) / 1000.0);
+    teller.timed(
+        "time to kill the whole tree",
+        "below 1 s",
+        if kill < Duration::from_secs(1) { "below 1 s" } else { "more" },
+        kill,
+    );
+    let end = stage.gate("node-2", &[SLEEP, "1"])?.wait(Duration::from_secs(10))?;
+    teller.expect("the node gets no permit any more", "77 node.revoked", &format!("{} {}", end.code, end.check));
+    Ok(())
+}
+
+fn killed_authority(teller: &mut Teller, stage: &mut Stage) -> Result<()> {
+    let before = wait_for_log(stage, 0)?["log"]["size"].as_u64().unwrap_or(0);
+    let gate = stage.gate("node-1", &[SLEEP, "60"])?;
+    std::thread::sleep(SETTLE);
+    stage.authority.kill()?;
+    let killed = Instant::now();
+    let end = gate.wait(Duration::from_secs(20))?;
+    teller.timed("the program dies", "124 lease.expired", &format!("{} {}", end.code, end.check), killed.elapsed());
+    let in_time = killed.elapsed() <= Duration::from_secs(5);
+    teller.expect("no later than its lease of 4 s allows", "true", &in_time.to_string());
+    stage.authority = stage.deployment.serve()?;
+    let report = wait_for_log(stage, before + 1)?;
+    teller.expect("on restart the log is intact", "pass", &text(&report["verdict"]));
+    let grown = report["log"]["size"].as_u64().unwrap_or(0) > before;
+    teller.expect("and has lost nothing", "true", &grown.to_string());
+    let end = stage.gate("node-1", &[SLEEP, "1"])?.wait(Duration::from_secs(10))?;
+    teller.expect("and permits go on", "0 none", &format!("{} {}", end.code, end.check));
+    Ok(())
+}
+
+fn changed_authority(teller: &mut Teller, stage: &Stage) -> Result<()> {
+    request_extend(&stage.deployment.machine("authority"), 4, &[3; 32])?;
+    let started = Instant::now();
+    let (mut status, mut body) = stage.authority.get("/readyz")?;
+    while status == 200 && started.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(50));
+        (status, body) = stage.authority.get("/readyz")?;
+    }
+    let ready: Value = serde_json::from_str(&body)?;
+    teller.expect("it trips and says why", "503 watch.pcr", &format!("{status} {}", text(&ready["check"])));
+    let end = stage.gate("node-1", &[SLEEP, "1"])?.wait(Duration::from_secs(10))?;
+    teller.expect("it signs nothing any more: the gate cannot run", "75", &end.code.to_string());
+    let (status, _) = stage.authority.get("/v1/status/0")?;
+    teller.expect("not even a status list", "503", &status.to_string());
+    Ok(())
+}
