@@ -1,1 +1,191 @@
-//! .
+//! Anything malformed, oversized, slow, repeated or late is a clear refusal and
+//! changes no state; a crash loses no answered permit.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use portcullis_attester::OpenMachine;
+use portcullis_lab::crash::POINTS;
+use portcullis_lab::daemon::get;
+use portcullis_lab::raw::RawSession;
+use portcullis_lab::{Deployment, LabPlatform};
+use portcullis_permit::{PermitRequest, SigningKey, Suite};
+use serde_json::Value;
+
+fn metric(deployment: &Deployment, name: &str) -> f64 {
+    let (_, text) = get(deployment.public_address(), "/metrics").unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(-1.0)
+}
+
+fn log_size(deployment: &Deployment) -> u64 {
+    let (_, body) = get(deployment.public_address(), "/readyz").unwrap();
+    let ready: Value = serde_json::from_str(&body).unwrap();
+    ready["log_size"].as_u64().unwrap()
+}
+
+async fn good(deployment: &Deployment, session: &RawSession, key: &SigningKey) -> (PermitRequest, Vec<u8>) {
+    let mut machine = LabPlatform { machine: deployment.machine("node-1") }.open().unwrap();
+    let request = session.request("node-1", key, common::sleep_digest());
+    let evidence = session.evidence(&mut machine, &request).unwrap();
+    let signed = request.sign(key, evidence.bytes()).unwrap();
+    (request, signed)
+}
+
+/// Unparseable: 400, counted, not logged. Parsed but refused: one logged denial.
+#[test]
+fn malformed_requests_change_no_state() {
+    let (_folder, deployment, _daemon) = common::serving();
+    common::block_on(async {
+        let key = SigningKey::generate(Suite::Classic).unwrap();
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        let before = log_size(&deployment);
+        let (_, signed) = good(&deployment, &session, &key).await;
+        let mut malformed: Vec<Vec<u8>> =
+            vec![vec![], vec![0xff; 100], signed[1..].to_vec(), [signed.clone(), vec![0]].concat()];
+        // the proof of possession fails
+        let mut forged = signed.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        malformed.push(forged);
+        for (count, body) in malformed.into_iter().enumerate() {
+            let answer = session.ask(body).await.unwrap();
+            assert_eq!(answer.status, 400, "{count}: {}", String::from_utf8_lossy(&answer.body));
+        }
+        assert_eq!(session.post("/v1/attest", vec![0xa0]).await.unwrap().status, 400);
+        assert_eq!(session.post("/v1/executions", vec![1, 2, 3]).await.unwrap().status, 400);
+        for path in ["/v1/policy", "/v1/revocations", "/v1/instance"] {
+            assert_eq!(session.post(path, vec![1, 2, 3]).await.unwrap().status, 403, "{path}");
+        }
+        assert_eq!(log_size(&deployment), before);
+        assert!(metric(&deployment, "portcullis_malformed_requests_total") >= 6.0);
+        // the connection is still good, and its nonce is a new one
+        let (_, signed) = good(&deployment, &session, &key).await;
+        assert_eq!(session.ask(signed).await.unwrap().status, 201);
+        assert_eq!(log_size(&deployment), before + 1);
+    });
+}
+
+#[test]
+fn order_size_and_unknown_paths_are_refused() {
+    let (_folder, deployment, _daemon) = common::serving();
+    common::block_on(async {
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        let huge = session.post("/v1/permits", vec![0; 9 << 20]).await;
+        // refused while it is still being sent: an answer, or a cut connection
+        assert!(huge.map_or(true, |answer| answer.status == 413));
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        assert_eq!(session.get("/nonexistent").await.unwrap().status, 404);
+        assert_eq!(session.get("/v1/permits").await.unwrap().status, 405);
+    });
+    let public = deployment.public_address();
+    assert_eq!(get(public, "/tile/entries/000").unwrap().0, 404, "entries are not public");
+    assert_eq!(get(public, "/tile/0/../../keys.sealed").unwrap().0, 404);
+    assert_eq!(get(public, "/checkpoint").unwrap().0, 200);
+    assert_eq!(get(public, "/v1/permits").unwrap().0, 404, "readers can ask for nothing");
+}
+
+#[test]
+fn a_peer_that_stalls_is_dropped_and_harms_nobody() {
+    let (_folder, deployment, _daemon) = common::serving();
+    let mut stalled = TcpStream::connect(deployment.nodes_address()).unwrap();
+    stalled.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stalled.write_all(&[0x16, 0x03, 0x01]).unwrap();
+    common::block_on(async {
+        let key = SigningKey::generate(Suite::Classic).unwrap();
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        let (_, signed) = good(&deployment, &session, &key).await;
+        assert_eq!(session.ask(signed).await.unwrap().status, 201);
+    });
+    let started = Instant::now();
+    assert_eq!(stalled.read(&mut [0; 16]).unwrap(), 0, "the authority closes it");
+    assert!(started.elapsed() < Duration::from_secs(15));
+    assert!(metric(&deployment, "portcullis_handshakes_failed_total") >= 1.0);
+}
+
+/// kill -9 at each named point of the log: what was answered is there, the log
+/// verifies, and the authority goes on by the normal path.
+#[test]
+fn no_crash_point_loses_an_answered_permit() {
+    let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());
+    let mut answered = 0;
+    for point in POINTS {
+        // the boot entry is the first batch; then two permits are answered
+        let after = if point.starts_with("before-tiles") || point.starts_with("before-checkpoint") { "0" } else { "3" };
+        let crash = ["--crash", point, "--crash-after", after];
+        let daemon = deployment.serve_on("authority", &crash);
+        if let Ok(mut daemon) = daemon {
+            answered += common::block_on(async {
+                let key = SigningKey::generate(Suite::Classic).unwrap();
+                let mut done = 0;
+                if let Ok(mut session) = RawSession::open(deployment.nodes_address()).await {
+                    for _ in 0..8 {
+                        let (_, signed) = good(&deployment, &session, &key).await;
+                        match session.ask(signed).await {
+                            Ok(answer) if answer.status == 201 => done += 1,
+                            _ => break,
+                        }
+                    }
+                }
+                done
+            });
+            assert!(
+                daemon.wait(Duration::from_secs(5)).is_ok_and(|status| !status.success()),
+                "{point}: it did not crash"
+            );
+        }
+        let mut daemon = deployment.serve().unwrap();
+        assert!(daemon.stop().unwrap().success(), "{point}: {}", daemon.log());
+        let output = Command::new(common::lab())
+            .args(["portcullis-audit", "log", "verify", &deployment.text("state-authority/log"), "--json"])
+            .args(["--endorsement", &deployment.text("authority.pce")])
+            .args(["--governance-root", &deployment.text("governance.cbor")])
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["verdict"], "pass", "{point}: {report}");
+        let permits = report["log"]["kinds"]["application/vnd.portcullis.permit+cwt"].as_u64().unwrap_or(0);
+        assert!(permits >= answered, "{point}: {permits} permits in the log, {answered} were answered");
+    }
+    assert!(answered >= 8, "only {answered} permits were answered in all");
+}
+
+/// Evidence is archived with its decision.
+#[test]
+fn what_a_decision_refers_to_is_archived() {
+    let (_folder, deployment, mut daemon) = common::serving();
+    let (evidence, permit) = common::block_on(async {
+        let key = SigningKey::generate(Suite::Classic).unwrap();
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        let mut machine = LabPlatform { machine: deployment.machine("node-1") }.open().unwrap();
+        let request = session.request("node-1", &key, common::sleep_digest());
+        let evidence = session.evidence(&mut machine, &request).unwrap();
+        let answer = session.ask(request.sign(&key, evidence.bytes()).unwrap()).await.unwrap();
+        (portcullis_wire::sha256(&[evidence.bytes()]), answer.body)
+    });
+    assert!(daemon.stop().unwrap().success());
+    let object = portcullis_wire::Sign1::parse(&permit, 1 << 16).unwrap();
+    let permit = portcullis_permit::Permit::decode(object.payload().unwrap()).unwrap();
+    assert_eq!(permit.evidence, evidence);
+    let journal = std::fs::read(deployment.path("state-authority/log/journal")).unwrap();
+    let archived: Vec<[u8; 32]> =
+        portcullis_lineage::archived(&journal).unwrap().iter().map(|blob| portcullis_wire::sha256(&[blob])).collect();
+    for digest in [permit.evidence, permit.result, permit.channel] {
+        assert!(archived.contains(&digest));
+    }
+}
+
+/// The pq suite signs permits with ML-DSA-65, from genesis to the gate.
+#[test]
+fn the_post_quantum_suite_works_from_end_to_end() {
+    let options = portcullis_lab::Options { suite: "pq", ..portcullis_lab::Options::default() };
+    let (_folder, deployment) = common::deployment(options);
+    let _daemon = deployment.serve().unwrap();
+    let output = deployment.request("node-1", portcullis_lab::deployment::SLEEP).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let permit = std::fs::read(deployment.path("node-1.permit")).unwrap();
+    assert_eq!(portcullis_wire::Sign1::parse(&permit, 1 << 16).unwrap().algorithm(), -49);
+}

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::{GRACE, MAX_CONNECTIONS, PATIENCE, nodes};
+use super::{GRACE, IDLE, MAX_CONNECTIONS, PATIENCE, nodes};
 use crate::authority::{Authority, Session};
 
 /// What the server knows of one connection.
@@ -112,7 +112,7 @@ async fn serve(
 
     authority.metrics.connections.inc();
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(true);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).keep_alive(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16).keep_alive_interval(PATIENCE);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(routes));
     // An error here is the peer's: it closed, stalled, or sent no HTTP.

@@ -10,7 +10,10 @@ pub(crate) use public::listen_public;
 
 use std::time::Duration;
 
-/// Longest time for a handshake, a request's headers, or its body.
+/// Longest time from one request to the next on a connection, headers included:
+/// a gate renews at half of its lease.
+pub(crate) const IDLE: Duration = Duration::from_secs(75);
+/// Longest time for a handshake or a request's body.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Most connections at once.
 pub(crate) const MAX_CONNECTIONS: usize = 4096;

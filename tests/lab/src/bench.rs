@@ -1,9 +1,257 @@
-//! WIP
+//! Load on an authority: what a permit costs the server, over the bare
+//! cryptography that it needs.
+//!
+//! The server has one core, the driver the other. 256 lab devices ask over
+//! keep-alive connections; every request carries a report and a quote made for
+//! that request's nonce, and every permit is durable before it is answered.
+//! Server time is user plus system time of the process, from `/proc`.
+
+use std::fs;
 use std::path::Path;
-/// Options.
-#[derive(Debug, clap::Args)]
-pub struct Options {}
-/// Runs.
-pub fn run(_lab: &Path, _options: &Options) -> anyhow::Result<()> {
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
+    EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair, ParsedPublicKey,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use portcullis_attest::crypto::sha256;
+use portcullis_attest::snp::generation::Generation;
+use portcullis_attester::{Machine, QuoteDevice};
+use portcullis_firmware_policy::document::Node;
+use portcullis_permit::{SigningKey, Suite};
+use portcullis_wire::hex::hex;
+use rustix::process::{Pid, sched_setaffinity};
+use rustix::thread::CpuSet;
+use tokio::sync::Mutex;
+
+use crate::deployment::{Deployment, NODE_IMAGE, Options as Deploy, SLEEP};
+use crate::machine::TCB;
+use crate::processor::{Fields, Processor};
+use crate::raw::RawSession;
+use crate::root::LabRoot;
+use crate::tpm::SoftTpm;
+
+/// What to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Number of devices.
+    #[arg(long, default_value_t = 256)]
+    devices: usize,
+    /// Seconds for each number of connections.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Numbers of connections.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64])]
+    connections: Vec<usize>,
+    /// Fail if the ratio at the largest number of connections is above this.
+    #[arg(long, default_value_t = 2.0)]
+    limit: f64,
+}
+
+/// A device: its machine and its gate's key.
+struct Device {
+    name: String,
+    machine: Machine,
+    key: SigningKey,
+}
+
+/// One row of the result.
+struct Row {
+    connections: usize,
+    per_second: f64,
+    cpu_micros: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+/// Runs the load and prints the figures.
+///
+/// # Errors
+/// The authority refuses, answers wrongly, or costs more than the limit.
+pub fn run(lab: &Path, options: &Options) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let deploy = Deploy { lease_seconds: 600, status_seconds: 60, ..Deploy::default() };
+    let mut deployment = Deployment::create(&folder.path().join("d"), lab, &folder.path().join("root"), deploy)?;
+    let devices = make_devices(&mut deployment, options.devices)?;
+    deployment.sign_bundle()?;
+    let authority = deployment.serve()?;
+    let server = i32::try_from(authority.id()).ok().and_then(Pid::from_raw).context("pid")?;
+    pin_all(server, 0)?;
+    pin(None, 1)?;
+
+    let bare = bare_cost()?;
+    println!("bare cryptography of a permit: {bare:.0} µs");
+    println!("  one P-384 verify, two P-256 verifies, one P-256 signature, on the driver's core\n");
+    println!(
+        "{:>11} {:>11} {:>14} {:>8} {:>9} {:>9}",
+        "connections", "permits/s", "CPU µs/permit", "ratio", "p50 ms", "p99 ms"
+    );
+    let devices: Arc<Vec<Mutex<Device>>> = Arc::new(devices.into_iter().map(Mutex::new).collect());
+    let mut last = 0.0;
+    for connections in &options.connections {
+        let row = load(&deployment, server, &devices, *connections, Duration::from_secs(options.seconds))?;
+        last = row.cpu_micros / bare;
+        println!(
+            "{:>11} {:>11.0} {:>14.0} {:>8.2} {:>9.2} {:>9.2}",
+            row.connections,
+            row.per_second,
+            row.cpu_micros,
+            last,
+            row.p50.as_secs_f64() * 1000.0,
+            row.p99.as_secs_f64() * 1000.0
+        );
+    }
+    ensure!(last <= options.limit, "ratio {last:.2} is above {:.2}", options.limit);
     Ok(())
+}
+
+/// Devices with a chip, a TPM in this process, and an enrolment each.
+fn make_devices(deployment: &mut Deployment, count: usize) -> Result<Vec<Device>> {
+    let root = LabRoot::open(deployment.root(), Generation::Milan)?;
+    let bar = ProgressBar::new(count as u64).with_message("devices");
+    bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?);
+    let mut devices = Vec::new();
+    for n in 0..count {
+        let name = format!("device-{n}");
+        let mut chip_id = [0; 64];
+        chip_id.iter_mut().zip(sha256(&[name.as_bytes()])).for_each(|(to, from)| *to = from);
+        let fields = Fields::sound(Generation::Milan, chip_id, TCB, crate::boot::measurement(NODE_IMAGE));
+        let processor = Processor::vcek(&root, Fields { version: 5, ..fields })?;
+        let tpm = SoftTpm::new(NODE_IMAGE)?;
+        deployment.document().nodes.push(Node {
+            name: name.clone(),
+            chip_id: Some(hex(&chip_id)),
+            ak_name: Some(hex(tpm.ak_name())),
+            minimum_class: "snp+tpm".into(),
+            tags: vec!["lab".into()],
+        });
+        let machine = Machine::SnpTpm(Box::new(processor), Box::new(tpm));
+        devices.push(Device { name, machine, key: SigningKey::generate(Suite::Classic)? });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(devices)
+}
+
+/// Asks as fast as the connections allow, for a while.
+fn load(
+    deployment: &Deployment,
+    server: Pid,
+    devices: &Arc<Vec<Mutex<Device>>>,
+    connections: usize,
+    duration: Duration,
+) -> Result<Row> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (address, digest) = (deployment.nodes_address(), sha256(&[&fs::read(SLEEP)?]));
+    let next = Arc::new(AtomicUsize::new(0));
+    runtime.block_on(async {
+        let mut sessions = Vec::new();
+        for _ in 0..connections {
+            sessions.push(RawSession::open(address).await?);
+        }
+        let deadline = Instant::now() + duration;
+        let (cpu, started) = (cpu_time(server)?, Instant::now());
+        let local = tokio::task::LocalSet::new();
+        let mut workers = Vec::new();
+        for mut session in sessions {
+            let (devices, next) = (Arc::clone(devices), Arc::clone(&next));
+            workers.push(local.spawn_local(async move {
+                let mut latencies = Vec::new();
+                while Instant::now() < deadline {
+                    let at = next.fetch_add(1, Ordering::Relaxed) % devices.len();
+                    let signed = {
+                        let mut device = devices[at].lock().await;
+                        let Device { name, machine, key } = &mut *device;
+                        let request = session.request(name, key, digest);
+                        let evidence = session.evidence(machine, &request)?;
+                        request.sign(key, evidence.bytes())?
+                    };
+                    let asked = Instant::now();
+                    let answer = session.ask(signed).await?;
+                    ensure!(answer.status == 201, "status {}: {:?}", answer.status, session.denied(&answer));
+                    latencies.push(asked.elapsed());
+                }
+                Ok(latencies)
+            }));
+        }
+        local
+            .run_until(async {
+                let mut latencies = Vec::new();
+                for worker in workers {
+                    latencies.extend(worker.await??);
+                }
+                let (elapsed, used) = (started.elapsed(), cpu_time(server)?.saturating_sub(cpu));
+                latencies.sort();
+                let count = latencies.len() as f64;
+                let at = |share: f64| latencies.get((count * share) as usize).copied().unwrap_or_default();
+                Ok(Row {
+                    connections,
+                    per_second: count / elapsed.as_secs_f64(),
+                    cpu_micros: used.as_secs_f64() * 1e6 / count,
+                    p50: at(0.50),
+                    p99: at(0.99),
+                })
+            })
+            .await
+    })
+}
+
+/// User and system time of a process. Ticks are 10 ms: over seconds that is
+/// well below a percent.
+fn cpu_time(pid: Pid) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).context("/proc/PID/stat");
+    Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+}
+
+/// Pins every thread of a process to a core.
+fn pin_all(pid: Pid, core: usize) -> Result<()> {
+    for entry in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
+        let thread = entry?.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+        pin(thread, core)?;
+    }
+    Ok(())
+}
+
+/// Pins a thread, or this one, to a core; one that does not exist is left alone.
+fn pin(thread: Option<Pid>, core: usize) -> Result<()> {
+    let available = std::thread::available_parallelism()?.get();
+    if available > core {
+        let mut set = CpuSet::new();
+        set.set(core);
+        sched_setaffinity(thread, &set)?;
+    }
+    Ok(())
+}
+
+/// What the cryptography of a permit costs by itself, in µs: the median of
+/// several rounds, with keys decoded once as the authority does.
+fn bare_cost() -> Result<f64> {
+    let random = SystemRandom::new();
+    let pair = |algorithm: &'static EcdsaSigningAlgorithm| EcdsaKeyPair::generate(algorithm);
+    let (p384, p256) = (pair(&ECDSA_P384_SHA384_FIXED_SIGNING)?, pair(&ECDSA_P256_SHA256_FIXED_SIGNING)?);
+    let (report, quote) = ([7; 0x2a0], [7; 145]);
+    let (report_signature, quote_signature) = (p384.sign(&random, &report)?, p256.sign(&random, &quote)?);
+    let report_key = ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, p384.public_key().as_ref())?;
+    let quote_key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, p256.public_key().as_ref())?;
+    let mut rounds = Vec::new();
+    for _ in 0..21 {
+        const EACH: u32 = 50;
+        let started = Instant::now();
+        for _ in 0..EACH {
+            report_key.verify_sig(&report, report_signature.as_ref())?;
+            quote_key.verify_sig(&quote, quote_signature.as_ref())?;
+            quote_key.verify_sig(&quote, quote_signature.as_ref())?;
+            p256.sign(&random, &quote)?;
+        }
+        rounds.push(started.elapsed().as_secs_f64() * 1e6 / f64::from(EACH));
+    }
+    rounds.sort_by(f64::total_cmp);
+    rounds.get(rounds.len() / 2).copied().context("rounds")
 }
