@@ -25,8 +25,8 @@ use portcullis_attester::{Machine, QuoteDevice};
 use portcullis_firmware_policy::document::Node;
 use portcullis_permit::{SigningKey, Suite};
 use portcullis_wire::hex::hex;
-use rustix::process::{Pid, sched_setaffinity};
-use rustix::thread::CpuSet;
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::Mutex;
 
 use crate::deployment::{Deployment, NODE_IMAGE, Options as Deploy, SLEEP};
