@@ -1,5 +1,6 @@
 //! Real SNP reports, each with the outcome that the manifest of the vectors
 //! demands.
+#![cfg(test)]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Real TPM quotes and event logs, each with the outcome that the manifests of
 //! the vectors demand.
+#![cfg(test)]
 
 mod common;
 

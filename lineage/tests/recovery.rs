@@ -1,4 +1,5 @@
 //! A crash at any point loses no answered entry, and a fault stops the log.
+#![cfg(test)]
 
 use std::io;
 use std::sync::{Arc, Mutex};

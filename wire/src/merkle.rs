@@ -168,7 +168,7 @@ mod tests {
             path.push(root(right));
             path
         } else {
-            let mut path = consistency(right, old - left.len(), false);
+            let mut path = consistency(right, old.saturating_sub(left.len()), false);
             path.push(root(left));
             path
         }
@@ -184,7 +184,7 @@ mod tests {
                 let at = |leaf: &Digest, i: usize, n: usize| root_from_inclusion(leaf, i as u64, n as u64, &path);
                 assert_eq!(at(&leaves[index], index, size), Some(root));
                 assert_ne!(at(&leaf_hash(b"other"), index, size), Some(root));
-                assert_ne!(at(&leaves[index], (index + 1) % (size + 1), size), Some(root));
+                assert_ne!(at(&leaves[index], index.wrapping_add(1), size), Some(root));
                 let mut long = path.clone();
                 long.push(root);
                 assert_eq!(root_from_inclusion(&leaves[index], index as u64, size as u64, &long), None);

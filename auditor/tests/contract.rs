@@ -1,0 +1,153 @@
+//! The contract that scripts rely on: exit codes and the JSON object, on real
+//! evidence.
+#![cfg(test)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use portcullis_firmware_policy::CATALOGUE;
+use serde_json::Value;
+
+fn vectors(folder: &str) -> Option<PathBuf> {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
+    let demanded = std::env::var_os("PORTCULLIS_VECTORS").map(PathBuf::from);
+    let path = demanded.clone().unwrap_or_else(beside).join(folder);
+    if path.is_dir() {
+        return Some(path);
+    }
+    assert!(demanded.is_none(), "PORTCULLIS_VECTORS is set, but {} is no folder", path.display());
+    eprintln!("SKIPPED: no test vectors at {}; nothing was shown about real evidence", path.display());
+    None
+}
+
+fn audit(folder: &Path, arguments: &[&str]) -> Output {
+    let audit = Path::new(env!("CARGO_BIN_EXE_portcullis-audit"));
+    Command::new(audit).current_dir(folder).args(arguments).output().unwrap()
+}
+
+/// Runs with `--json` and checks what every object must have.
+fn json(folder: &Path, arguments: &[&str]) -> (i32, Value) {
+    let output = audit(folder, &[arguments, &["--json"]].concat());
+    let code = output.status.code().unwrap();
+    let body: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    let verdict = body["verdict"].as_str().unwrap();
+    assert_eq!(code, ["pass", "fail", "", "undetermined"].iter().position(|v| *v == verdict).unwrap() as i32);
+    for check in body["checks"].as_array().unwrap() {
+        let id = check["id"].as_str().unwrap();
+        let listed = |entry: &&portcullis_firmware_policy::Entry| match entry.id.strip_suffix('*') {
+            Some(prefix) => id.starts_with(prefix),
+            None => entry.id == id,
+        };
+        assert!(CATALOGUE.iter().any(|entry| listed(&entry)), "{id} is not in the catalogue");
+        assert!(["pass", "fail", "missing"].contains(&check["outcome"].as_str().unwrap()));
+        for member in ["found", "required"] {
+            assert!(check[member].is_string() || check[member].is_null(), "{id} {member}");
+        }
+        assert!(check["detail"].is_string());
+    }
+    (code, body)
+}
+
+fn failed(body: &Value) -> Vec<&str> {
+    let list = body["checks"].as_array().unwrap().iter();
+    list.filter(|c| c["outcome"] == "fail").map(|c| c["id"].as_str().unwrap()).collect()
+}
+
+const MILAN: [&str; 4] =
+    ["milan-v3-ms-aci/report.bin", "--certs", "milan-v3-ms-aci/vcek.pem", "milan-v3-ms-aci/ask.pem"];
+const MILAN_CRL: [&str; 2] = ["--crl", "amd-crl/milan_2025-05-06.crl.der"];
+
+#[test]
+fn snp_report_passes_fails_and_stays_undetermined() {
+    let Some(root) = vectors("snp") else { return };
+    let run = |rest: &[&str]| json(&root, &[&["snp-report"][..], rest].concat());
+
+    let good = [&MILAN[..], &MILAN_CRL, &["--at", "2026-03-01T00:00:00Z"]].concat();
+    let (code, body) = run(&good);
+    assert_eq!((code, body["appraised"].as_bool(), body["roots"].as_str()), (0, Some(false), Some("amd")));
+    assert_eq!(body["schema"], "portcullis/snp-report/1");
+    assert_eq!(body["at"], "2026-03-01T00:00:00Z");
+    assert_eq!(body["missing"], Value::Array(vec![]));
+    assert_eq!(body["report"]["version"], 3);
+    let roles: Vec<&str> = body["inputs"].as_array().unwrap().iter().map(|i| i["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["report", "certs", "certs", "crl"]);
+
+    // now, when every CRL has expired; and without any CRL
+    let (code, body) = run(&[&MILAN[..], &MILAN_CRL].concat());
+    assert_eq!((code, body["missing"].clone()), (3, serde_json::json!(["snp.crl"])));
+    assert_eq!(run(&MILAN).0, 3);
+    // without the VCEK; the known ASKs are at hand all the same
+    let (code, body) = run(&[MILAN[0]]);
+    assert_eq!((code, body["missing"].clone()), (3, serde_json::json!(["snp.vek"])));
+    let (code, _) = run(&[&MILAN[..3], &MILAN_CRL, &["--at", "2026-03-01T00:00:00Z"]].concat());
+    assert_eq!(code, 0);
+
+    // other roots than AMD's: the chain is foreign
+    let (code, body) = run(&[&good[..], &["--root", "genoa-v3-ms-aci/ark.pem"]].concat());
+    assert_eq!((code, body["roots"].as_str()), (1, Some("given")));
+    assert!(failed(&body).contains(&"snp.root"), "{:?}", failed(&body));
+
+    for (report, required) in [
+        ("neg-malformed-lit/guest_report_bad_sig.bin", "snp.length"),
+        ("neg-malformed-lit/guest_report_corrupt.bin", "snp.length"),
+    ] {
+        let (code, body) = run(&[report]);
+        assert_eq!((code, failed(&body)), (1, vec![required]), "{report}");
+        assert_eq!(body["report"], Value::Null);
+    }
+    let forged = ["milan-v2-trustee/report.bin", "--certs", "milan-v2-trustee/vcek-invalid-new.der"];
+    let (code, body) = run(&[&forged[..], &MILAN_CRL, &["--at", "2025-06-01T00:00:00Z"]].concat());
+    assert_eq!(code, 1);
+    assert!(failed(&body).contains(&"snp.chain.vek") && failed(&body).contains(&"snp.signature"));
+}
+
+#[test]
+fn unreadable_input_and_usage_are_exit_code_2_with_empty_stdout() {
+    let Some(root) = vectors("snp") else { return };
+    for arguments in [
+        &["snp-report", "nonexistent"][..],
+        &["snp-report", MILAN[0], "--certs", MILAN[0]],
+        &["snp-report", MILAN[0], "--crl", "nonexistent"],
+        &["snp-report", MILAN[0], "--at", "yesterday"],
+        &["snp-report", MILAN[0], "--policy", MILAN[0]],
+        &["snp-report"],
+        &["tpm-quote"],
+        &["frobnicate"],
+    ] {
+        let output = audit(&root, &[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn people_are_told_that_nothing_was_appraised() {
+    let Some(root) = vectors("snp") else { return };
+    let arguments = [&["snp-report"][..], &MILAN, &MILAN_CRL, &["--at", "2026-03-01T00:00:00Z"]].concat();
+    let said = String::from_utf8(audit(&root, &arguments).stdout).unwrap();
+    assert!(said.contains("verdict: pass; authenticity only: nothing was appraised against a policy"), "{said}");
+    assert!(!said.contains('\x1b'), "colour only on a terminal");
+}
+
+#[test]
+fn tpm_quote_has_the_same_shape() {
+    let Some(root) = vectors("tpm-quote/gce-cos-85-nonce9009") else { return };
+    let base =
+        ["tpm-quote", "--attest", "quote.sha256.msg", "--signature", "quote.sha256.sig", "--ak", "ak.tpmt_public"];
+    let (code, body) = json(&root, &base);
+    assert_eq!((code, body["missing"].clone()), (3, serde_json::json!(["tpm.nonce", "tpm.pcrs"])));
+    let with = [&base[..], &["--pcrs", "pcrs.json", "--eventlog", "eventlog.bin", "--nonce", "9009"]].concat();
+    let (code, body) = json(&root, &with);
+    assert_eq!((code, failed(&body)), (3, vec![]), "PCR 10 has a log of its own");
+    assert_eq!(body["missing"], serde_json::json!(["tpm.pcr.10"]));
+    let other = [&base[..], &["--pcrs", "pcrs.json", "--eventlog", "eventlog.bin", "--nonce", "9008"]].concat();
+    let (code, body) = json(&root, &other);
+    assert_eq!((code, failed(&body)), (1, vec!["tpm.nonce"]));
+    let pem = ["tpm-quote", "--attest", "quote.sha256.msg", "--signature", "quote.sha256.sig", "--ak", "ak.pem"];
+    assert_eq!(json(&root, &pem).1["missing"][0], "tpm.ak.attributes");
+    let sha1 = ["tpm-quote", "--attest", "quote.sha1.msg", "--signature", "quote.sha1.sig", "--ak", "ak.pem"];
+    let (code, body) = json(&root, &sha1);
+    assert_eq!((code, failed(&body)), (1, vec!["tpm.bank"]));
+}
