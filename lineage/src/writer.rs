@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 use crate::log::{Committed, Log, LogError, NewEntry, View};
 use crate::storage::Storage;
 
+/// Entries in a batch above which the next one gathers.
+const BUSY: usize = 4;
 /// Most entries in a batch.
 const MAX_BATCH: usize = 256;
+/// How long a batch gathers once the load is such that batches have company: a
+/// sync costs about as much, whatever it syncs.
+const GATHER: Duration = Duration::from_millis(2);
 /// How long readers may lag behind the log.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 
@@ -77,7 +82,7 @@ impl Writer {
 
 fn run<S: Storage>(mut log: Log<S>, queue: &Receiver<Job>) {
     let mut published = Instant::now();
-    let mut open = true;
+    let (mut open, mut busy) = (true, false);
     while open {
         let mut batch = Vec::new();
         let mut replies: Vec<Reply> = Vec::new();
@@ -90,6 +95,9 @@ fn run<S: Storage>(mut log: Log<S>, queue: &Receiver<Job>) {
         } else {
             Some(queue.recv().unwrap_or(Job::Close))
         };
+        if busy && first.is_some() {
+            thread::sleep(GATHER);
+        }
         let gathered = first.into_iter().chain(std::iter::from_fn(|| queue.try_recv().ok()));
         for job in gathered {
             match job {
@@ -103,6 +111,7 @@ fn run<S: Storage>(mut log: Log<S>, queue: &Receiver<Job>) {
                 break;
             }
         }
+        busy = batch.len() > BUSY;
         if !batch.is_empty() {
             commit(&mut log, batch, replies);
         }

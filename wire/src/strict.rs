@@ -14,15 +14,73 @@ pub fn decode(bytes: &[u8], limit: usize) -> Result<Value, Error> {
     if bytes.len() > limit {
         return Err(Error::TooLong { found: bytes.len(), limit });
     }
-    let mut rest = bytes;
-    let value: Value =
-        ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(|_| Error::Malformed)?;
-    if !rest.is_empty() {
+    // The walk is cheap and copies nothing; what it accepts is the one
+    // deterministic encoding of the value that ciborium then builds.
+    let after = walk(bytes, MAX_DEPTH)?;
+    if !after.is_empty() {
         return Err(Error::Malformed);
     }
-    // Encoding is a function: if the one deterministic encoding of the value
-    // is not what came in, what came in was another encoding of it.
-    if encode(&value) == bytes { Ok(value) } else { Err(Error::NotDeterministic) }
+    let mut rest = bytes;
+    ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(|_| Error::Malformed)
+}
+
+/// Walks over one item and returns what follows it.
+fn walk(bytes: &[u8], depth: usize) -> Result<&[u8], Error> {
+    let depth = depth.checked_sub(1).ok_or(Error::Malformed)?;
+    let (initial, rest) = bytes.split_first().ok_or(Error::Malformed)?;
+    let (major, additional) = (initial >> 5, initial & 0x1f);
+    if major == 7 {
+        // false, true, null; no undefined, no floats, no other simple values
+        return if (20..=22).contains(&additional) { Ok(rest) } else { Err(Error::NotDeterministic) };
+    }
+    let (argument, rest) = argument(additional, rest)?;
+    match major {
+        0 | 1 => Ok(rest),
+        2 | 3 => {
+            let length = usize::try_from(argument).map_err(|_| Error::Malformed)?;
+            let (content, rest) = rest.split_at_checked(length).ok_or(Error::Malformed)?;
+            let is_text = major == 3;
+            if is_text && std::str::from_utf8(content).is_err() { Err(Error::Malformed) } else { Ok(rest) }
+        }
+        4 => (0..argument).try_fold(rest, |rest, _| walk(rest, depth)),
+        5 => walk_map(argument, rest, depth),
+        // Bignum tags give integers a second encoding.
+        _ if matches!(argument, 2 | 3) => Err(Error::NotDeterministic),
+        _ => walk(rest, depth),
+    }
+}
+
+/// Keys must ascend by their encoded bytes, which also rules out duplicates.
+fn walk_map(pairs: u64, bytes: &[u8], depth: usize) -> Result<&[u8], Error> {
+    let (mut rest, mut last): (&[u8], &[u8]) = (bytes, &[]);
+    for _ in 0..pairs {
+        let after_key = walk(rest, depth)?;
+        let length = rest.len().saturating_sub(after_key.len());
+        let key = rest.get(..length).ok_or(Error::Malformed)?;
+        if key <= last {
+            return Err(Error::NotDeterministic);
+        }
+        last = key;
+        rest = walk(after_key, depth)?;
+    }
+    Ok(rest)
+}
+
+/// The argument of an item's head, in its shortest form only.
+fn argument(additional: u8, bytes: &[u8]) -> Result<(u64, &[u8]), Error> {
+    fn read<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), Error> {
+        bytes.split_first_chunk().map(|(head, rest)| (*head, rest)).ok_or(Error::Malformed)
+    }
+    let (value, rest, least) = match additional {
+        0..=23 => return Ok((u64::from(additional), bytes)),
+        24 => read(bytes).map(|(n, rest)| (u64::from(u8::from_be_bytes(n)), rest, 24))?,
+        25 => read(bytes).map(|(n, rest)| (u64::from(u16::from_be_bytes(n)), rest, 0x100))?,
+        26 => read(bytes).map(|(n, rest)| (u64::from(u32::from_be_bytes(n)), rest, 0x1_0000))?,
+        27 => read(bytes).map(|(n, rest)| (u64::from_be_bytes(n), rest, 0x1_0000_0000))?,
+        // 31 is an indefinite length; 28 to 30 are reserved
+        _ => return Err(Error::NotDeterministic),
+    };
+    if value >= least { Ok((value, rest)) } else { Err(Error::NotDeterministic) }
 }
 
 /// The core deterministic encoding of `value`: maps sorted by encoded key.
@@ -30,9 +88,25 @@ pub fn decode(bytes: &[u8], limit: usize) -> Result<Value, Error> {
 /// A duplicate key is dropped, so that [`decode`] refuses what held it.
 #[must_use]
 pub fn encode(value: &Value) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
+    let mut out = Vec::with_capacity(size_hint(value));
     write(value, &mut out);
     out
+}
+
+/// About how many bytes the encoding takes, so that it is allocated once.
+fn size_hint(value: &Value) -> usize {
+    const HEAD: usize = 9;
+    let content = match value {
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Text(text) => text.len(),
+        Value::Array(items) => items.iter().map(size_hint).fold(0, usize::saturating_add),
+        Value::Map(entries) => {
+            entries.iter().map(|(k, v)| size_hint(k).saturating_add(size_hint(v))).fold(0, usize::saturating_add)
+        }
+        Value::Tag(_, inner) => size_hint(inner),
+        _ => 0,
+    };
+    content.saturating_add(HEAD)
 }
 
 fn write(value: &Value, out: &mut Vec<u8>) {
@@ -146,7 +220,35 @@ mod tests {
         })
     }
 
+    /// The walk against the definition: an encoding is deterministic if it is
+    /// what the encoder makes of the value that an independent decoder reads.
+    fn by_definition(bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        let value: Result<Value, _> = ciborium::from_reader(&mut rest);
+        value.is_ok_and(|value| rest.is_empty() && encode(&value) == bytes && no_floats(&value))
+    }
+
+    fn no_floats(value: &Value) -> bool {
+        match value {
+            Value::Float(_) => false,
+            Value::Array(items) => items.iter().all(no_floats),
+            Value::Map(entries) => entries.iter().all(|(k, v)| no_floats(k) && no_floats(v)),
+            Value::Tag(_, inner) => no_floats(inner),
+            _ => true,
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_walk_agrees_with_the_definition(value in any_value(), at in any::<prop::sample::Index>(), flip in 0_u8..8) {
+            let good = encode(&value);
+            prop_assert!(decode(&good, 1 << 20).is_ok() && by_definition(&good));
+            let mut bad = good.clone();
+            let at = at.index(bad.len());
+            bad[at] ^= 1 << flip;
+            prop_assert_eq!(decode(&bad, 1 << 20).is_ok(), by_definition(&bad), "{:02x?}", bad);
+        }
+
         #[test]
         fn what_we_encode_we_decode(value in any_value()) {
             let bytes = encode(&value);
