@@ -126,6 +126,10 @@ impl Ledger {
             *held = permit.expires;
         }
         self.next_index = self.next_index.max(permit.status.index.saturating_add(1)) % STATUS_ENTRIES;
+        // It may have been decided before a revocation and logged after it.
+        if self.revocations.covers(permit, &origin) {
+            drop(self.list.set(permit.status.index, Status::Invalid));
+        }
         self.live.insert(
             permit.id,
             Live {

@@ -221,5 +221,5 @@ impl Session {
 fn last_seen(state: &State) -> Result<Option<Seen>, ClientError> {
     let Some(origin) = state.origin()? else { return Ok(None) };
     let note = state.seen(&origin)?;
-    Ok(note.as_deref().and_then(Checkpoint::unverified).map(|(size, root)| Seen { size, root }))
+    Ok(note.as_deref().and_then(Checkpoint::unverified).map(|(size, root)| Seen { origin, size, root }))
 }

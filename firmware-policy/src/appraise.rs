@@ -212,6 +212,14 @@ fn appraise_platform(snp: &VerifiedSnpReport, policy: &Policy, checks: &mut Chec
             "platform property that the bundle requires",
         );
     }
+    let (launch, current) = report.mitigations.map_or((0, 0), |vectors| (vectors.launch, vectors.current));
+    checks.require(
+        "snp.mitigations",
+        launch & current & wanted.mitigations == wanted.mitigations,
+        || format!("launch {launch:#x}, current {current:#x}"),
+        || format!("{:#x} in both", wanted.mitigations),
+        "mitigation vectors, against the bits that the bundle requires",
+    );
     for (id, set, what) in [
         ("snp.policy.debug", report.policy.debug_allowed(), "debugging by the host is off"),
         ("snp.policy.migration", report.policy.migration_agent_allowed(), "no migration agent"),

@@ -16,6 +16,8 @@ use crate::bundle::VerifiedBundle;
 /// own extends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// Origin of the log.
+    pub origin: String,
     /// Size of the tree.
     pub size: u64,
     /// Its root.
@@ -168,7 +170,8 @@ fn verify_checkpoint(
     let verified = Checkpoint::verify(&statement.checkpoint, &endorsement.checkpoint_key);
     let detail = "latest checkpoint of the authority's log";
     let checkpoint = checks.step("authority.checkpoint", verified, "a checkpoint by the endorsed key", detail)?;
-    if let Some(seen) = seen {
+    // Another authority has another log; what was seen of this one counts.
+    if let Some(seen) = seen.filter(|seen| seen.origin == endorsement.origin()) {
         let extends = merkle::is_consistent(seen.size, &seen.root, checkpoint.size(), checkpoint.root(), path);
         checks.require(
             "authority.checkpoint.consistency",

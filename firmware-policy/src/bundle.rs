@@ -59,6 +59,11 @@ pub enum BundleError {
         /// End, Unix seconds, exclusive.
         expires: u64,
     },
+    /// A revocation list is older than the one in the active bundle, or absent.
+    CrlNumber {
+        /// Number of the list in the active bundle, hex, and its issuer's name.
+        found: String,
+    },
     /// Does not follow on the bundle that is active.
     Succession {
         /// Version and predecessor of the new bundle.
@@ -85,6 +90,7 @@ impl BundleError {
             Self::Collateral { .. } => "bundle.collateral",
             Self::Validity { at, not_before, .. } if *at < *not_before => "bundle.not_before",
             Self::Validity { .. } => "bundle.expired",
+            Self::CrlNumber { .. } => "snp.crl.number",
             Self::Succession { .. } => "bundle.succession",
         }
     }
@@ -103,6 +109,7 @@ impl fmt::Display for BundleError {
             Self::Validity { at, not_before, expires } => {
                 write!(f, "valid from {not_before} to {expires}, not at {at}")
             }
+            Self::CrlNumber { found } => write!(f, "a revocation list went back, required at least {found}"),
             Self::Succession { found, required } => write!(f, "bundle is {found}, required {required}"),
         }
     }
@@ -273,6 +280,9 @@ impl VerifiedBundle {
     /// # Errors
     /// [`BundleError::Succession`].
     pub fn check_succession(&self, active: &Self) -> Result<(), BundleError> {
+        if let Some(number) = self.content.verifier.older_crl(&active.content.verifier) {
+            return Err(BundleError::CrlNumber { found: number });
+        }
         let (new, old) = (&self.content.policy, &active.content.policy);
         if new.version > old.version && new.predecessor == Some(active.digest) {
             return Ok(());

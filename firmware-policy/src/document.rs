@@ -85,6 +85,9 @@ pub struct Platform {
     pub ecc: Requirement,
     /// Simultaneous multithreading is off.
     pub smt_disabled: Requirement,
+    /// Bits that both mitigation vectors of a report must have (version 5 and
+    /// later); 0 asks for none, and then older reports are admitted.
+    pub mitigations: u64,
 }
 
 /// Whether something must hold.

@@ -83,6 +83,7 @@ catalogue! {
     "bundle.document": "bundle.toml is malformed or contradicts itself." => "Run portcullis-policy check and mend what it names.";
     "bundle.cedar": "The Cedar policies do not validate against the schema." => "Run portcullis-policy check and mend what it names.";
     "bundle.collateral": "A root, certificate or CRL in the bundle is malformed." => "Fetch it again and make a new bundle.";
+    "snp.crl.number": "The new bundle has an older revocation list than the active one." => "Put the newest CRL of each root into the bundle.";
     "bundle.succession": "The bundle does not follow on the active one." => "Make a bundle with a higher version and the active one's digest as predecessor.";
     "request.audience": "The request is for another authority." => "Send it to the authority that it names.";
     "request.statement": "The authority's statement has changed since the node verified it." => "Attest the authority again.";
@@ -103,6 +104,7 @@ catalogue! {
     "snp.tcb.floor.committed": "The committed firmware is older than the floor." => "Update and commit the platform firmware.";
     "snp.tcb.floor.*": "The platform runs older firmware than the floor." => "Update the platform firmware.";
     "snp.platform.*": "The platform lacks a property that the bundle requires." => "Change the platform's settings or firmware.";
+    "snp.mitigations": "A mitigation that the bundle requires was not in force." => "Update the platform firmware and relaunch the guest.";
     "snp.policy.debug": "The host may read the guest's memory." => "Launch the guest without the debug policy.";
     "snp.policy.migration": "A migration agent may move the guest." => "Launch the guest without a migration agent.";
     "snp.measurement": "The image is not admitted in this role." => "Boot an admitted image, or add its measurement to the bundle.";
@@ -166,6 +168,9 @@ catalogue! {
     "governance.expired": "The command has expired." => "Sign a new one.";
     "governance.signature": "Too few governors signed the command." => "Collect more signatures.";
     "execution.permit": "The report names no permit of this log, or another gate's." => "Report executions with the gate's own key and permit.";
+    "budget": "Every status index is held by a permit that has not ended." => "Shorten leases, or ask again later.";
+    "exchange.order": "A request came before the exchange that it needs." => "Attest the authority on this connection first.";
+    "exchange.form": "The body is no exchange of this protocol." => "Use a client of the same protocol version.";
     "lease.expired": "The permit was not renewed before its lease ended." => "Check that the authority is reachable and that it renews.";
     "lease.renewal": "The authority refused to renew." => "Read the denial that came with it.";
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_permit::{PermitId, Revocation, RevocationTarget};
+use portcullis_permit::{Permit, PermitId, Revocation, RevocationTarget};
 use portcullis_wire::{Digest, Value, bstr, encode, sha256};
 
 /// The effect of all revocation commands so far.
@@ -47,6 +47,17 @@ impl Revocations {
     #[must_use]
     pub fn has_permit(&self, id: &PermitId) -> bool {
         self.permits.contains(id)
+    }
+
+    /// Whether a permit is withdrawn, by itself, by the permit that it goes back
+    /// to, by its node or by its workload.
+    #[must_use]
+    pub fn covers(&self, permit: &Permit, origin: &PermitId) -> bool {
+        self.has_node(&permit.subject)
+            || self.has_workload(&permit.workload)
+            || self.has_permit(&permit.id)
+            || self.has_permit(origin)
+            || permit.parent.is_some_and(|parent| self.has_permit(&parent))
     }
 
     /// Digest of the state, as an input of decisions.

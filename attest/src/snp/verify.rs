@@ -140,6 +140,19 @@ impl SnpVerifier {
         &self.roots
     }
 
+    /// The newest list of `earlier`, for which this verifier has only older ones
+    /// or none: CRL numbers never go down (RFC 5280 §5.2.3).
+    #[must_use]
+    pub fn older_crl(&self, earlier: &Self) -> Option<String> {
+        let rank = |crl: &Crl| (crl.number.len(), crl.number.clone());
+        let newest = |crls: &[JudgedCrl], issuer: &[u8]| {
+            crls.iter().filter(|c| c.signed_by_root && c.crl.issuer == issuer).map(|c| rank(&c.crl)).max()
+        };
+        let signed = earlier.crls.iter().filter(|c| c.signed_by_root);
+        let lost = signed.map(|c| &c.crl).find(|crl| newest(&self.crls, &crl.issuer) < Some(rank(crl)));
+        lost.map(|crl| format!("CRL number 0x{}", hex(&crl.number)))
+    }
+
     /// Verifies a report at a time (Unix seconds), recording every check.
     ///
     /// A value comes back only if every check passed: a missing input is a

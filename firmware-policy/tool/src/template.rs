@@ -22,6 +22,7 @@ alias_check = "required"         # BadRAM, AMD-SB-3015
 ciphertext_hiding = "optional"   # Turin and later
 ecc = "required"
 smt_disabled = "optional"
+mitigations = 0          # bits that both mitigation vectors must have
 
 # [distrust]
 # generations = ["Milan"]

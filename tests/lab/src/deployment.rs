@@ -389,6 +389,7 @@ fn document(options: Options) -> Result<Document> {
             ciphertext_hiding: Requirement::Optional,
             ecc: Requirement::Required,
             smt_disabled: Requirement::Optional,
+            mitigations: 0,
         },
         floors: vec![Floor {
             generation: "Milan".into(),
