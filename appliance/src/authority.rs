@@ -231,12 +231,12 @@ impl Authority {
         seen: Option<u64>,
     ) -> Result<Answered, Failure> {
         let signing = |error: PermitError| Failure::Internal(error.to_string());
-        let archive = vec![received.encoded().to_vec(), received.evidence().to_vec(), facts];
+        let mut archive = vec![received.encoded().to_vec(), received.evidence().to_vec(), facts];
         match decision {
             Decision::Authorized { permit, result } => {
                 let signed = permit.sign(&*self.signer.key()?).map_err(signing)?;
-                let blobs = [archive, vec![result.bytes().to_vec()]].concat();
-                let committed = self.append(signed.clone(), blobs, seen).await?;
+                archive.push(result.bytes().to_vec());
+                let committed = self.append(signed.clone(), archive, seen).await?;
                 self.ledger().record(&permit);
                 self.metrics.permits.inc();
                 let receipts = committed.receipts.ok_or_else(|| Failure::Internal("no receipt".into()))?;

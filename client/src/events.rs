@@ -49,7 +49,9 @@ async fn read_stream(config: &Config, trust: &Trust, signals: &mpsc::Sender<Sign
     let key = session.authority().endorsement().permit_key.clone();
     let mut body = session.connection().send(Method::GET, "/v1/events", Vec::new()).await?.into_body();
     let (mut pending, mut last) = (Vec::new(), None);
-    loop {
+    let lease = Duration::from_secs(trust.bundle.policy().lease_seconds);
+    // Then the stream is opened again, and the authority proves itself again.
+    while session.age() < lease {
         let frame =
             timeout(SILENCE, body.frame()).await.map_err(|_| ClientError::Unreachable("missed heartbeat".into()))?;
         let Some(Ok(frame)) = frame else { return Err(ClientError::Unreachable("the stream ended".into())) };
@@ -64,6 +66,7 @@ async fn read_stream(config: &Config, trust: &Trust, signals: &mpsc::Sender<Sign
             return Err(ClientError::Unreachable("a line without end".into()));
         }
     }
+    Ok(())
 }
 
 /// What a line of the stream means. Only signed events count; a gap in their

@@ -5,6 +5,8 @@
 //! 3. only then: evidence of this node, bound to this session and one request
 //! 4. verify what comes back as a gate does
 
+use std::time::Duration;
+
 use aws_lc_rs::rand;
 use hyper::{Method, StatusCode};
 use portcullis_attest::binding::{Binding, Role};
@@ -43,6 +45,8 @@ pub struct Session {
     state: State,
     node: String,
     nonce: Option<[u8; 32]>,
+    /// `CLOCK_BOOTTIME` at which the authority was challenged.
+    attested: Duration,
 }
 
 impl Session {
@@ -56,6 +60,7 @@ impl Session {
         expired.map_err(|error| ClientError::check(error.check(), &error, "a bundle that is valid"))?;
         let state = State::open(&config.state)?;
         let mut connection = Connection::open(&config.authority).await?;
+        let attested = clock::boot_time();
         let mut nonce = [0; 32];
         rand::fill(&mut nonce).map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
         let seen = last_seen(&state)?;
@@ -74,13 +79,20 @@ impl Session {
         let authority = verified.ok_or_else(|| ClientError::checks(&checks))?;
         state.keep(authority.checkpoint(), &authority.endorsement().checkpoint_key)?;
         state.keep_origin(authority.endorsement().origin())?;
-        Ok(Self { connection, authority, state, node: config.node.clone(), nonce: Some(response.nonce) })
+        Ok(Self { connection, authority, state, node: config.node.clone(), nonce: Some(response.nonce), attested })
     }
 
     /// The authority.
     #[must_use]
     pub const fn authority(&self) -> &VerifiedAuthority {
         &self.authority
+    }
+
+    /// How long ago the authority proved what it is. A session is not used for
+    /// longer than a lease without a new proof.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        clock::boot_time().saturating_sub(self.attested)
     }
 
     /// Fetches the authority's bundle if it is newer than the node's own, and

@@ -189,3 +189,46 @@ fn the_post_quantum_suite_works_from_end_to_end() {
     let permit = std::fs::read(deployment.path("node-1.permit")).unwrap();
     assert_eq!(portcullis_wire::Sign1::parse(&permit, 1 << 16).unwrap().algorithm(), -49);
 }
+
+/// A disk restored from a backup: the node notices, and its signed checkpoint is
+/// proof on which the authority trips.
+#[test]
+fn a_rolled_back_log_is_noticed_and_trips_on_proof() {
+    let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());
+    assert!(deployment.serve().unwrap().stop().unwrap().success());
+    let journal = deployment.path("state-authority/log/journal");
+    let backup = std::fs::read(&journal).unwrap();
+    let mut daemon = deployment.serve().unwrap();
+    let sleep = portcullis_lab::deployment::SLEEP;
+    for _ in 0..4 {
+        assert!(deployment.request("node-1", sleep).unwrap().status.success());
+    }
+    daemon.kill().unwrap();
+    std::fs::write(&journal, backup).unwrap();
+    let daemon = deployment.serve().unwrap();
+    let refused = deployment.request("node-1", sleep).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("\n  authority.checkpoint.consistency\n"), "{said}");
+
+    let state = std::fs::read_dir(deployment.path("state-node-1")).unwrap().map(Result::unwrap);
+    let mut notes = state.filter(|e| e.file_name().to_string_lossy().starts_with("checkpoint-"));
+    let note = std::fs::read_to_string(notes.next().unwrap().path()).unwrap();
+    let ask = |note: String| {
+        common::block_on(async {
+            let key = SigningKey::generate(Suite::Classic).unwrap();
+            let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+            let mut machine = LabPlatform { machine: deployment.machine("node-1") }.open().unwrap();
+            let request = PermitRequest { seen: Some(note), ..session.request("node-1", &key, common::sleep_digest()) };
+            let evidence = session.evidence(&mut machine, &request).unwrap();
+            let answer = session.ask(request.sign(&key, evidence.bytes()).unwrap()).await.unwrap();
+            session.denied(&answer).unwrap()
+        })
+    };
+    // a claim without the log's signature is denied and trips nothing
+    let forged = note.replacen('\n', "\n9", 1);
+    assert_eq!(ask(forged), ["request.seen"]);
+    assert_eq!(daemon.get("/readyz").unwrap().0, 200);
+    assert_eq!(ask(note), ["request.seen"]);
+    let (status, body) = daemon.get("/readyz").unwrap();
+    assert!(status == 503 && body.contains("log.fork"), "{status} {body}");
+}

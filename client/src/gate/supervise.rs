@@ -280,6 +280,10 @@ impl<'c> Gate<'c> {
     /// A renewal: the same as the first time, with the present permit as parent.
     /// A session that broke, or whose statement is outdated, is opened again.
     async fn renew(&self, running: &mut Running, program: &Program) -> Result<(), ClientError> {
+        // The authority proves itself again within each lease.
+        if running.session.age() >= running.granted() {
+            self.reopen(running).await?;
+        }
         running.session.forget_nonce();
         let mut outcome = self.ask(running, program).await;
         let again = match &outcome {
@@ -288,11 +292,15 @@ impl<'c> Gate<'c> {
             Ok(()) => false,
         };
         if again {
-            running.session = Session::open(self.config, &running.trust).await?;
-            running.session.update(&mut running.trust).await?;
+            self.reopen(running).await?;
             outcome = self.ask(running, program).await;
         }
         outcome
+    }
+
+    async fn reopen(&self, running: &mut Running) -> Result<(), ClientError> {
+        running.session = Session::open(self.config, &running.trust).await?;
+        running.session.update(&mut running.trust).await
     }
 
     async fn ask(&self, running: &mut Running, program: &Program) -> Result<(), ClientError> {
