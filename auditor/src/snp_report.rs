@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use portcullis_attest::binding::Role;
 use portcullis_attest::check::Checks;
-use portcullis_attest::snp::collateral::Collateral;
+use portcullis_attest::snp::collateral::{Collateral, RefusedObject};
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::report::{FirmwareVersion, Report};
 use portcullis_attest::snp::roots::Roots;
@@ -60,9 +60,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let presented = certificates.certificates.clone();
     let mut supplied = certificates;
     supplied.extend(lists);
-    let verifier = SnpVerifier::new(roots, Collateral { certificates: Vec::new(), crls: supplied.crls });
+    let refused = supplied.refused;
+    let lists = Collateral { crls: supplied.crls, ..Collateral::default() };
+    let verifier = SnpVerifier::new(roots, lists);
     let mut checks = Checks::all();
     let verified = verifier.verify(&report, Presented::Certificates(&presented), at, &mut checks);
+    check_refused(&refused, &mut checks);
     // Without authenticity there is nothing to appraise.
     let appraised = match (&bundle, &verified) {
         (Some(bundle), Some(verified)) => {
@@ -107,11 +110,25 @@ fn collateral(paths: &[PathBuf], role: &str, inputs: &mut Inputs) -> Result<Coll
     Ok(all)
 }
 
+/// A certificate that claims a place in AMD's chains and is not of AMD's profile
+/// is a failure, not a missing input.
+fn check_refused(refused: &[RefusedObject], checks: &mut Checks) {
+    if let Some(object) = refused.iter().find(|object| object.claims_a_place()) {
+        checks.require(
+            "snp.certificates",
+            false,
+            || format!("{}: {}", object.common_name, object.error),
+            || "certificates of AMD's profile".into(),
+            "form of the certificates",
+        );
+    }
+}
+
 fn roots(paths: &[PathBuf], inputs: &mut Inputs) -> Result<Roots> {
     if paths.is_empty() {
         return Ok(Roots::amd()?);
     }
-    let given = collateral(paths, "root", inputs)?;
+    let given = collateral(paths, "root", inputs)?.strict()?;
     if given.certificates.is_empty() {
         bail!("--root: no certificate in the given files");
     }

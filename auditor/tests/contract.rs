@@ -122,6 +122,29 @@ fn unreadable_input_and_usage_are_exit_code_2_with_empty_stdout() {
     }
 }
 
+/// Certificates of others may stand in the same file; one that claims a place in
+/// AMD's chains must be of AMD's profile.
+#[test]
+fn foreign_certificates_do_not_matter_and_false_ones_fail() {
+    let (Some(root), Some(quotes)) = (vectors("snp"), vectors("tpm-quote")) else { return };
+    let other = quotes.join("gce-ak-certs/gce_ek_ak_root.pem").display().to_string();
+    let at = ["--at", "2026-03-01T00:00:00Z"];
+    let (code, _) = json(&root, &[&["snp-report"][..], &MILAN, &[other.as_str()], &MILAN_CRL, &at].concat());
+    assert_eq!(code, 0);
+
+    // a VCEK whose signature algorithm was edited, in both places
+    let mut vcek = std::fs::read(root.join("milan-v2-trustee/vcek.der")).unwrap();
+    let sha384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
+    let places: Vec<usize> = (0..vcek.len() - 9).filter(|at| &vcek[*at..*at + 9] == sha384).collect();
+    places.iter().for_each(|at| vcek[at + 8] = 0x01);
+    let folder = tempfile::tempdir().unwrap();
+    let edited = folder.path().join("vcek.der");
+    std::fs::write(&edited, vcek).unwrap();
+    let edited = edited.display().to_string();
+    let (code, body) = json(&root, &["snp-report", "milan-v2-trustee/report.bin", "--certs", &edited]);
+    assert_eq!((code, failed(&body)), (1, vec!["snp.certificates"]));
+}
+
 #[test]
 fn people_are_told_that_nothing_was_appraised() {
     let Some(root) = vectors("snp") else { return };

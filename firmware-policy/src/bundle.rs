@@ -235,7 +235,7 @@ impl Content {
 fn below(files: &Files, folder: &str) -> Result<Collateral, BundleError> {
     let mut all = Collateral::default();
     for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(folder)) {
-        let found = Collateral::parse(bytes);
+        let found = Collateral::parse(bytes).and_then(Collateral::strict);
         all.extend(found.map_err(|error| BundleError::Collateral { file: path.clone(), error })?);
     }
     Ok(all)

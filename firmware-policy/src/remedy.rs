@@ -36,7 +36,7 @@ catalogue! {
     "snp.signature.form": "Bytes beyond r and s are set in the signature." => "Treat the report as altered.";
     "snp.signing_key": "The report is unsigned, or signed by an unknown kind of key." => "Have the host provision a VCEK or VLEK.";
     "snp.chip_key": "The host masked the chip key." => "Have the host clear MASK_CHIP_KEY.";
-    "snp.certificates": "The host's certificate table is malformed." => "Have the host load a well-formed certificate table.";
+    "snp.certificates": "The host's certificate table is malformed, or a certificate in it or on the command line is not of AMD's profile." => "Fetch the certificates from AMD's KDS again.";
     "snp.vek": "The certificate of the signing key is missing." => "Fetch it from AMD's KDS, or have the host load it.";
     "snp.vek.profile": "The endorsement key's certificate is not of AMD's profile." => "Fetch the certificate from AMD's KDS again.";
     "snp.issuer": "The ASK or ASVK is missing." => "Supply it as collateral; KDS path /vcek/v1/PRODUCT/cert_chain or /vlek/v1/PRODUCT/cert_chain.";

@@ -269,6 +269,12 @@ pub(crate) fn serial(number: &x509_cert::serial_number::SerialNumber) -> Vec<u8>
     number.as_bytes().iter().copied().skip_while(|b| *b == 0).collect()
 }
 
+/// Last `CN` of any certificate's subject, for messages about one that is refused.
+pub(crate) fn subject_name(der: &[u8]) -> Option<String> {
+    let parsed = x509_cert::Certificate::from_der(der).ok()?;
+    Some(common_name(&parsed.tbs_certificate.subject).unwrap_or_default())
+}
+
 fn common_name(name: &x509_cert::name::Name) -> Option<String> {
     const CN: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
     let attribute = name.0.iter().rev().flat_map(|rdn| rdn.0.iter()).find(|a| a.oid == CN)?;

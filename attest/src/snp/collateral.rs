@@ -5,7 +5,7 @@ use std::fmt;
 
 use der::pem;
 
-use super::certificate::{Certificate, CertificateError, MAX_LENGTH};
+use super::certificate::{Certificate, CertificateError, MAX_LENGTH, subject_name};
 use super::crl::Crl;
 use crate::bytes::Reader;
 
@@ -60,6 +60,24 @@ impl From<CertificateError> for CollateralError {
     }
 }
 
+/// An X.509 object that is not of AMD's profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedObject {
+    /// Last `CN` of its subject.
+    pub common_name: String,
+    /// Why it was refused.
+    pub error: CertificateError,
+}
+
+impl RefusedObject {
+    /// Whether it claims a place in AMD's chains. Certificates of others may
+    /// stand in the same file and matter to nobody.
+    #[must_use]
+    pub fn claims_a_place(&self) -> bool {
+        self.common_name.starts_with("SEV-") || self.common_name.starts_with("ARK-")
+    }
+}
+
 /// Certificates and CRLs of one or more inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collateral {
@@ -67,6 +85,8 @@ pub struct Collateral {
     pub certificates: Vec<Certificate>,
     /// CRLs, in the order given.
     pub crls: Vec<Crl>,
+    /// What is no collateral of AMD's profile.
+    pub refused: Vec<RefusedObject>,
 }
 
 impl Collateral {
@@ -86,14 +106,26 @@ impl Collateral {
         if found.count() == 0 { Err(CollateralError::Nothing) } else { Ok(found) }
     }
 
+    /// This collateral, if nothing in it was refused.
+    ///
+    /// # Errors
+    /// [`CollateralError::Certificate`] with the first refusal.
+    pub fn strict(self) -> Result<Self, CollateralError> {
+        match self.refused.into_iter().next() {
+            Some(object) => Err(object.error.into()),
+            None => Ok(Self { certificates: self.certificates, crls: self.crls, refused: Vec::new() }),
+        }
+    }
+
     /// Adds what another input holds.
     pub fn extend(&mut self, other: Self) {
         self.certificates.extend(other.certificates);
         self.crls.extend(other.crls);
+        self.refused.extend(other.refused);
     }
 
     const fn count(&self) -> usize {
-        self.certificates.len().saturating_add(self.crls.len())
+        self.certificates.len().saturating_add(self.crls.len()).saturating_add(self.refused.len())
     }
 
     fn push(&mut self, der: &[u8]) -> Result<(), CollateralError> {
@@ -106,7 +138,10 @@ impl Collateral {
             Ok(certificate) => self.certificates.push(certificate),
             Err(refused) => match Crl::parse(der) {
                 Ok(crl) => self.crls.push(crl),
-                Err(_) => return Err(refused.into()),
+                Err(_) => match subject_name(der) {
+                    Some(common_name) => self.refused.push(RefusedObject { common_name, error: refused }),
+                    None => return Err(refused.into()),
+                },
             },
         }
         Ok(())
@@ -184,7 +219,7 @@ pub fn certificate_table(table: &[u8]) -> Result<Vec<Certificate>, CollateralErr
         let end = offset.checked_add(length).ok_or(CollateralError::Table)?;
         let bytes = table.get(offset..end).ok_or(CollateralError::Table)?;
         if TABLE_GUIDS.contains(&guid) {
-            found.extend(Collateral::parse(bytes)?);
+            found.extend(Collateral::parse(bytes)?.strict()?);
         }
         if found.count() > MAX_OBJECTS {
             return Err(CollateralError::TooLarge);
