@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -29,6 +29,7 @@ pub(crate) struct Answer {
 }
 
 enum Job {
+    Close,
     Attest { binder: [u8; 64], bundle: Arc<VerifiedBundle>, reply: oneshot::Sender<Result<Answer, String>> },
     ReadPcrs { bundle: Arc<VerifiedBundle>, reply: oneshot::Sender<Result<PcrValues, String>> },
     SelfCheck { bundle: Arc<VerifiedBundle>, origin: String, at: u64, reply: oneshot::Sender<Result<()>> },
@@ -42,11 +43,19 @@ pub(crate) struct Attestor {
 }
 
 impl Attestor {
-    pub(crate) fn start(machine: Machine) -> Result<Self> {
+    /// Starts the thread. Join it before the process ends: it closes the devices,
+    /// and libraries under it do not bear that during exit.
+    pub(crate) fn start(machine: Machine) -> Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = channel();
         let ak_name = machine.ak_name().map(Into::into);
-        thread::Builder::new().name("attestor".into()).spawn(move || run(machine, &queue))?;
-        Ok(Self { jobs, ak_name })
+        let thread = thread::Builder::new().name("attestor".into()).spawn(move || run(machine, &queue))?;
+        Ok((Self { jobs, ak_name }, thread))
+    }
+
+    /// Ends the thread once it has done what was asked before.
+    pub(crate) fn close(&self) {
+        // An error means that the thread has ended already.
+        let _ended = self.jobs.send(Job::Close);
     }
 
     /// Name of the attestation key.
@@ -86,13 +95,16 @@ fn run(mut machine: Machine, queue: &Receiver<Job>) {
     let mut window = WINDOW.0;
     while let Ok(job) = queue.recv() {
         match job {
+            Job::Close => return,
             Job::Attest { binder, bundle, reply } => {
                 let (batch, other) = gather((binder, reply), queue, window);
                 let started = Instant::now();
                 answer(&mut machine, batch, &bundle);
                 window = started.elapsed().clamp(WINDOW.0, WINDOW.1);
-                if let Some(job) = other {
-                    serve(&mut machine, job);
+                match other {
+                    Some(Job::Close) => return,
+                    Some(job) => serve(&mut machine, job),
+                    None => {}
                 }
             }
             other => serve(&mut machine, other),
@@ -118,6 +130,7 @@ fn gather(first: Waiting, queue: &Receiver<Job>, window: Duration) -> (Vec<Waiti
 /// A caller that has gone away is no error: its reply goes nowhere.
 fn serve(machine: &mut Machine, job: Job) {
     match job {
+        Job::Close => {}
         Job::Attest { binder, bundle, reply } => answer(machine, vec![(binder, reply)], &bundle),
         Job::ReadPcrs { bundle, reply } => {
             let selection = bundle.policy().selection(Role::Authority);

@@ -435,8 +435,9 @@ impl Authority {
         logged.map(|_| ()).map_err(|failure| anyhow::anyhow!("{failure:?}")).context("boot entry")
     }
 
-    /// Ends the log in order.
+    /// Ends the log and the attestor in order.
     pub(crate) fn close(&self) {
+        self.attestor.close();
         self.writer.close();
     }
 }

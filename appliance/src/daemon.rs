@@ -12,7 +12,7 @@ use portcullis_lineage::{FileStorage, Log, Storage, Writer};
 use portcullis_permit::{Endorsement, Governance};
 use portcullis_wire::hex::hex;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch as flag;
 
 use crate::attestor::Attestor;
@@ -76,8 +76,9 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
 
     // 6. Serve, and keep doubting.
     let pcrs = machine.tpm().context("a TPM")?.read_pcrs(bundle.policy().selection(Role::Authority))?;
+    let mut signals = Signals::new()?;
     let (writer, log_thread) = Writer::start(log)?;
-    let attestor = Attestor::start(machine)?;
+    let (attestor, attestor_thread) = Attestor::start(machine)?;
     let nodes = TcpListener::bind(config.listen.nodes).await.with_context(|| config.listen.nodes.to_string())?;
     let public = TcpListener::bind(config.listen.public).await.with_context(|| config.listen.public.to_string())?;
     let authority =
@@ -90,7 +91,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     tracing::info!(nodes = %nodes.local_addr()?, public = %public.local_addr()?, "serving");
     let public = tokio::spawn(listen_public(Arc::clone(&authority), public, stopped.clone()));
     let nodes = tokio::spawn(listen_nodes(Arc::clone(&authority), nodes, stopped));
-    wait_for_signal().await?;
+    signals.wait().await;
     tracing::info!("stopping");
     stop.send(true)?;
     nodes.await??;
@@ -98,20 +99,32 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     watcher.abort();
     heart.abort();
     authority.close();
-    tokio::task::spawn_blocking(move || log_thread.join())
-        .await?
-        .map_err(|_| anyhow::anyhow!("the log's thread failed"))?;
+    let threads = [("log", log_thread), ("attestor", attestor_thread)];
+    for (name, thread) in threads {
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+        joined.map_err(|_| anyhow::anyhow!("the {name} thread failed"))?;
+    }
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn wait_for_signal() -> Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// SIGTERM and SIGINT, caught from before the first connection on.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
 }
 
 /// The bundle that was activated while running, if it is newer than the configured one.
