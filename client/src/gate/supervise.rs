@@ -268,9 +268,7 @@ impl<'c> Gate<'c> {
             }
         }
         // Trying to renew takes time, in which the lease may have ended.
-        if clock::boot_time() >= running.deadline {
-            return Err(Stop { check: "lease.expired".into(), why: "the lease ended without a renewal".into() });
-        }
+        running.check_lease()?;
         if running.status_is_due() {
             running.look().await?;
         }
@@ -387,12 +385,21 @@ impl Running {
         now.checked_add(wait).unwrap_or(now)
     }
 
+    fn check_lease(&self) -> Result<(), Stop> {
+        if clock::boot_time() < self.deadline {
+            return Ok(());
+        }
+        Err(Stop { check: "lease.expired".into(), why: "the lease ended without a renewal".into() })
+    }
+
     /// Looks at the status. Unreachable is no answer; the last good one counts
     /// until it ends.
     async fn look(&mut self) -> Result<(), Stop> {
         match good_status(&mut self.session, &self.permit).await {
             Ok(until) => self.status_until = until,
             Err(ClientError::Unreachable(why)) if clock::boot_time() >= self.status_until => {
+                // Where both have ended, the lease is what the program died of.
+                self.check_lease()?;
                 return Err(Stop { check: "permit.status.expired".into(), why });
             }
             Err(ClientError::Unreachable(_)) => tokio::time::sleep(RETRY).await,
