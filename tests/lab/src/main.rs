@@ -7,9 +7,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use portcullis_appliance::file_storage;
 use portcullis_lab::crash::CrashingStorage;
 use portcullis_lab::{LabPlatform, bench, story, up};
+
+/// As in the shipped daemon, so that measurements of it here hold there.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Emulated confidential machines for Portcullis. Nothing here is trusted
 /// unless a bundle names the lab's own root.
