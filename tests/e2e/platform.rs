@@ -91,7 +91,7 @@ fn threat_29_lab_evidence_is_foreign_under_amds_roots() {
 /// core is written at all.
 #[test]
 fn threat_25_keys_leave_no_trace_outside_the_process() {
-    let (_folder, deployment, daemon) = common::serving();
+    let (_folder, deployment, mut daemon) = common::serving();
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
@@ -122,6 +122,16 @@ fn threat_25_keys_leave_no_trace_outside_the_process() {
         &std::fs::metadata(deployment.path("state-authority/keys.sealed")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
+
+    // and when it crashes, nothing is written
+    let pid = daemon.id().to_string();
+    assert!(Command::new("kill").args(["-ABRT", &pid]).status().unwrap().success());
+    let status = daemon.wait(std::time::Duration::from_secs(5)).unwrap();
+    let (signal, dumped) = (
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        std::os::unix::process::ExitStatusExt::core_dumped(&status),
+    );
+    assert_eq!((signal, dumped), (Some(6), false));
 }
 
 /// Sealed keys open on no other machine, and not after another boot.

@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use portcullis_firmware_policy::{AttestRequest, AttestResponse};
 use portcullis_permit::{AuthorityStatement, Kind};
 use portcullis_wire::hex::hex;
+use prometheus_client::metrics::counter::Counter;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 
@@ -103,14 +104,20 @@ async fn permits(State(authority): Shared, Extension(connection): OnConnection, 
         Ok(Answered::Permit(permit)) => statement(StatusCode::CREATED, Kind::Permit, permit),
         Ok(Answered::Denial(denial)) => statement(StatusCode::FORBIDDEN, Kind::Denial, denial),
         Err(failure) => {
-            if matches!(failure, Failure::Malformed(_)) {
-                authority.metrics.malformed.inc();
+            match &failure {
+                Failure::Malformed(_) => count(&authority.metrics.malformed),
+                Failure::OverBudget => count(&authority.metrics.over_budget),
+                Failure::Tripped(_) | Failure::Refused(_) | Failure::Internal(_) => {}
             }
             failure.into_response()
         }
     };
     authority.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
     with_nonce(&authority, &connection, response)
+}
+
+fn count(counter: &Counter) {
+    counter.inc();
 }
 
 async fn executions(State(authority): Shared, body: Bytes) -> Response {
