@@ -168,9 +168,9 @@ fn a_newer_bundle_reaches_nodes_and_takes_away_what_it_no_longer_lists() {
     let document = deployment.document();
     (document.version, document.predecessor) = (2, Some(predecessor));
     document.workloads.clear();
-    let gate = deployment.portcullis("node-1", &["run", "--", SLEEP, "60"]).stdin(Stdio::null()).spawn();
+    let gate = deployment.portcullis("node-1", &["run", "--", SLEEP, "33.23"]).stdin(Stdio::null()).spawn();
     let mut gate = gate.unwrap();
-    assert!(wait_until(Duration::from_secs(10), || !running(&[SLEEP, "60"]).is_empty()).is_some(), "it runs");
+    assert!(wait_until(Duration::from_secs(10), || !running(&[SLEEP, "33.23"]).is_empty()).is_some(), "it runs");
     deployment.sign_bundle_as("next.pcb").unwrap();
     let next = std::fs::read(deployment.path("next.pcb")).unwrap();
     let answers = common::block_on(async {

@@ -90,6 +90,19 @@ impl Gate {
         Ok(Self { child, result, started: Instant::now() })
     }
 
+    /// Waits until a program with exactly this command line runs.
+    pub(crate) fn wait_running(&self, command: &[&str]) -> Result<()> {
+        let wanted: Vec<u8> = command.iter().flat_map(|part| [part.as_bytes(), &[0]].concat()).collect();
+        let runs = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted);
+        while self.started.elapsed() < Duration::from_secs(10) {
+            if fs::read_dir("/proc")?.filter_map(Result::ok).any(runs) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!("the program does not run")
+    }
+
     /// Waits for the end.
     pub(crate) fn wait(mut self, patience: Duration) -> Result<GateEnd> {
         while self.started.elapsed() < patience {

@@ -10,8 +10,9 @@ use crate::deployment::SLEEP;
 use crate::raw::RawSession;
 use crate::tpm::request_extend;
 
-/// Time for a program to be running for sure.
-const SETTLE: Duration = Duration::from_millis(700);
+/// Programs that no other test runs, so that they can be told in /proc.
+const REVOKED: [&str; 2] = [SLEEP, "61.05"];
+const ORPHANED: [&str; 2] = [SLEEP, "61.06"];
 
 /// Tells the three chapters.
 pub(crate) fn tell(teller: &mut Teller, mut stage: Stage) -> Result<()> {
@@ -24,8 +25,8 @@ pub(crate) fn tell(teller: &mut Teller, mut stage: Stage) -> Result<()> {
 }
 
 fn revocation(teller: &mut Teller, stage: &Stage) -> Result<()> {
-    let gate = stage.gate("node-2", &[SLEEP, "60"])?;
-    std::thread::sleep(SETTLE);
+    let gate = stage.gate("node-2", &REVOKED)?;
+    gate.wait_running(&REVOKED)?;
     let command = stage.deployment.revocation(1, &["--node", "node-2"])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let address = stage.deployment.nodes_address();
@@ -60,8 +61,8 @@ fn revocation(teller: &mut Teller, stage: &Stage) -> Result<()> {
 
 fn killed_authority(teller: &mut Teller, stage: &mut Stage) -> Result<()> {
     let before = wait_for_log(stage, 0)?["log"]["size"].as_u64().unwrap_or(0);
-    let gate = stage.gate("node-1", &[SLEEP, "60"])?;
-    std::thread::sleep(SETTLE);
+    let gate = stage.gate("node-1", &ORPHANED)?;
+    gate.wait_running(&ORPHANED)?;
     stage.authority.kill()?;
     let killed = Instant::now();
     let end = gate.wait(Duration::from_secs(20))?;
