@@ -27,7 +27,7 @@ pub enum Status {
     Valid,
     /// Value 1: withdrawn for good.
     Invalid,
-    /// Value 2: withdrawn for now.
+    /// Value 2: withdrawn until further notice.
     Suspended,
 }
 
