@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -122,7 +123,25 @@ pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
 /// A loopback address with a port that nobody uses now.
 ///
 /// # Errors
-/// I/O errors.
+/// None is free.
 pub fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+    Ok(SocketAddr::from(([127, 0, 0, 1], free_port_pair()?)))
+}
+
+/// A port that is free together with the next one. It lies below the range from
+/// which the kernel takes ports for others, so nobody gets it in the time until
+/// it is bound; labs side by side start at different places.
+pub(crate) fn free_port_pair() -> Result<u16> {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..COUNT {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let place = std::process::id().wrapping_mul(2_654_435_761).wrapping_add(serial.wrapping_mul(2)) % COUNT;
+        let port = u16::try_from(FIRST + place)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port")
 }

@@ -1,12 +1,13 @@
 //! swtpm as the TPM of a lab machine, and a TPM in this process for load tests.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::daemon::free_port_pair;
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -48,7 +49,7 @@ impl Swtpm {
         let state = fs::canonicalize(machine)?.join("tpm");
         fs::create_dir_all(&state)?;
         for _ in 0..20 {
-            let port = free_pair()?;
+            let port = free_port_pair()?;
             let child = Command::new("swtpm")
                 .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
                 .args(["--tpmstate", &format!("dir={}", state.display())])
@@ -88,15 +89,6 @@ impl Drop for Swtpm {
         // Errors mean that it has ended already.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
-    }
-}
-
-fn free_pair() -> Result<u16> {
-    loop {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return Ok(port);
-        }
     }
 }
 
