@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use portcullis_attester::OpenMachine;
+use portcullis_cli::Common;
 
 use crate::config::{Config, DEFAULT_PATH, LogFormat};
 use crate::daemon::{self, OpenStorage};
@@ -30,19 +31,8 @@ enum Action {
     Init,
     /// Attest this machine, then serve permits.
     Serve,
-    /// Print a completion script for a shell.
-    Completions {
-        /// Shell.
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page.
-    Man,
-}
-
-/// The command, for completions and manual pages.
-#[must_use]
-pub fn command() -> clap::Command {
-    Arguments::command()
+    #[command(flatten)]
+    Common(Common),
 }
 
 /// Runs the program and returns its exit code: 0 done, 1 refused, 2 usage or
@@ -52,20 +42,12 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match portcullis_cli::parse::<Arguments>(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are errors to clap, and go to stdout.
-            drop(error.print());
-            return if error.use_stderr() { 2 } else { 0 };
-        }
+        Err(code) => return code,
     };
     match arguments.action {
-        Action::Completions { shell } => {
-            clap_complete::generate(shell, &mut command(), "portcullisd", &mut io::stdout());
-            0
-        }
-        Action::Man => match clap_mangen::Man::new(command()).render(&mut io::stdout()) {
+        Action::Common(common) => match common.print::<Arguments>() {
             Ok(()) => 0,
             Err(_) => 4,
         },

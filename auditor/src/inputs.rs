@@ -52,9 +52,3 @@ pub(crate) fn time(at: Option<&str>) -> Result<u64> {
     };
     u64::try_from(seconds).context("--at: a time after 1970")
 }
-
-/// RFC 3339, UTC.
-pub(crate) fn rfc3339(seconds: u64) -> String {
-    let stamp = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-    stamp.map_or_else(|| seconds.to_string(), |t| t.to_string())
-}

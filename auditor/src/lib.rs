@@ -24,9 +24,9 @@ mod snp_report;
 mod tpm_quote;
 
 use std::ffi::OsString;
-use std::io;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use portcullis_cli::Common;
 
 /// Verifies attestation reports, quotes, permits and logs, offline.
 #[derive(Debug, Parser)]
@@ -47,19 +47,8 @@ enum Action {
     /// Verify a transparency log.
     #[command(subcommand)]
     Log(log::Action),
-    /// Print a completion script for a shell.
-    Completions {
-        /// Shell.
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page.
-    Man,
-}
-
-/// The command, for completions and manual pages.
-#[must_use]
-pub fn command() -> clap::Command {
-    Arguments::command()
+    #[command(flatten)]
+    Common(Common),
 }
 
 /// Runs the tool and returns its exit code.
@@ -68,23 +57,16 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match portcullis_cli::parse::<Arguments>(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            drop(error.print());
-            return if error.use_stderr() { 2 } else { 0 };
-        }
+        Err(code) => return code,
     };
     let outcome = match arguments.action {
         Action::SnpReport(arguments) => snp_report::run(&arguments),
         Action::TpmQuote(arguments) => tpm_quote::run(&arguments),
         Action::Permit(arguments) => permit::run(&arguments),
         Action::Log(action) => log::run(&action),
-        Action::Completions { shell } => {
-            clap_complete::generate(shell, &mut command(), "portcullis-audit", &mut io::stdout());
-            return 0;
-        }
-        Action::Man => clap_mangen::Man::new(command()).render(&mut io::stdout()).map(|()| 0).map_err(Into::into),
+        Action::Common(common) => common.print::<Arguments>().map(|()| 0).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("portcullis-audit: {error:#}");

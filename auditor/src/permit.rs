@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
+use portcullis_cli::rfc3339;
 use portcullis_permit::{Endorsement, Governance, PermitError, TransparentPermit};
 use portcullis_wire::hex::hex;
 use serde_json::{Value, json};
 
-use crate::inputs::{Inputs, rfc3339, time};
+use crate::inputs::{Inputs, time};
 use crate::outcome::{exit_code, json_report, print_checks, print_verdict};
 
 #[derive(Debug, clap::Args)]

@@ -12,12 +12,13 @@ use portcullis_attest::snp::report::{FirmwareVersion, Report};
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::tcb::RawTcb;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
+use portcullis_cli::rfc3339;
 use portcullis_firmware_policy::{VerifiedBundle, appraise_report};
 use portcullis_permit::Governance;
 use portcullis_wire::hex::{hex, hex_u64};
 use serde_json::{Value, json};
 
-use crate::inputs::{Inputs, rfc3339, time};
+use crate::inputs::{Inputs, time};
 use crate::outcome::{exit_code, json_report, print_checks, print_verdict};
 
 #[derive(Debug, clap::Args)]

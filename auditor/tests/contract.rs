@@ -2,23 +2,12 @@
 //! evidence.
 #![cfg(test)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use portcullis_firmware_policy::CATALOGUE;
+use portcullis_vectors::vectors;
 use serde_json::Value;
-
-fn vectors(folder: &str) -> Option<PathBuf> {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    let demanded = std::env::var_os("PORTCULLIS_VECTORS").map(PathBuf::from);
-    let path = demanded.clone().unwrap_or_else(beside).join(folder);
-    if path.is_dir() {
-        return Some(path);
-    }
-    assert!(demanded.is_none(), "PORTCULLIS_VECTORS is set, but {} is no folder", path.display());
-    eprintln!("SKIPPED: no test vectors at {}; nothing was shown about real evidence", path.display());
-    None
-}
 
 fn audit(folder: &Path, arguments: &[&str]) -> Output {
     let audit = Path::new(env!("CARGO_BIN_EXE_portcullis-audit"));

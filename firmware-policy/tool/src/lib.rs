@@ -14,10 +14,10 @@ mod files;
 mod template;
 
 use std::ffi::OsString;
-use std::io;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use portcullis_cli::Common;
 
 /// Keys, policy bundles, endorsements and revocations of governors.
 #[derive(Debug, Parser)]
@@ -116,19 +116,8 @@ enum Action {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Print a completion script for a shell.
-    Completions {
-        /// Shell.
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page.
-    Man,
-}
-
-/// The command, for completions and manual pages.
-#[must_use]
-pub fn command() -> clap::Command {
-    Arguments::command()
+    #[command(flatten)]
+    Common(Common),
 }
 
 /// Runs the tool and returns its exit code: 0 done, 1 refused, 2 usage or
@@ -138,12 +127,9 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match portcullis_cli::parse::<Arguments>(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            drop(error.print());
-            return if error.use_stderr() { 2 } else { 0 };
-        }
+        Err(code) => return code,
     };
     match dispatch(arguments.action) {
         Ok(()) => 0,
@@ -166,10 +152,6 @@ fn dispatch(action: Action) -> anyhow::Result<()> {
         Action::Revoke { authority, sequence, expires, reason, target, key, out } => {
             commands::revoke(&commands::Revoke { authority, sequence, expires, reason, target }, &key, &out)
         }
-        Action::Completions { shell } => {
-            clap_complete::generate(shell, &mut command(), "portcullis-policy", &mut io::stdout());
-            Ok(())
-        }
-        Action::Man => Ok(clap_mangen::Man::new(command()).render(&mut io::stdout())?),
+        Action::Common(common) => Ok(common.print::<Arguments>()?),
     }
 }
