@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use anyhow::{Context, Result};
 use aws_lc_rs::rand;
+use bytes::Bytes;
 use portcullis_attest::binding::{Binding, Channel, Role};
-use portcullis_firmware_policy::{AuthorityAnswer, Decision, Facts, NoncePreimage, SeenState, VerifiedBundle, decide};
+use portcullis_firmware_policy::{
+    Activation, AuthorityAnswer, Decision, Facts, NoncePreimage, SeenState, VerifiedBundle, decide,
+};
 use portcullis_lineage::{Committed, NewEntry, Writer};
 use portcullis_permit::{
     AuthorityStatement, Checkpoint, Endorsement, EventKind, Execution, Governance, Kind, PermitError, ReceivedRequest,
@@ -23,6 +26,7 @@ use crate::instance::Refused;
 use crate::ledger::Ledger;
 use crate::metrics::{ByCheck, Metrics};
 use crate::signer::{Signer, Tripped};
+use crate::status::KeptStatus;
 
 /// An endorsement with the governors' signatures.
 pub(crate) struct SignedEndorsement {
@@ -67,6 +71,8 @@ pub(crate) struct Session {
     pub(crate) statement: Digest,
     /// The nonce that was outstanding; it is consumed.
     pub(crate) nonce: Option<NoncePreimage>,
+    /// The credential that was activated on it.
+    pub(crate) activation: Option<Activation>,
 }
 
 pub(crate) struct Authority {
@@ -80,6 +86,7 @@ pub(crate) struct Authority {
     endorsement: RwLock<Arc<SignedEndorsement>>,
     bundle: RwLock<Arc<VerifiedBundle>>,
     ledger: Mutex<Ledger>,
+    status: Mutex<KeptStatus>,
 }
 
 impl Authority {
@@ -105,6 +112,7 @@ impl Authority {
             endorsement: RwLock::new(Arc::new(endorsement)),
             bundle: RwLock::new(Arc::new(bundle)),
             ledger: Mutex::new(ledger),
+            status: Mutex::default(),
         }
     }
 
@@ -204,6 +212,7 @@ impl Authority {
                 statement: session.statement,
                 nonce: session.nonce,
                 channel: session.channel,
+                activation: session.activation,
                 seen,
                 parent,
                 revocations: &revocations,
@@ -309,12 +318,22 @@ impl Authority {
         }
     }
 
-    /// The signed status list, valid from now.
-    pub(crate) fn status_list(&self) -> Result<Vec<u8>, Failure> {
-        let now = clock::now();
-        let expires = now.saturating_add(self.bundle().policy().status_seconds);
-        let list = self.ledger().status_list(now, expires);
-        list.sign(&*self.signer.key()?, self.origin()).map_err(|error| Failure::Internal(error.to_string()))
+    /// The signed status list, valid from now. One is signed for all who ask
+    /// within a second, as strangers may: as long as it does not change, another
+    /// would say the same.
+    pub(crate) fn status_list(&self) -> Result<Bytes, Failure> {
+        let key = self.signer.key()?;
+        let (now, validity) = (clock::now(), self.bundle().policy().status_seconds);
+        let mut kept = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let ledger = self.ledger();
+        if let Some(bytes) = kept.fresh(ledger.status_changes(), now) {
+            return Ok(bytes);
+        }
+        let changes = ledger.status_changes();
+        let list = ledger.status_list(now, now.saturating_add(validity));
+        drop(ledger);
+        let signed = list.sign(&key, self.origin()).map_err(|error| Failure::Internal(error.to_string()))?;
+        Ok(kept.keep(signed.into(), changes, now))
     }
 
     /// Puts a revocation into effect: logged first, then told.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use portcullis_firmware_policy::{ParentState, Revocations};
 use portcullis_permit::{
-    Kind, Permit, PermitId, Quorum, Revocation, RevocationTarget, Status, StatusList, StatusReference,
+    BootCounters, Kind, Permit, PermitId, Quorum, Revocation, RevocationTarget, Status, StatusList, StatusReference,
 };
 use portcullis_wire::{Digest, Fields, Sign1, decode};
 
@@ -26,6 +26,7 @@ struct Live {
     parent: Option<PermitId>,
     expires: u64,
     status: u64,
+    boot: Option<BootCounters>,
 }
 
 /// The state that decisions depend on.
@@ -34,6 +35,8 @@ pub(crate) struct Ledger {
     live: HashMap<PermitId, Live>,
     revocations: Revocations,
     list: StatusList,
+    /// How often an entry of the list was set to another status.
+    status_changes: u64,
     /// For each status index, when the permit that holds it ends.
     held_until: Vec<u64>,
     next_index: u64,
@@ -47,6 +50,7 @@ impl Ledger {
             live: HashMap::new(),
             revocations: Revocations::default(),
             list: StatusList::new(STATUS_URI, STATUS_ENTRIES, 0, 0),
+            status_changes: 0,
             held_until: vec![0; usize::try_from(STATUS_ENTRIES).unwrap_or(0)],
             next_index: 0,
             bundle_version: 0,
@@ -108,7 +112,7 @@ impl Ledger {
         *held = until;
         self.next_index = index.saturating_add(1) % STATUS_ENTRIES;
         // The one who held it before may have been revoked.
-        self.list.set(index, Status::Valid).ok()?;
+        self.set_status(index, Status::Valid).then_some(())?;
         Some(StatusReference { uri: STATUS_URI.to_owned(), index })
     }
 
@@ -128,7 +132,7 @@ impl Ledger {
         self.next_index = self.next_index.max(permit.status.index.saturating_add(1)) % STATUS_ENTRIES;
         // It may have been decided before a revocation and logged after it.
         if self.revocations.covers(permit, &origin) {
-            drop(self.list.set(permit.status.index, Status::Invalid));
+            self.set_status(permit.status.index, Status::Invalid);
         }
         self.live.insert(
             permit.id,
@@ -140,6 +144,7 @@ impl Ledger {
                 parent: permit.parent,
                 expires: permit.expires,
                 status: permit.status.index,
+                boot: permit.boot,
             },
         );
         self.sweep(permit.not_before);
@@ -163,7 +168,20 @@ impl Ledger {
         };
         let indices: Vec<u64> =
             self.live.iter().filter(|(id, live)| hit(id, live)).map(|(_, live)| live.status).collect();
-        indices.iter().filter(|index| self.list.set(**index, Status::Invalid).is_ok()).count()
+        indices.iter().filter(|index| self.set_status(**index, Status::Invalid)).count()
+    }
+
+    /// Sets an entry of the list; `false` where there is none.
+    fn set_status(&mut self, index: u64, status: Status) -> bool {
+        let changed = self.list.status(index) != Ok(status);
+        let set = self.list.set(index, status).is_ok();
+        self.status_changes = self.status_changes.saturating_add(u64::from(set && changed));
+        set
+    }
+
+    /// How often the list has changed: equal numbers, equal lists.
+    pub(crate) const fn status_changes(&self) -> u64 {
+        self.status_changes
     }
 
     /// What the log knows of the permit that a request names as parent.
@@ -176,6 +194,7 @@ impl Ledger {
                 confirmation: live.confirmation,
                 workload: live.workload,
                 origin: live.origin,
+                boot: live.boot,
             },
         }
     }

@@ -26,6 +26,7 @@ mod authority;
 mod cli;
 mod clock;
 mod config;
+mod credential;
 mod daemon;
 mod events;
 mod genesis;
@@ -36,7 +37,8 @@ mod sealing;
 mod selfcheck;
 mod serve;
 mod signer;
+mod status;
 mod watch;
 
-pub use cli::{command, run};
+pub use cli::run;
 pub use daemon::{OpenStorage, file_storage};

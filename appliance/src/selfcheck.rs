@@ -41,6 +41,8 @@ pub(crate) fn appraise_own(machine: &mut Machine, origin: &str, bundle: &Verifie
         role: Role::Authority,
         chip_id: None,
         ak_name: None,
+        ek: None,
+        activation: None,
         minimum_class: EvidenceClass::SnpTpm,
     };
     let result = verified.as_ref().and_then(|verified| {

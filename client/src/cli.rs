@@ -2,17 +2,18 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use portcullis_attester::OpenMachine;
+use portcullis_cli::{Common, rfc3339};
 use portcullis_permit::{Permit, SigningKey, Suite, TransparentPermit};
 use portcullis_wire::hex::hex;
 use serde_json::json;
 
 use crate::config::{Config, DEFAULT_PATH};
 use crate::gate::{self, Ended, GateOptions, Program};
+use crate::identity;
 use crate::refusal::ClientError;
 use crate::session::{Ask, Session};
 
@@ -35,6 +36,16 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Print what governors need to enrol this machine: its chip, its TPM's keys,
+    /// the class of its evidence.
+    Identity {
+        /// Name under which it shall be enrolled.
+        #[arg(long, default_value = "CHANGE-ME")]
+        name: String,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
     /// Ask for permits and look at them.
     #[command(subcommand)]
     Permit(PermitAction),
@@ -51,13 +62,8 @@ enum Action {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Print a completion script for a shell.
-    Completions {
-        /// Shell.
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page.
-    Man,
+    #[command(flatten)]
+    Common(Common),
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,34 +104,22 @@ enum PermitAction {
     },
 }
 
-/// The command, for completions and manual pages.
-#[must_use]
-pub fn command() -> clap::Command {
-    Arguments::command()
-}
-
 /// Runs the program and returns its exit code.
 pub fn run<I, T>(arguments: I, platform: &dyn OpenMachine) -> u8
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match portcullis_cli::parse::<Arguments>(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            drop(error.print());
-            return if error.use_stderr() { 2 } else { 0 };
-        }
+        Err(code) => return code,
     };
     let config = &arguments.config;
     match arguments.action {
-        Action::Completions { shell } => {
-            clap_complete::generate(shell, &mut command(), "portcullis", &mut io::stdout());
-            0
-        }
-        Action::Man => u8::from(clap_mangen::Man::new(command()).render(&mut io::stdout()).is_err()).saturating_mul(4),
+        Action::Common(common) => report(common.print::<Arguments>().map_err(Into::into)),
         Action::Run { result, command } => run_gate(config, platform, command, result.as_deref()),
         Action::Attest { json } => report(attest(config, json)),
+        Action::Identity { name, json } => report(identity::print(platform, &name, json)),
         Action::Permit(PermitAction::Request { key, out, command }) => {
             report(request(config, platform, &key, &out, &command))
         }
@@ -258,11 +252,6 @@ fn load_or_make_key(path: &Path) -> Result<SigningKey, ClientError> {
     let pem = key.to_pem().map_err(|error| ClientError::Own(error.into()))?;
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(pem.as_bytes())?;
     Ok(key)
-}
-
-fn rfc3339(seconds: u64) -> String {
-    let time = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-    time.map_or_else(|| seconds.to_string(), |time| time.to_string())
 }
 
 fn show(path: &Path, as_json: bool) -> Result<(), ClientError> {

@@ -23,11 +23,12 @@ mod config;
 mod events;
 pub mod gate;
 mod http;
+mod identity;
 mod refusal;
 mod session;
 mod state;
 
-pub use cli::{command, run};
+pub use cli::run;
 pub use config::{Config, GateConfig, Trust};
 pub use refusal::ClientError;
 pub use session::{Ask, Session};

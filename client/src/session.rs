@@ -13,7 +13,8 @@ use portcullis_attest::binding::{Binding, Role};
 use portcullis_attest::check::Checks;
 use portcullis_attester::Machine;
 use portcullis_firmware_policy::{
-    AttestRequest, AttestResponse, Seen, VerifiedAuthority, VerifiedBundle, verify_authority,
+    ActivateRequest, AttestRequest, AttestResponse, Seen, VerifiedAuthority, VerifiedBundle, decode_credential,
+    verify_authority,
 };
 use portcullis_permit::{
     Checkpoint, Denial, Execution, GateExpectation, PermitId, PermitRequest, SigningKey, Status, StatusList,
@@ -45,6 +46,7 @@ pub struct Session {
     state: State,
     node: String,
     nonce: Option<[u8; 32]>,
+    activated: bool,
     /// `CLOCK_BOOTTIME` at which the authority was challenged.
     attested: Duration,
 }
@@ -79,7 +81,15 @@ impl Session {
         let authority = verified.ok_or_else(|| ClientError::checks(&checks))?;
         state.keep(authority.checkpoint(), &authority.endorsement().checkpoint_key)?;
         state.keep_origin(authority.endorsement().origin())?;
-        Ok(Self { connection, authority, state, node: config.node.clone(), nonce: Some(response.nonce), attested })
+        Ok(Self {
+            connection,
+            authority,
+            state,
+            node: config.node.clone(),
+            nonce: Some(response.nonce),
+            activated: false,
+            attested,
+        })
     }
 
     /// The authority.
@@ -145,6 +155,7 @@ impl Session {
         ask: Ask<'_>,
         trust: &Trust,
     ) -> Result<TransparentPermit, ClientError> {
+        self.activate(machine, trust).await?;
         let nonce = self.take_nonce().await?;
         let endorsement = self.authority.endorsement();
         let origin = endorsement.origin();
@@ -180,6 +191,29 @@ impl Session {
             }
             _ => Err(ClientError::Unreachable(describe(&answer))),
         }
+    }
+
+    /// Shows once a connection that this node's attestation key lives beside the
+    /// endorsement key that it is enrolled with, if it is enrolled so.
+    async fn activate(&mut self, machine: &mut Machine, trust: &Trust) -> Result<(), ClientError> {
+        let enrolled = trust.bundle.policy().nodes.get(&self.node).is_some_and(|node| node.ek.is_some());
+        let (true, false, Some(tpm)) = (enrolled, self.activated, machine.tpm()) else { return Ok(()) };
+        let keys = ActivateRequest::Keys { ek: tpm.endorsement_key()?, ak: tpm.ak_area().to_vec() };
+        let answer = self.connection.ask(Method::POST, "/v1/activate", keys.encode()).await?;
+        if answer.status != StatusCode::OK {
+            return Err(ClientError::Unreachable(describe(&answer)));
+        }
+        let credential = decode_credential(&answer.body)
+            .map_err(|error| ClientError::check("exchange.form", error, "a credential for this TPM"))?;
+        let secret = ActivateRequest::Secret(*tpm.activate(&credential)?);
+        let answer = self.connection.ask(Method::POST, "/v1/activate", secret.encode()).await?;
+        if !answer.status.is_success() {
+            return Err(ClientError::Unreachable(describe(&answer)));
+        }
+        self.activated = true;
+        // A TPM takes seconds over this, and a nonce lives for ten.
+        self.forget_nonce();
+        Ok(())
     }
 
     /// The nonce that the last answer brought, or a new one. Nonces live for ten

@@ -12,6 +12,7 @@ use portcullis_attest::verified::VerifiedEvidence;
 use portcullis_wire::hex::hex;
 use portcullis_wire::{Digest, Value, bstr, encode, map, or_null, sha256};
 
+use crate::decide::Activation;
 use crate::policy::{FieldRule, Policy, Reference, satisfied};
 
 /// Which machine the evidence must be of.
@@ -27,6 +28,10 @@ pub struct Identity<'a> {
     /// Attestation key that a quote must be signed by. Absent, a quote cannot
     /// say which machine it is of, and counts for its PCRs only.
     pub ak_name: Option<&'a [u8]>,
+    /// Endorsement key beside which the quote's key must live.
+    pub ek: Option<&'a Digest>,
+    /// What the channel has shown of that.
+    pub activation: Option<&'a Activation>,
     /// Weakest evidence that is admitted.
     pub minimum_class: EvidenceClass,
 }
@@ -120,6 +125,16 @@ pub fn identify(evidence: &VerifiedEvidence, identity: &Identity<'_>, checks: &m
             || hex(tpm.ak_name()),
             || hex(ak_name),
             "attestation key, against the enrolment",
+        );
+    }
+    if let (Some(tpm), Some(ek)) = (evidence.tpm(), identity.ek) {
+        let describe = |ek: &Digest, ak: &[u8]| format!("attestation key {} under EK {}", hex(ak), hex(ek));
+        known &= checks.require(
+            format!("{prefix}.activation"),
+            identity.activation.is_some_and(|shown| shown.ek == *ek && shown.ak_name == tpm.ak_name()),
+            || identity.activation.map_or_else(|| "none on this connection".into(), |a| describe(&a.ek, &a.ak_name)),
+            || describe(ek, tpm.ak_name()),
+            "activated credential, against the quote and the enrolment",
         );
     }
     known
@@ -337,6 +352,7 @@ fn result(evidence: &VerifiedEvidence, identity: &Identity<'_>, reference: &Refe
         (6, or_null(tcb)),
         (7, bstr(evidence.digest())),
         (8, or_null(evidence.tpm().map(|tpm| Value::from(tpm.clock().reset_count)))),
+        (9, or_null(evidence.tpm().and(identity.ek).map(bstr))),
     ]));
     AttestationResult {
         name: identity.name.to_owned(),

@@ -117,6 +117,8 @@ pub fn verify_authority(
         role: Role::Authority,
         chip_id: Some(&endorsement.chip_id),
         ak_name: None,
+        ek: None,
+        activation: None,
         minimum_class: EvidenceClass::SnpTpm,
     };
     identify(&verified, &identity, checks);

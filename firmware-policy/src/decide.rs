@@ -10,10 +10,13 @@
 use portcullis_attest::binding::{Binding, Channel, Role};
 use portcullis_attest::check::Checks;
 use portcullis_attest::evidence::Evidence;
+use portcullis_attest::tpm::attest::ClockInfo;
+use portcullis_attest::tpm::verify::VerifiedQuote;
 use portcullis_attest::verified::{Carriage, Challenge, VerifiedEvidence, verify};
 use portcullis_authz::{Answer, Question};
 use portcullis_permit::{
-    Constraints, Denial, DynamicLinking, Permit, PermitId, PermitRequest, ReceivedRequest, Refusal, StatusReference,
+    BootCounters, Constraints, Denial, DynamicLinking, Permit, PermitId, PermitRequest, ReceivedRequest, Refusal,
+    StatusReference,
 };
 use portcullis_wire::hex::hex;
 use portcullis_wire::{Digest, Value, bstr, encode, or_null, sha256};
@@ -42,7 +45,19 @@ pub enum ParentState {
         workload: Digest,
         /// First permit of its line of renewals.
         origin: PermitId,
+        /// Where the node's TPM stood.
+        boot: Option<BootCounters>,
     },
+}
+
+/// A credential that was activated on the connection of the request: both keys
+/// are of one TPM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// SHA-256 of the `SubjectPublicKeyInfo` of the endorsement key.
+    pub ek: Digest,
+    /// Name of the attestation key.
+    pub ak_name: Vec<u8>,
 }
 
 /// How the checkpoint that the node has seen relates to the log.
@@ -70,6 +85,8 @@ pub struct Facts<'a> {
     pub nonce: Option<NoncePreimage>,
     /// The session as the node sees it.
     pub channel: Channel,
+    /// The credential that was activated on it, if one was.
+    pub activation: Option<Activation>,
     /// The checkpoint that the request names, against the log.
     pub seen: SeenState,
     /// What the log knows of the parent.
@@ -87,10 +104,15 @@ impl Facts<'_> {
         let parent = match &self.parent {
             ParentState::None => Value::Null,
             ParentState::Unknown => Value::Bool(false),
-            ParentState::Logged { subject, confirmation, workload, origin } => {
-                Value::Array(vec![subject.as_str().into(), bstr(confirmation), bstr(workload), bstr(origin.bytes())])
-            }
+            ParentState::Logged { subject, confirmation, workload, origin, boot } => Value::Array(vec![
+                subject.as_str().into(),
+                bstr(confirmation),
+                bstr(workload),
+                bstr(origin.bytes()),
+                or_null(boot.map(|boot| boot.to_value())),
+            ]),
         };
+        let activation = |Activation { ek, ak_name }: &Activation| Value::Array(vec![bstr(ek), bstr(ak_name)]);
         encode(&Value::Array(vec![
             "portcullis/facts/1".into(),
             self.time.into(),
@@ -100,6 +122,7 @@ impl Facts<'_> {
             bstr(self.channel.exporter),
             bstr(self.channel.own_key),
             bstr(self.channel.peer_key),
+            or_null(self.activation.as_ref().map(activation)),
             (self.seen as u64).into(),
             parent,
             bstr(self.revocations.digest()),
@@ -143,6 +166,7 @@ enum Acquaintance {
 struct Permission<'p> {
     result: AttestationResult,
     workload: &'p KnownWorkload,
+    boot: Option<BootCounters>,
 }
 
 fn judge<'p>(
@@ -165,6 +189,8 @@ fn judge<'p>(
         role: Role::Node,
         chip_id: node.chip_id.as_ref().map(<[u8; 64]>::as_slice),
         ak_name: node.ak_name.as_deref(),
+        ek: node.ek.as_ref(),
+        activation: facts.activation.as_ref(),
         minimum_class: node.minimum_class,
     };
     if identify(&evidence, &identity, checks) {
@@ -172,11 +198,12 @@ fn judge<'p>(
     }
     let result = appraise(&evidence, &identity, policy, checks);
     check_revocation(request, facts, checks);
-    check_parent(request, facts, checks);
+    let boot = evidence.tpm().map(boot_counters);
+    check_parent(request, facts, boot, checks);
     let workload = find_workload(request, bundle, checks);
     let (result, workload) = (result?, workload?);
     ask_cedar(node, &result, workload, request, bundle, checks);
-    Some(Permission { result, workload })
+    Some(Permission { result, workload, boot })
 }
 
 /// The request is for this authority, now, on this connection.
@@ -263,12 +290,17 @@ fn check_revocation(request: &PermitRequest, facts: &Facts<'_>, checks: &mut Che
     }
 }
 
-/// A renewal continues a permit of the same node, key and workload.
-fn check_parent(request: &PermitRequest, facts: &Facts<'_>, checks: &mut Checks) {
+fn boot_counters(quote: &VerifiedQuote) -> BootCounters {
+    let ClockInfo { clock, reset_count, restart_count, .. } = quote.clock();
+    BootCounters { reset_count, restart_count, clock }
+}
+
+/// A renewal continues a permit of the same node, key, workload and boot.
+fn check_parent(request: &PermitRequest, facts: &Facts<'_>, boot: Option<BootCounters>, checks: &mut Checks) {
     let Some(parent) = request.parent else { return };
     let logged = match &facts.parent {
-        ParentState::Logged { subject, confirmation, workload, origin } => {
-            Some((subject, confirmation, workload, origin))
+        ParentState::Logged { subject, confirmation, workload, origin, boot } => {
+            Some((subject, confirmation, workload, origin, boot))
         }
         ParentState::None | ParentState::Unknown => None,
     };
@@ -279,7 +311,7 @@ fn check_parent(request: &PermitRequest, facts: &Facts<'_>, checks: &mut Checks)
         || "a permit of this log that has not ended".into(),
         "permit to be renewed",
     );
-    let Some((subject, confirmation, workload, origin)) = logged else { return };
+    let Some((subject, confirmation, workload, origin, before)) = logged else { return };
     let same = *subject == request.node
         && confirmation == request.confirmation.thumbprint()
         && *workload == request.workload.digest;
@@ -289,6 +321,20 @@ fn check_parent(request: &PermitRequest, facts: &Facts<'_>, checks: &mut Checks)
         || format!("{subject}, key {}, workload {}", hex(confirmation), hex(workload)),
         || "the node, key and workload of the request".into(),
         "what the parent was granted for",
+    );
+    // A machine that rebooted no longer runs what the parent permitted.
+    let continued = match (boot, before) {
+        (Some(now), Some(before)) => now.continues(before),
+        (None, None) => true,
+        _ => false,
+    };
+    let counters = |boot: Option<BootCounters>| boot.map_or_else(|| "no TPM".into(), |boot| boot.to_string());
+    checks.require(
+        "parent.boot",
+        continued,
+        || counters(boot),
+        || format!("the boot of the parent, not before {}", counters(*before)),
+        "boot counters of the node's TPM",
     );
     let revoked = facts.revocations.has_permit(&parent) || facts.revocations.has_permit(origin);
     checks.require(
@@ -368,7 +414,7 @@ fn authorized(
     permission: Permission<'_>,
 ) -> Decision {
     let request = received.request();
-    let Permission { result, workload } = permission;
+    let Permission { result, workload, boot } = permission;
     let permit = Permit {
         issuer: facts.issuer.to_owned(),
         subject: request.node.clone(),
@@ -388,6 +434,7 @@ fn authorized(
         bundle: *bundle.digest(),
         result: result.digest(),
         channel: sha256(&[&facts.encode()]),
+        boot,
         parent: request.parent,
     };
     Decision::Authorized { permit: Box::new(permit), result }

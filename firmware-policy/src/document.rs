@@ -175,9 +175,13 @@ pub struct Node {
     /// Chip id, 64 bytes in hex; absent only in class `tpm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chip_id: Option<String>,
-    /// Name of its attestation key in hex; absent only in class `snp`.
+    /// Name of its attestation key in hex. With a TPM, this or `ek` is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ak_name: Option<String>,
+    /// SHA-256 of the `SubjectPublicKeyInfo` of its endorsement key in hex: the
+    /// node then activates a credential under it on every connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ek: Option<String>,
     /// Weakest evidence that it may show: `snp+tpm`, `snp` or `tpm`.
     pub minimum_class: String,
     /// Tags for Cedar.

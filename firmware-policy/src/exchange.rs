@@ -1,13 +1,17 @@
-//! The first exchange on the wire: a node's challenge, the authority's answer.
+//! The exchanges before a request: a node's challenge and the authority's
+//! answer; a credential and its secret.
 
 use portcullis_attest::binding::BatchProof;
 use portcullis_attest::evidence;
+use portcullis_attest::tpm::credential::Credential;
 use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, map, merkle, or_null};
 
 use crate::authority::AuthorityAnswer;
 
 /// Largest challenge accepted, in bytes.
 pub const MAX_CHALLENGE: usize = 256;
+/// Largest message of an activation accepted, in bytes.
+const MAX_ACTIVATION: usize = 8 * 1024;
 /// Largest answer accepted, in bytes.
 pub const MAX_ANSWER: usize = evidence::MAX_LENGTH + 256 * 1024;
 
@@ -86,6 +90,64 @@ impl AttestResponse {
         fields.finish()?;
         Ok(response)
     }
+}
+
+/// `POST /v1/activate`: the keys first, then the secret that came with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActivateRequest {
+    /// Asks for a credential for two keys of one TPM.
+    Keys {
+        /// `TPMT_PUBLIC` of the endorsement key.
+        ek: Vec<u8>,
+        /// `TPMT_PUBLIC` of the attestation key.
+        ak: Vec<u8>,
+    },
+    /// Shows that the TPM released the secret.
+    Secret([u8; 32]),
+}
+
+impl ActivateRequest {
+    /// The deterministic encoding.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode(&match self {
+            Self::Keys { ek, ak } => map([(1, bstr(ek)), (2, bstr(ak))]),
+            Self::Secret(secret) => map([(3, bstr(secret))]),
+        })
+    }
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let mut fields = Fields::of(decode(bytes, MAX_ACTIVATION)?)?;
+        let request = match fields.optional(3) {
+            Some(secret) => {
+                Self::Secret(secret.into_bytes().ok().and_then(|s| s.try_into().ok()).ok_or(Error::WrongType(3))?)
+            }
+            None => Self::Keys { ek: fields.bytes(1)?, ak: fields.bytes(2)? },
+        };
+        fields.finish()?;
+        Ok(request)
+    }
+}
+
+/// The answer to [`ActivateRequest::Keys`]: a credential for both keys.
+#[must_use]
+pub fn encode_credential(credential: &Credential) -> Vec<u8> {
+    encode(&map([(1, bstr(&credential.id_object)), (2, bstr(&credential.encrypted_seed))]))
+}
+
+/// Reads a credential.
+///
+/// # Errors
+/// [`Error`].
+pub fn decode_credential(bytes: &[u8]) -> Result<Credential, Error> {
+    let mut fields = Fields::of(decode(bytes, MAX_ACTIVATION)?)?;
+    let credential = Credential { id_object: fields.bytes(1)?, encrypted_seed: fields.bytes(2)? };
+    fields.finish()?;
+    Ok(credential)
 }
 
 fn digests(items: Vec<Value>, key: i64) -> Result<Vec<Digest>, Error> {

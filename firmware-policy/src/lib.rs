@@ -34,8 +34,10 @@ mod revocations;
 pub use appraise::{AttestationResult, Identity, appraise, appraise_report, identify};
 pub use authority::{AuthorityAnswer, Seen, VerifiedAuthority, verify_authority};
 pub use bundle::{BundleError, CONTENT_TYPE, Content, Files, MAX_LENGTH, VerifiedBundle, pack, unpack};
-pub use decide::{Decision, Facts, ParentState, SeenState, decide};
-pub use exchange::{AttestRequest, AttestResponse, MAX_ANSWER, MAX_CHALLENGE};
+pub use decide::{Activation, Decision, Facts, ParentState, SeenState, decide};
+pub use exchange::{
+    ActivateRequest, AttestRequest, AttestResponse, MAX_ANSWER, MAX_CHALLENGE, decode_credential, encode_credential,
+};
 pub use nonce::{LIFETIME as NONCE_LIFETIME, NoncePreimage};
 pub use policy::{FieldRule, KnownWorkload, Node, Policy, Reference};
 pub use portcullis_authz::SCHEMA;

@@ -72,6 +72,7 @@ pub struct Node {
     pub name: String,
     pub chip_id: Option<[u8; 64]>,
     pub ak_name: Option<Vec<u8>>,
+    pub ek: Option<Digest>,
     pub minimum_class: EvidenceClass,
     pub tags: Vec<String>,
 }
@@ -252,7 +253,8 @@ fn node(node: &document::Node) -> Result<(String, Node), BundleError> {
     let chip_id = node.chip_id.as_ref().map(|text| fixed("node.chip_id", text)).transpose()?;
     let ak_name = node.ak_name.as_ref().map(|text| unhex(text).ok_or_else(|| BundleError::value("node.ak_name", text)));
     let ak_name = ak_name.transpose()?;
-    let (needs_chip, needs_ak) = match minimum_class {
+    let ek = node.ek.as_ref().map(|text| fixed("node.ek", text)).transpose()?;
+    let (needs_chip, needs_tpm) = match minimum_class {
         EvidenceClass::SnpTpm => (true, true),
         EvidenceClass::Snp => (true, false),
         EvidenceClass::Tpm => (false, true),
@@ -260,11 +262,11 @@ fn node(node: &document::Node) -> Result<(String, Node), BundleError> {
     if needs_chip && chip_id.is_none_or(|id| id == [0; 64]) {
         return Err(BundleError::value("node.chip_id", "absent or zero"));
     }
-    if needs_ak && ak_name.is_none() {
-        return Err(BundleError::value("node.ak_name", "absent"));
+    if needs_tpm && ak_name.is_none() && ek.is_none() {
+        return Err(BundleError::value("node.ak_name", "absent, and no ek"));
     }
     let tags = node.tags.clone();
-    Ok((node.name.clone(), Node { name: node.name.clone(), chip_id, ak_name, minimum_class, tags }))
+    Ok((node.name.clone(), Node { name: node.name.clone(), chip_id, ak_name, ek, minimum_class, tags }))
 }
 
 fn workload(workload: &document::Workload) -> Result<(Digest, KnownWorkload), BundleError> {

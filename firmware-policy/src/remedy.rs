@@ -93,6 +93,7 @@ catalogue! {
     "node.enrolled": "The node is not enrolled." => "Enrol it in the bundle.";
     "evidence.class": "The evidence is weaker than the node's minimum." => "Attest with the report and the TPM that the node was enrolled with.";
     "node.chip_id": "The node runs on another chip than it was enrolled with." => "Enrol the chip, or treat the node as cloned.";
+    "node.activation": "The quote's key was not shown to live in the enrolled TPM." => "Activate a credential on the connection, with the enrolled TPM; or enrol its endorsement key.";
     "node.ak": "The quote is signed by another key than the node was enrolled with." => "Enrol the key, or treat the TPM as swapped.";
     "authority.chip_id": "The authority runs on another chip than was endorsed." => "Do not use it; have the governors endorse the instance if it is theirs.";
     "authority.ak": "The authority's quote is signed by another key than was endorsed." => "Do not use it.";
@@ -119,6 +120,7 @@ catalogue! {
     "workload.revoked": "Governors revoked the workload." => "Ask the governors.";
     "parent.logged": "The permit to be renewed is not in the log, or has ended." => "Ask for a new permit.";
     "parent.same": "The permit to be renewed was granted for something else." => "Ask for a new permit.";
+    "parent.boot": "The node's TPM was reset or restarted since the permit to be renewed." => "Ask for a new permit: what ran under the old one is gone.";
     "parent.revoked": "Governors revoked the permit." => "Ask the governors.";
     "workload.known": "The bundle does not list the executable." => "Add its digest to the bundle.";
     "workload.arguments": "The workload may not run with these arguments." => "Use the arguments that the bundle binds.";
@@ -170,6 +172,7 @@ catalogue! {
     "execution.permit": "The report names no permit of this log, or another gate's." => "Report executions with the gate's own key and permit.";
     "budget": "Every status index is held by a permit that has not ended." => "Shorten leases, or ask again later.";
     "exchange.order": "A request came before the exchange that it needs." => "Attest the authority on this connection first.";
+    "activation.secret": "The TPM's answer is not the secret of the credential that went out." => "Activate again, with the TPM that holds both keys.";
     "exchange.form": "The body is no exchange of this protocol." => "Use a client of the same protocol version.";
     "lease.expired": "The permit was not renewed before its lease ended." => "Check that the authority is reachable and that it renews.";
     "lease.renewal": "The authority refused to renew." => "Read the denial that came with it.";

@@ -39,3 +39,5 @@ pub const PARENT: i64 = -70_004;
 pub const CONSTRAINTS: i64 = -70_005;
 /// Private: SHA-256 of the recorded channel facts.
 pub const CHANNEL: i64 = -70_006;
+/// Private: boot counters of the node's TPM.
+pub const BOOT: i64 = -70_007;

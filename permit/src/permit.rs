@@ -5,7 +5,8 @@ use std::fmt;
 use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, hex, map, or_null, sha256};
 
 use crate::claims::{
-    AUD, BUNDLE, CHANNEL, CKT, CNF, CONSTRAINTS, CTI, EVIDENCE, EXP, IAT, ISS, NBF, PARENT, RESULT, SCOPE, STATUS, SUB,
+    AUD, BOOT, BUNDLE, CHANNEL, CKT, CNF, CONSTRAINTS, CTI, EVIDENCE, EXP, IAT, ISS, NBF, PARENT, RESULT, SCOPE,
+    STATUS, SUB,
 };
 use crate::error::PermitError;
 use crate::key::SigningKey;
@@ -119,6 +120,54 @@ impl Workload {
     }
 }
 
+/// Where a TPM stands between its boots (`TPMS_CLOCK_INFO`, TPM 2.0 Part 2,
+/// §10.11.1). A renewal continues the boot of the permit before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootCounters {
+    /// Resets since the TPM was cleared.
+    pub reset_count: u32,
+    /// Restarts since the last reset.
+    pub restart_count: u32,
+    /// Milliseconds that the TPM has been powered.
+    pub clock: u64,
+}
+
+impl BootCounters {
+    /// Whether this is the same boot, and no earlier point of it.
+    #[must_use]
+    pub const fn continues(&self, earlier: &Self) -> bool {
+        self.reset_count == earlier.reset_count
+            && self.restart_count == earlier.restart_count
+            && self.clock >= earlier.clock
+    }
+
+    /// `[reset count, restart count, clock]`.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        Value::Array(vec![self.reset_count.into(), self.restart_count.into(), self.clock.into()])
+    }
+
+    fn from_value(value: Value) -> Result<Self, Error> {
+        let wrong = || Error::WrongType(BOOT);
+        let Value::Array(items) = value else { return Err(wrong()) };
+        let [Value::Integer(reset), Value::Integer(restart), Value::Integer(clock)] = items.as_slice() else {
+            return Err(wrong());
+        };
+        Ok(Self {
+            reset_count: (*reset).try_into().map_err(|_| wrong())?,
+            restart_count: (*restart).try_into().map_err(|_| wrong())?,
+            clock: (*clock).try_into().map_err(|_| wrong())?,
+        })
+    }
+}
+
+impl fmt::Display for BootCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reset_count, restart_count, clock } = self;
+        write!(f, "reset {reset_count}, restart {restart_count}, clock {clock} ms")
+    }
+}
+
 /// How the permitted program may run. An absent digest was left open by policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constraints {
@@ -161,6 +210,8 @@ pub struct Permit {
     pub result: Digest,
     /// SHA-256 of the recorded channel facts.
     pub channel: Digest,
+    /// Where the node's TPM stood, in the classes that have one.
+    pub boot: Option<BootCounters>,
     /// The permit that this one renews.
     pub parent: Option<PermitId>,
 }
@@ -200,6 +251,7 @@ impl Permit {
             (PARENT, or_null(self.parent.map(|id| bstr(id.bytes())))),
             (CONSTRAINTS, constraints),
             (CHANNEL, bstr(self.channel)),
+            (BOOT, or_null(self.boot.map(|boot| boot.to_value()))),
         ]))
     }
 
@@ -230,6 +282,10 @@ impl Permit {
             bundle: fields.array(BUNDLE)?,
             result: fields.array(RESULT)?,
             channel: fields.array(CHANNEL)?,
+            boot: match fields.required(BOOT)? {
+                Value::Null => None,
+                value => Some(BootCounters::from_value(value)?),
+            },
             parent: fields.maybe(PARENT, Fields::array)?.map(PermitId),
         };
         if fields.uint(IAT)? != permit.not_before {

@@ -37,6 +37,7 @@ fn objects() -> Objects {
         evidence: [3; 32],
         bundle: [4; 32],
         result: [5; 32],
+        boot: None,
         channel: [6; 32],
         parent: None,
     };

@@ -1,9 +1,10 @@
 //! The accept loop of nodes: our own, because requests need the exporter and
 //! the peer's key.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Extension;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -11,12 +12,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use portcullis_attest::binding::Channel;
 use portcullis_channel::{Identity, facts};
-use portcullis_firmware_policy::NoncePreimage;
+use portcullis_firmware_policy::{Activation, NoncePreimage};
 use portcullis_wire::Digest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 use super::{GRACE, IDLE, MAX_CONNECTIONS, PATIENCE, nodes};
 use crate::authority::{Authority, Session};
@@ -32,6 +34,20 @@ pub(crate) struct Connection {
 struct Outstanding {
     nonce: Option<NoncePreimage>,
     statement: Option<Digest>,
+    activation: Activating,
+}
+
+/// How far the activation of a credential has come.
+#[derive(Default)]
+enum Activating {
+    #[default]
+    No,
+    /// The credential is out; its secret has not come back.
+    Asked {
+        activation: Activation,
+        secret: Zeroizing<[u8; 32]>,
+    },
+    Done(Activation),
 }
 
 impl Connection {
@@ -41,20 +57,47 @@ impl Connection {
 
     /// Remembers the statement that was shown on this connection.
     pub(crate) fn shown(&self, statement: Digest) {
-        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner).statement = Some(statement);
+        self.lock().statement = Some(statement);
     }
 
     /// Gives out a nonce. An earlier one that was not used is void.
     pub(crate) fn give(&self, nonce: NoncePreimage) {
-        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner).nonce = Some(nonce);
+        self.lock().nonce = Some(nonce);
+    }
+
+    /// Remembers the secret of a credential that goes out. Whatever was shown
+    /// before no longer counts.
+    pub(crate) fn asked(&self, activation: Activation, secret: Zeroizing<[u8; 32]>) {
+        self.lock().activation = Activating::Asked { activation, secret };
+    }
+
+    /// Takes the secret that comes back; one attempt a credential.
+    pub(crate) fn answered(&self, shown: &[u8; 32]) -> bool {
+        let mut outstanding = self.lock();
+        let Activating::Asked { activation, secret } = std::mem::take(&mut outstanding.activation) else {
+            return false;
+        };
+        let right = verify_slices_are_equal(shown, &*secret).is_ok();
+        if right {
+            outstanding.activation = Activating::Done(activation);
+        }
+        right
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outstanding> {
+        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a request brings with it. The nonce is taken: whatever becomes of
     /// the request, it is used. `None` where no statement was shown yet.
     pub(crate) fn take_session(&self) -> Option<Session> {
-        let mut outstanding = self.outstanding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outstanding = self.lock();
         let statement = outstanding.statement?;
-        Some(Session { channel: self.channel.reversed(), statement, nonce: outstanding.nonce.take() })
+        let activation = match &outstanding.activation {
+            Activating::Done(activation) => Some(activation.clone()),
+            Activating::No | Activating::Asked { .. } => None,
+        };
+        Some(Session { channel: self.channel.reversed(), statement, nonce: outstanding.nonce.take(), activation })
     }
 }
 

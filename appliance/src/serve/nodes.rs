@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http_body_util::BodyExt;
-use portcullis_firmware_policy::{AttestRequest, AttestResponse};
+use portcullis_firmware_policy::{ActivateRequest, AttestRequest, AttestResponse, encode_credential};
 use portcullis_permit::{AuthorityStatement, Kind};
 use portcullis_wire::hex::hex;
 use prometheus_client::metrics::counter::Counter;
@@ -21,9 +21,10 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::connection::Connection;
-use super::reply::{EXCHANGE, malformed, out_of_order, statement, typed};
+use super::reply::{EXCHANGE, malformed, out_of_order, refused, statement, status, typed};
 use super::{MAX_BODY, PATIENCE};
 use crate::authority::{Answered, Authority, Failure};
+use crate::credential;
 
 /// Next nonce of a connection, in hex.
 const NONCE: HeaderName = HeaderName::from_static("portcullis-nonce");
@@ -35,6 +36,7 @@ pub(crate) fn routes(authority: Arc<Authority>) -> Router {
     Router::new()
         .route("/v1/attest", post(attest))
         .route("/v1/nonce", post(nonce))
+        .route("/v1/activate", post(activate))
         .route("/v1/permits", post(permits))
         .route("/v1/executions", post(executions))
         .route("/v1/status/0", get(status))
@@ -73,10 +75,7 @@ fn with_nonce(authority: &Authority, connection: &Connection, mut response: Resp
 async fn attest(State(authority): Shared, Extension(connection): OnConnection, body: Bytes) -> Response {
     let request = match AttestRequest::decode(&body) {
         Ok(request) => request,
-        Err(error) => {
-            authority.metrics.malformed.inc();
-            return malformed(&error.to_string());
-        }
+        Err(error) => return not_understood(&authority, &error.to_string()),
     };
     let answered = authority.attest(&request.nonce, connection.channel, request.seen_size).await;
     match answered.and_then(|answer| Ok((answer, authority.nonce()?))) {
@@ -93,6 +92,31 @@ async fn attest(State(authority): Shared, Extension(connection): OnConnection, b
 /// A fresh nonce for a connection on which nothing was asked for a while.
 async fn nonce(State(authority): Shared, Extension(connection): OnConnection) -> Response {
     with_nonce(&authority, &connection, StatusCode::NO_CONTENT.into_response())
+}
+
+/// Credential activation: a credential for two keys, then its secret. It counts
+/// on this connection alone, and proves nothing by itself: the decision compares
+/// it with quote and enrolment.
+async fn activate(State(authority): Shared, Extension(connection): OnConnection, body: Bytes) -> Response {
+    match ActivateRequest::decode(&body) {
+        Ok(ActivateRequest::Keys { ek, ak }) => match credential::issue(&ek, &ak) {
+            Ok(issued) => {
+                connection.asked(issued.activation, issued.secret);
+                typed(StatusCode::OK, EXCHANGE, encode_credential(&issued.credential))
+            }
+            Err(why) => not_understood(&authority, why),
+        },
+        Ok(ActivateRequest::Secret(secret)) if connection.answered(&secret) => StatusCode::NO_CONTENT.into_response(),
+        Ok(ActivateRequest::Secret(_)) => {
+            refused("activation.secret", "not the secret of this connection's credential")
+        }
+        Err(error) => not_understood(&authority, &error.to_string()),
+    }
+}
+
+fn not_understood(authority: &Authority, why: &str) -> Response {
+    authority.metrics.malformed.inc();
+    malformed(why)
 }
 
 async fn permits(State(authority): Shared, Extension(connection): OnConnection, body: Bytes) -> Response {
@@ -123,13 +147,6 @@ fn count(counter: &Counter) {
 async fn executions(State(authority): Shared, body: Bytes) -> Response {
     match authority.record_execution(&body).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(failure) => failure.into_response(),
-    }
-}
-
-async fn status(State(authority): Shared) -> Response {
-    match authority.status_list() {
-        Ok(list) => statement(StatusCode::OK, Kind::StatusList, list),
         Err(failure) => failure.into_response(),
     }
 }

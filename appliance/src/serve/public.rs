@@ -11,13 +11,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use portcullis_permit::Kind;
 use portcullis_wire::hex::hex;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::PATIENCE;
-use super::reply::{statement, typed};
+use super::reply::{status, typed};
 use crate::authority::Authority;
 use crate::instance::log_folder;
 
@@ -101,13 +100,6 @@ async fn keys(State(authority): Shared) -> Response {
         "endorsement": hex(&signed.bytes),
     });
     typed(StatusCode::OK, "application/json", body.to_string().into_bytes())
-}
-
-async fn status(State(authority): Shared) -> Response {
-    match authority.status_list() {
-        Ok(list) => statement(StatusCode::OK, Kind::StatusList, list),
-        Err(failure) => failure.into_response(),
-    }
 }
 
 async fn metrics(State(authority): Shared) -> Response {

@@ -1,23 +1,35 @@
 //! Outcomes as HTTP responses. Everything that refuses says why, once.
 
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use portcullis_permit::Kind;
 
-use crate::authority::Failure;
+use crate::authority::{Authority, Failure};
 use crate::instance::Refused;
 
 /// Media type of our own CBOR exchanges.
 pub(crate) const EXCHANGE: &str = "application/vnd.portcullis.exchange+cbor";
 
 /// A body with its media type.
-pub(crate) fn typed(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response {
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], body).into_response()
+pub(crate) fn typed(status: StatusCode, media_type: &'static str, body: impl Into<Body>) -> Response {
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], body.into()).into_response()
 }
 
 /// A signed statement.
-pub(crate) fn statement(status: StatusCode, kind: Kind, body: Vec<u8>) -> Response {
+pub(crate) fn statement(status: StatusCode, kind: Kind, body: impl Into<Body>) -> Response {
     typed(status, kind.media_type(), body)
+}
+
+/// The status list: the same for nodes and for readers.
+pub(crate) async fn status(State(authority): State<Arc<Authority>>) -> Response {
+    match authority.status_list() {
+        Ok(list) => statement(StatusCode::OK, Kind::StatusList, list),
+        Err(failure) => failure.into_response(),
+    }
 }
 
 /// A refusal that is no decision: RFC 9457 problem details.
@@ -45,6 +57,11 @@ impl IntoResponse for Failure {
 /// A request that came before the exchange that it needs.
 pub(crate) fn out_of_order(detail: &str) -> Response {
     problem(StatusCode::CONFLICT, "exchange.order", detail)
+}
+
+/// A step of an exchange that failed.
+pub(crate) fn refused(check: &str, detail: &str) -> Response {
+    problem(StatusCode::FORBIDDEN, check, detail)
 }
 
 /// A body that is no exchange of ours.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SNP  configfs-tsm, else /dev/sev-guest      report, certificate table, derived key
-//! TPM  /dev/tpmrm0                            quote, PCRs, seal and unseal
+//! TPM  /dev/tpmrm0                            quote, PCRs, activation, seal and unseal
 //! log  /sys/kernel/security/tpm0/…            event log of the firmware
 //! ```
 //!
@@ -25,6 +25,6 @@ mod snp;
 mod tpm;
 
 pub use error::AttesterError;
-pub use machine::{Machine, OpenMachine, QuoteDevice, RealPlatform, SealDevice, SnpDevice};
+pub use machine::{ActivateDevice, Machine, OpenMachine, QuoteDevice, RealPlatform, SealDevice, SnpDevice};
 pub use snp::{ConfigfsTsm, DerivedKeyRequest, SevGuest};
 pub use tpm::{SealedBlob, Tpm, TpmHandle};

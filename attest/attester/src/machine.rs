@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use portcullis_attest::binding::quote_nonce;
 use portcullis_attest::evidence::{Collected, Evidence, EvidenceClass, SnpEvidence, TpmEvidence};
+use portcullis_attest::tpm::credential::Credential;
 use portcullis_attest::tpm::pcr::{PcrValues, Selection};
 use zeroize::Zeroizing;
 
@@ -47,8 +48,26 @@ pub trait QuoteDevice: Send {
     fn read_pcrs(&mut self, selection: &Selection) -> Result<PcrValues, AttesterError>;
 }
 
+/// Something that proves that its attestation key lives beside its endorsement key.
+pub trait ActivateDevice: QuoteDevice {
+    /// `TPMT_PUBLIC` of the endorsement key.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    fn endorsement_key(&mut self) -> Result<Vec<u8>, AttesterError>;
+
+    /// `TPMT_PUBLIC` of the attestation key.
+    fn ak_area(&self) -> &[u8];
+
+    /// Releases the secret of a credential that was made for both keys.
+    ///
+    /// # Errors
+    /// [`AttesterError`]: among others, that it was made for other keys.
+    fn activate(&mut self, credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError>;
+}
+
 /// Something that seals a secret to the values of PCRs.
-pub trait SealDevice: QuoteDevice {
+pub trait SealDevice: ActivateDevice {
     /// Seals a secret.
     ///
     /// # Errors

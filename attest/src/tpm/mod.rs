@@ -1,6 +1,8 @@
-//! TPM 2.0 quotes: structures, attestation keys, signatures, PCR values.
+//! TPM 2.0 quotes: structures, keys, signatures, PCR values, credential activation.
 
+mod area;
 pub mod attest;
+pub mod credential;
 pub mod key;
 pub mod pcr;
 pub mod signature;

@@ -250,11 +250,12 @@ impl<'c> Gate<'c> {
         ended
     }
 
-    /// Renews at half-life, and looks at the status before the last one ends.
+    /// Renews at half-life, and looks at the status then and before the last one ends.
     async fn keep(&mut self, running: &mut Running, program: &Program) -> Result<(), Stop> {
+        let mut renewed = false;
         if running.renewal_is_due() {
             match self.renew(running, program).await {
-                Ok(()) => self.renewals = self.renewals.saturating_add(1),
+                Ok(()) => renewed = true,
                 // Not reached: try again until the lease ends.
                 Err(ClientError::Unreachable(_)) => tokio::time::sleep(RETRY).await,
                 Err(error) => return Err(error.into()),
@@ -262,7 +263,9 @@ impl<'c> Gate<'c> {
         }
         // Trying to renew takes time, in which the lease may have ended.
         running.check_lease()?;
-        if running.status_is_due() {
+        self.renewals = self.renewals.saturating_add(u64::from(renewed));
+        // A new permit has a status of its own.
+        if renewed || running.status_is_due() {
             running.look().await?;
         }
         Ok(())

@@ -63,7 +63,9 @@ guest_svn = 0
 [[node]]
 name = "node-1"
 chip_id = "CHANGE-ME: 64 bytes in hex"
-# ak_name = "name of the attestation key in hex; needed for snp+tpm and tpm"
+# With a TPM, one of these; `portcullis identity` on the node prints them.
+# ek = "SHA-256 of the endorsement key: the node activates a credential under it"
+# ak_name = "name of the attestation key in hex: nothing is activated"
 minimum_class = "snp"    # snp+tpm, snp or tpm
 tags = ["production"]
 

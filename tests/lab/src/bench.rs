@@ -128,6 +128,7 @@ fn make_devices(deployment: &mut Deployment, count: usize) -> Result<Vec<Device>
             name: name.clone(),
             chip_id: Some(hex(&chip_id)),
             ak_name: Some(hex(tpm.ak_name())),
+            ek: None,
             minimum_class: "snp+tpm".into(),
             tags: vec!["lab".into()],
         });

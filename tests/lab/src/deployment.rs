@@ -96,7 +96,7 @@ impl Deployment {
         deployment.make_governors()?;
         deployment.boot("authority", AUTHORITY_IMAGE)?;
         deployment.boot("node-1", NODE_IMAGE)?;
-        deployment.enrol("node-1", &["lab"])?;
+        deployment.enrol_by_ak("node-1", &["lab"])?;
         deployment.sign_bundle()?;
         deployment.write_configuration("authority", "lab/authority")?;
         deployment.genesis("authority")?;
@@ -150,6 +150,16 @@ impl Deployment {
         Ok(())
     }
 
+    /// Switches a machine off and on again.
+    ///
+    /// # Errors
+    /// As [`Self::boot`].
+    pub fn reboot(&mut self, name: &str) -> Result<()> {
+        drop(self.machines.remove(name));
+        self.machines.insert(name.to_owned(), Booted::boot(&self.machine(name))?);
+        Ok(())
+    }
+
     /// Changes a machine while it runs.
     ///
     /// # Errors
@@ -160,17 +170,37 @@ impl Deployment {
         description.write(&self.machine(name))
     }
 
-    /// Enrols a booted machine and writes its configuration.
+    /// Enrols a booted machine by chip and endorsement key, and writes its
+    /// configuration.
     ///
     /// # Errors
     /// The machine is not booted.
     pub fn enrol(&mut self, name: &str, tags: &[&str]) -> Result<()> {
-        let booted = self.machines.get(name).with_context(|| format!("{name} is not booted"))?;
+        let ek = hex(self.booted(name)?.ek_digest());
+        self.enrol_with(name, tags, None, Some(ek))
+    }
+
+    /// As [`Self::enrol`], by chip and attestation key: no activation needed.
+    ///
+    /// # Errors
+    /// The machine is not booted.
+    pub fn enrol_by_ak(&mut self, name: &str, tags: &[&str]) -> Result<()> {
+        let ak_name = hex(self.booted(name)?.ak_name());
+        self.enrol_with(name, tags, Some(ak_name), None)
+    }
+
+    fn booted(&self, name: &str) -> Result<&Booted> {
+        self.machines.get(name).with_context(|| format!("{name} is not booted"))
+    }
+
+    fn enrol_with(&mut self, name: &str, tags: &[&str], ak_name: Option<String>, ek: Option<String>) -> Result<()> {
+        let booted = self.booted(name)?;
         let description = Description::read(booted.folder())?;
         self.document.nodes.push(Node {
             name: name.to_owned(),
             chip_id: Some(hex(&description.chip_id())),
-            ak_name: Some(hex(booted.ak_name())),
+            ak_name,
+            ek,
             minimum_class: "snp+tpm".into(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         });

@@ -105,6 +105,7 @@ pub struct Booted {
     _tpm: Swtpm,
     machine: PathBuf,
     ak_name: Vec<u8>,
+    ek_digest: [u8; 32],
 }
 
 impl Booted {
@@ -117,11 +118,12 @@ impl Booted {
         let events = boot::events(&description.image);
         fs::write(machine.join("eventlog.bin"), boot::log(&events))?;
         let tpm = Swtpm::start(machine)?;
-        let device = LabTpm::open(machine)?;
+        let mut device = LabTpm::open(machine)?;
         for event in &events {
             extend(&device.handle(), event.pcr, &sha256(&[&event.data]))?;
         }
-        Ok(Self { _tpm: tpm, machine: machine.to_owned(), ak_name: device.ak_name().to_vec() })
+        let (ak_name, ek_digest) = (device.ak_name().to_vec(), device.ek_digest()?);
+        Ok(Self { _tpm: tpm, machine: machine.to_owned(), ak_name, ek_digest })
     }
 
     /// Folder of the machine.
@@ -134,6 +136,12 @@ impl Booted {
     #[must_use]
     pub fn ak_name(&self) -> &[u8] {
         &self.ak_name
+    }
+
+    /// Digest of its endorsement key.
+    #[must_use]
+    pub const fn ek_digest(&self) -> &[u8; 32] {
+        &self.ek_digest
     }
 }
 

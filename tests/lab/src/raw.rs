@@ -12,9 +12,9 @@ use hyper_util::rt::TokioIo;
 use portcullis_attest::binding::{Binding, Channel, Role};
 use portcullis_attest::evidence::Evidence;
 use portcullis_attest::tpm::pcr::Selection;
-use portcullis_attester::Machine;
+use portcullis_attester::{Machine, SealDevice};
 use portcullis_channel::{Identity, facts};
-use portcullis_firmware_policy::{AttestRequest, AttestResponse};
+use portcullis_firmware_policy::{ActivateRequest, AttestRequest, AttestResponse, decode_credential};
 use portcullis_permit::{
     AuthorityStatement, Denial, DynamicLinking, Endorsement, PermitRequest, Quorum, SigningKey, Workload,
 };
@@ -101,6 +101,31 @@ impl RawSession {
     /// It does not answer.
     pub async fn ask(&mut self, signed: Vec<u8>) -> Result<RawAnswer> {
         self.post("/v1/permits", signed).await
+    }
+
+    /// Activates a credential for the endorsement key of one machine's TPM and the
+    /// attestation key of another's, which is the same in all honest cases.
+    ///
+    /// # Errors
+    /// The authority answers otherwise, or the TPM refuses.
+    pub async fn activate(&mut self, tpm: &mut dyn SealDevice, ak: &[u8]) -> Result<RawAnswer> {
+        let keys = ActivateRequest::Keys { ek: tpm.endorsement_key()?, ak: ak.to_vec() };
+        let answer = self.post("/v1/activate", keys.encode()).await?;
+        anyhow::ensure!(answer.status == 200, "activate: {}", String::from_utf8_lossy(&answer.body));
+        let secret = tpm.activate(&decode_credential(&answer.body)?)?;
+        self.post("/v1/activate", ActivateRequest::Secret(*secret).encode()).await
+    }
+
+    /// As [`Self::activate`], with the machine's own keys.
+    ///
+    /// # Errors
+    /// The machine has no TPM, or as there.
+    pub async fn activate_machine(&mut self, machine: &mut Machine) -> Result<()> {
+        let tpm = machine.tpm().context("no TPM")?;
+        let ak = tpm.ak_area().to_vec();
+        let answer = self.activate(tpm, &ak).await?;
+        anyhow::ensure!(answer.status == 204, "activate: {}", String::from_utf8_lossy(&answer.body));
+        Ok(())
     }
 
     /// Posts anything.

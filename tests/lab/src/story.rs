@@ -187,6 +187,8 @@ fn permit(teller: &mut Teller, stage: &Stage) -> Result<()> {
         .output()?;
     let audit: Value = serde_json::from_slice(&audit.stdout).context("portcullis-audit printed no JSON")?;
     teller.expect("permit and receipt verify offline", "pass", &text(&audit["verdict"]));
+    let output = stage.deployment.request("node-2", SLEEP)?;
+    teller.expect("a TPM activates a key under its enrolled EK: permit", "true", &output.status.success().to_string());
     let report = wait_for_log(stage, audit["permit"]["log_index"].as_u64().unwrap_or(0) + 1)?;
     teller.expect("the whole log verifies offline", "pass", &text(&report["verdict"]));
     Ok(())

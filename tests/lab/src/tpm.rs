@@ -13,9 +13,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use portcullis_attest::crypto::sha256;
 use portcullis_attest::evidence::TpmEvidence;
+use portcullis_attest::tpm::credential::{Credential, EndorsementKey};
 use portcullis_attest::tpm::key::{AttestationKey, Attributes};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues, Selection};
-use portcullis_attester::{AttesterError, QuoteDevice, SealDevice, SealedBlob, Tpm, TpmHandle};
+use portcullis_attester::{ActivateDevice, AttesterError, QuoteDevice, SealDevice, SealedBlob, Tpm, TpmHandle};
 use portcullis_wire::hex::{hex, unhex_array};
 use tss_esapi::Context;
 use tss_esapi::constants::CapabilityType;
@@ -132,6 +133,16 @@ impl LabTpm {
         self.tpm.handle()
     }
 
+    /// Digest of its endorsement key, as governors enrol it.
+    ///
+    /// # Errors
+    /// The TPM refuses.
+    pub fn ek_digest(&mut self) -> Result<[u8; 32], AttesterError> {
+        let area = self.endorsement_key()?;
+        let key = EndorsementKey::from_area(&area).map_err(|_| AttesterError::Form("endorsement key"))?;
+        key.digest().ok_or(AttesterError::Form("endorsement key"))
+    }
+
     fn extend_pending(&self) -> Result<(), AttesterError> {
         let path = self.machine.join(PENDING);
         let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
@@ -185,6 +196,20 @@ impl QuoteDevice for LabTpm {
     fn read_pcrs(&mut self, selection: &Selection) -> Result<PcrValues, AttesterError> {
         self.extend_pending()?;
         self.tpm.read_pcrs(selection)
+    }
+}
+
+impl ActivateDevice for LabTpm {
+    fn endorsement_key(&mut self) -> Result<Vec<u8>, AttesterError> {
+        self.tpm.endorsement_key()
+    }
+
+    fn ak_area(&self) -> &[u8] {
+        self.tpm.ak_area()
+    }
+
+    fn activate(&mut self, credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
+        self.tpm.activate(credential)
     }
 }
 
@@ -296,6 +321,21 @@ impl QuoteDevice for SoftTpm {
 
     fn read_pcrs(&mut self, _selection: &Selection) -> Result<PcrValues, AttesterError> {
         Ok(self.pcrs.clone())
+    }
+}
+
+/// It has no endorsement key: nobody vouches for it.
+impl ActivateDevice for SoftTpm {
+    fn endorsement_key(&mut self) -> Result<Vec<u8>, AttesterError> {
+        Err(AttesterError::Form("endorsement key"))
+    }
+
+    fn ak_area(&self) -> &[u8] {
+        &self.area
+    }
+
+    fn activate(&mut self, _credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
+        Err(AttesterError::Form("endorsement key"))
     }
 }
 

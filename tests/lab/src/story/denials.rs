@@ -80,7 +80,7 @@ fn forget_endorsement_keys(machine: &std::path::Path) -> Result<()> {
 /// Good evidence in the wrong place.
 fn sessions(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (replayed, relayed) = runtime.block_on(async {
+    let (replayed, relayed, unproven) = runtime.block_on(async {
         let mut machine = LabPlatform { machine: stage.deployment.machine("node-1") }.open()?;
         let address = stage.deployment.nodes_address();
         let digest = sha256(&[&fs::read(SLEEP)?]);
@@ -101,10 +101,18 @@ fn sessions(teller: &mut Teller, stage: &Stage) -> Result<()> {
         let evidence = other.evidence(&mut machine, &request)?;
         let answer = session.ask(request.sign(&key, evidence.bytes())?).await?;
         let relayed = session.denied(&answer)?.join(",");
-        anyhow::Ok((replayed, relayed))
+
+        let mut machine = LabPlatform { machine: stage.deployment.machine("node-2") }.open()?;
+        let mut session = RawSession::open(address).await?;
+        let request = session.request("node-2", &key, digest);
+        let evidence = session.evidence(&mut machine, &request)?;
+        let answer = session.ask(request.sign(&key, evidence.bytes())?).await?;
+        let unproven = session.denied(&answer)?.join(",");
+        anyhow::Ok((replayed, relayed, unproven))
     })?;
     teller.expect("replayed evidence", "request.nonce", &replayed);
     teller.expect("evidence relayed over another TLS session", "evidence.binding", &relayed);
+    teller.expect("attestation key not activated under the enrolled EK", "node.activation", &unproven);
     Ok(())
 }
 

@@ -1,0 +1,57 @@
+//! What governors need to enrol this machine, as its devices say it.
+
+use portcullis_attest::check::Checks;
+use portcullis_attest::snp::report::Report;
+use portcullis_attest::tpm::credential::EndorsementKey;
+use portcullis_attester::{Machine, OpenMachine};
+use portcullis_wire::hex::hex;
+use serde_json::json;
+
+use crate::refusal::ClientError;
+
+/// Prints a `[[node]]` table for `bundle.toml`, or JSON.
+pub(crate) fn print(platform: &dyn OpenMachine, name: &str, as_json: bool) -> Result<(), ClientError> {
+    let mut machine = platform.open()?;
+    let (chip, ak_name, ek) = (chip_id(&mut machine)?, machine.ak_name().map(hex), ek_digest(&mut machine)?);
+    let class = machine.class();
+    if as_json {
+        let body = json!({
+            "schema": "portcullis/identity/1",
+            "class": class.name(),
+            "chip_id": chip,
+            "ak_name": ak_name,
+            "ek": ek,
+        });
+        println!("{body}");
+        return Ok(());
+    }
+    println!("# As this machine's devices say; nothing here was verified. Governors compare");
+    println!("# chip_id with the host's, and ek with the TPM's endorsement certificate.");
+    println!("[[node]]\nname = \"{name}\"");
+    for (key, value) in [("chip_id", &chip), ("ek", &ek)] {
+        if let Some(value) = value {
+            println!("{key} = \"{value}\"");
+        }
+    }
+    if let Some(ak_name) = ak_name {
+        println!("# ak_name = \"{ak_name}\"    # pins the attestation key too");
+    }
+    println!("minimum_class = \"{class}\"\ntags = []");
+    Ok(())
+}
+
+fn chip_id(machine: &mut Machine) -> Result<Option<String>, ClientError> {
+    let Some(snp) = machine.snp() else { return Ok(None) };
+    let evidence = snp.report(&[0; 64])?;
+    let mut checks = Checks::refusals();
+    let report = Report::parse(&evidence.report, &mut checks).ok_or_else(|| ClientError::checks(&checks))?;
+    Ok(Some(report.chip_id_hex()))
+}
+
+fn ek_digest(machine: &mut Machine) -> Result<Option<String>, ClientError> {
+    let Some(tpm) = machine.tpm() else { return Ok(None) };
+    let digest = EndorsementKey::from_area(&tpm.endorsement_key()?).ok().and_then(|key| key.digest());
+    let required = "an RSA, P-256 or P-384 endorsement key";
+    let digest = digest.ok_or_else(|| ClientError::check("tpm.ek", "another key", required))?;
+    Ok(Some(hex(&digest)))
+}
