@@ -59,6 +59,7 @@ where
         Action::Serve => with_config(&arguments.config, |config| {
             start_logging(config.log);
             portcullis_sys::locked::forbid_dumps()?;
+            portcullis_sys::locked::wipe_freed_c_memory()?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(daemon::serve(config, platform, storage))
         }),

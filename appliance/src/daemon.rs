@@ -62,6 +62,8 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let folder = log_folder(&config);
     let opened = storage(&folder).with_context(|| format!("log {}", folder.display()))?;
     let log = Log::open(opened, keys.log_keys(&config.origin)?, |entry| ledger.replay(entry))?;
+    // The log's signers have what they need: the seeds go.
+    let permit_key = keys.into_permit_key();
     let head = log.head().context("the log has no genesis (run portcullisd init first)")?;
     if bundle.policy().version < ledger.bundle_version() {
         let why = format!("found version {}, required {} as logged", bundle.policy().version, ledger.bundle_version());
@@ -82,7 +84,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let nodes = TcpListener::bind(config.listen.nodes).await.with_context(|| config.listen.nodes.to_string())?;
     let public = TcpListener::bind(config.listen.public).await.with_context(|| config.listen.public.to_string())?;
     let authority =
-        Arc::new(Authority::new(config, governance, keys.permit, attestor, writer, endorsement, bundle, ledger));
+        Arc::new(Authority::new(config, governance, permit_key, attestor, writer, endorsement, bundle, ledger));
     authority.log_boot(own.result.bytes(), own.evidence).await?;
 
     let (stop, stopped) = flag::channel(false);

@@ -40,6 +40,11 @@ impl Keys {
         })
     }
 
+    /// The permit key; what the others were made of is overwritten.
+    pub(crate) fn into_permit_key(self) -> SigningKey {
+        self.permit
+    }
+
     /// The log's keys under an origin.
     pub(crate) fn log_keys(&self, origin: &str) -> Result<portcullis_lineage::Keys> {
         let seed = |secret: &Secret| secret.expose().try_into().map(Zeroizing::new);

@@ -16,6 +16,25 @@ pub fn forbid_dumps() -> io::Result<()> {
     Ok(())
 }
 
+/// Has the C library overwrite what it frees. The TPM software stack hands out
+/// what it unsealed in memory that it frees without clearing; our own allocator
+/// and keys are not concerned. Without glibc, where there is no such switch, an
+/// error: a process with secrets must then not go on.
+///
+/// # Errors
+/// [`io::ErrorKind::Unsupported`].
+pub fn wipe_freed_c_memory() -> io::Result<()> {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: sets a number in the allocator's state; called before threads
+        // that allocate in C exist, and harmless if not.
+        if unsafe { libc::mallopt(libc::M_PERTURB, 0x5a) } == 1 {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the C library cannot overwrite freed memory"))
+}
+
 /// Bytes that are locked in memory, kept out of core dumps, and overwritten
 /// when they are dropped.
 pub struct Secret {
