@@ -22,12 +22,14 @@
 //! What it does not check: whether a verified machine is one to trust. Reference
 //! values, TCB floors and classes are policy (`portcullis-firmware-policy`).
 
+pub mod azure;
 pub mod binding;
 pub mod bytes;
 pub mod check;
 pub mod crypto;
 pub mod eventlog;
 pub mod evidence;
+pub mod ima;
 pub mod snp;
 pub mod tpm;
 pub mod verified;

@@ -95,7 +95,7 @@ impl PublicArea {
                     0 => 65537,
                     other => other,
                 };
-                KeyMaterial::Rsa(rsa_public_key(r.tpm2b()?, exponent)?)
+                KeyMaterial::Rsa(rsa_public_key(r.tpm2b()?, &exponent.to_be_bytes())?)
             }
             TYPE_ECC => {
                 let curve = r.u16_be()?;
@@ -152,11 +152,11 @@ fn point(x: &[u8], y: &[u8], size: usize) -> Result<Vec<u8>, Truncated> {
     Ok(out)
 }
 
-fn rsa_public_key(modulus: &[u8], exponent: u32) -> Result<Vec<u8>, Truncated> {
-    let exponent = exponent.to_be_bytes();
+/// PKCS#1 `RSAPublicKey` of big-endian integers.
+pub(super) fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> Result<Vec<u8>, Truncated> {
     let parts = || -> der::Result<Vec<u8>> {
         let mut body = der::asn1::UintRef::new(modulus)?.to_der()?;
-        body.extend(der::asn1::UintRef::new(&exponent)?.to_der()?);
+        body.extend(der::asn1::UintRef::new(exponent)?.to_der()?);
         der::Any::new(der::Tag::Sequence, body)?.to_der()
     };
     parts().map_err(|_| Truncated)

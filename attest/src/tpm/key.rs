@@ -5,7 +5,7 @@ use der::asn1::BitString;
 use der::{Any, Decode, Encode};
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
-use super::area::{MAX_LENGTH, PublicArea};
+use super::area::{MAX_LENGTH, PublicArea, rsa_public_key};
 use crate::bytes::{Reader, Truncated};
 
 pub use super::area::Attributes;
@@ -35,6 +35,14 @@ impl KeyMaterial {
         let subject_public_key = BitString::from_bytes(key).ok()?;
         SubjectPublicKeyInfoOwned { algorithm, subject_public_key }.to_der().ok()
     }
+}
+
+/// An RSA key of a big-endian modulus and exponent.
+///
+/// # Errors
+/// [`Truncated`] where DER cannot hold them.
+pub fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Result<KeyMaterial, Truncated> {
+    rsa_public_key(modulus, exponent).map(KeyMaterial::Rsa)
 }
 
 /// An attestation key.
