@@ -2,11 +2,17 @@
 //! boot loaders say that they measured.
 //!
 //! A log proves nothing by itself. Replayed, it must yield exactly the quoted
-//! PCRs; then its *digests* are as good as the quote. Its event *data* is not
-//! looked at here at all.
+//! PCRs; then its *digests* are as good as the quote. Its event *data* counts
+//! where it hashes to its digest ([`BootClaims`]).
 
+mod claims;
 mod parse;
 mod replay;
+mod variable;
+mod verify;
 
+pub use claims::{BootClaims, SecureBoot};
 pub use parse::{Event, EventLog, EventLogError, Format, MAX_LENGTH};
 pub use replay::{ReplayError, Replayed};
+pub use variable::SignatureDatabase;
+pub use verify::{VerifiedLog, verify};

@@ -79,6 +79,14 @@ pub struct Event {
     pub data: Vec<u8>,
 }
 
+impl Event {
+    /// Its digest in a bank.
+    #[must_use]
+    pub fn digest(&self, bank: Bank) -> Option<&[u8]> {
+        self.digests.iter().find(|(other, _)| *other == bank).map(|(_, digest)| digest.as_slice())
+    }
+}
+
 /// A parsed log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventLog {

@@ -67,8 +67,7 @@ impl EventLog {
                 }
                 continue;
             }
-            let digest = event.digests.iter().find(|(other, _)| *other == bank).map(|(_, digest)| digest);
-            let digest = digest.ok_or(ReplayError { event: at, bank })?;
+            let digest = event.digest(bank).ok_or(ReplayError { event: at, bank })?;
             let value = values.entry(pcr).or_insert_with(|| bank.initial(pcr));
             *value = bank.extend(value, digest);
         }

@@ -14,11 +14,8 @@ use super::key::{AttestationKey, Attributes};
 use super::pcr::{Bank, PcrValues, Selection};
 use super::signature::Signature;
 use crate::check::Checks;
-use crate::eventlog::{self, EventLog};
+use crate::eventlog::{self, VerifiedLog};
 use portcullis_wire::hex::hex;
-
-/// The PCR of Linux's integrity measurement architecture.
-const IMA_PCR: u8 = 10;
 
 /// What a quote must show. Absence is a missing check, never a skipped one.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +52,7 @@ pub struct VerifiedQuote {
     pcrs: PcrValues,
     clock: ClockInfo,
     firmware_version: u64,
+    log: Option<VerifiedLog>,
 }
 
 impl VerifiedQuote {
@@ -76,6 +74,12 @@ impl VerifiedQuote {
         self.clock
     }
 
+    /// The event log, which leads to the quoted values.
+    #[must_use]
+    pub const fn event_log(&self) -> Option<&VerifiedLog> {
+        self.log.as_ref()
+    }
+
     /// Firmware version of the TPM.
     #[must_use]
     pub const fn firmware_version(&self) -> u64 {
@@ -90,7 +94,7 @@ pub fn verify(input: &QuoteInput<'_>, checks: &mut Checks) -> Option<VerifiedQuo
     let hash = ak.as_ref().and_then(|ak| check_signature(input, ak, checks));
     check_nonce(input, &quote, checks);
     check_selection(input, &quote, checks);
-    check_pcrs(input, &quote, hash, checks);
+    let log = check_pcrs(input, &quote, hash, checks);
 
     let name = ak?.name()?.to_vec();
     let pcrs = quoted_only(input.pcrs?, &quote.selection);
@@ -99,6 +103,7 @@ pub fn verify(input: &QuoteInput<'_>, checks: &mut Checks) -> Option<VerifiedQuo
         pcrs,
         clock: quote.clock,
         firmware_version: quote.firmware_version,
+        log,
     })
 }
 
@@ -202,10 +207,15 @@ fn check_selection(input: &QuoteInput<'_>, quote: &Quote, checks: &mut Checks) {
 }
 
 /// Step 5 with the values, and step 6.
-fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks: &mut Checks) {
+fn check_pcrs(
+    input: &QuoteInput<'_>,
+    quote: &Quote,
+    hash: Option<Bank>,
+    checks: &mut Checks,
+) -> Option<VerifiedLog> {
     let Some(values) = input.pcrs else {
         checks.missing("tpm.pcrs", "the values of the quoted PCRs", "values of the quoted PCRs");
-        return;
+        return None;
     };
     let absent = quote.selection.pcrs().find(|(bank, pcr)| values.value(*bank, *pcr).is_none());
     let complete = checks.require(
@@ -216,7 +226,7 @@ fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks:
         "values of the quoted PCRs",
     );
     if !complete {
-        return;
+        return None;
     }
     if let Some(digest) = hash.and_then(|hash| values.digest(&quote.selection, hash)) {
         checks.require(
@@ -228,40 +238,11 @@ fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks:
         );
     }
     match input.event_log {
-        None => checks.missing("tpm.eventlog", "an event log", "how the PCRs came to their values"),
-        Some(bytes) => check_event_log(bytes, values, &quote.selection, checks),
-    }
-}
-
-fn check_event_log(bytes: &[u8], values: &PcrValues, selection: &Selection, checks: &mut Checks) {
-    let parsed = EventLog::parse(bytes);
-    let Some(log) = checks.step("tpm.eventlog", parsed, "a TCG event log", "how the PCRs came to their values") else {
-        return;
-    };
-    for (bank, set) in selection.0.iter().filter(|(bank, _)| *bank != Bank::Sha1) {
-        let replayed = match log.replay(*bank) {
-            Ok(replayed) => replayed,
-            Err(error) => {
-                let required = format!("a {bank} digest in every event");
-                checks.step::<eventlog::Replayed, _>("tpm.eventlog.bank", Err(error), &required, "digests of the bank");
-                continue;
-            }
-        };
-        for pcr in set.iter() {
-            let (found, required) = (values.value(*bank, pcr).unwrap_or_default(), replayed.value(pcr));
-            // Linux's IMA has PCR 10 to itself and a log of its own.
-            if pcr == IMA_PCR && !replayed.covers(pcr) && found != required {
-                checks.missing("tpm.pcr.10", "the IMA measurement list", "quoted value, against the replay of its log");
-                continue;
-            }
-            checks.require(
-                format!("tpm.pcr.{pcr}"),
-                found == required,
-                || format!("{bank}:{}", hex(found)),
-                || format!("{bank}:{}", hex(&required)),
-                "quoted value, against the replay of the event log",
-            );
+        None => {
+            checks.missing("tpm.eventlog", "an event log", "how the PCRs came to their values");
+            None
         }
+        Some(bytes) => eventlog::verify(bytes, values, &quote.selection, checks),
     }
 }
 

@@ -1,0 +1,91 @@
+//! From a log and PCR values to [`VerifiedLog`].
+
+use super::claims::BootClaims;
+use super::parse::EventLog;
+use super::replay::Replayed;
+use crate::check::Checks;
+use crate::tpm::pcr::{Bank, PcrSet, PcrValues, Selection};
+use portcullis_wire::hex::hex;
+
+/// The PCR of Linux's integrity measurement architecture.
+const IMA_PCR: u8 = 10;
+
+/// A log that leads to the given values of some PCRs of one bank. Only
+/// [`verify`] makes one. What it proves is worth what the values are worth.
+#[derive(Clone, Debug)]
+pub struct VerifiedLog {
+    log: EventLog,
+    bank: Bank,
+    pcrs: PcrSet,
+}
+
+impl VerifiedLog {
+    /// The bank that it was replayed in.
+    #[must_use]
+    pub const fn bank(&self) -> Bank {
+        self.bank
+    }
+
+    /// The PCRs that it leads to.
+    #[must_use]
+    pub const fn pcrs(&self) -> PcrSet {
+        self.pcrs
+    }
+
+    /// What it claims of the boot, as far as those PCRs prove it. Hashes the
+    /// log's data: ask once.
+    #[must_use]
+    pub fn claims(&self) -> BootClaims {
+        BootClaims::of(&self.log, self.bank, self.pcrs)
+    }
+}
+
+/// Replays a log in every selected bank but SHA-1, and compares every selected
+/// PCR. Returns the first bank in which some of them matched.
+pub fn verify(
+    bytes: &[u8],
+    values: &PcrValues,
+    selection: &Selection,
+    checks: &mut Checks,
+) -> Option<VerifiedLog> {
+    let parsed = EventLog::parse(bytes);
+    let log = checks.step("tpm.eventlog", parsed, "a TCG event log", "how the PCRs came to their values")?;
+    let mut proven = None;
+    for (bank, set) in selection.0.iter().filter(|(bank, _)| *bank != Bank::Sha1) {
+        match log.replay(*bank) {
+            Ok(replayed) => {
+                let pcrs = compare(&replayed, values, *bank, *set, checks);
+                proven = proven.or(Some((*bank, pcrs)));
+            }
+            Err(error) => {
+                let required = format!("a {bank} digest in every event");
+                checks.step::<Replayed, _>("tpm.eventlog.bank", Err(error), &required, "digests of the bank");
+            }
+        }
+    }
+    proven.map(|(bank, pcrs)| VerifiedLog { log, bank, pcrs })
+}
+
+/// Compares the PCRs of one bank; returns those that match.
+fn compare(replayed: &Replayed, values: &PcrValues, bank: Bank, set: PcrSet, checks: &mut Checks) -> PcrSet {
+    let mut matching = Vec::new();
+    for pcr in set.iter() {
+        let (found, required) = (values.value(bank, pcr).unwrap_or_default(), replayed.value(pcr));
+        // Linux's IMA has PCR 10 to itself and a log of its own.
+        if pcr == IMA_PCR && !replayed.covers(pcr) && found != required {
+            checks.missing("tpm.pcr.10", "the IMA measurement list", "quoted value, against the replay of its log");
+            continue;
+        }
+        let same = checks.require(
+            format!("tpm.pcr.{pcr}"),
+            found == required,
+            || format!("{bank}:{}", hex(found)),
+            || format!("{bank}:{}", hex(&required)),
+            "quoted value, against the replay of the event log",
+        );
+        if same {
+            matching.push(pcr);
+        }
+    }
+    PcrSet::of(matching)
+}
