@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use portcullis_attester::OpenMachine;
 use portcullis_cli::Common;
+use portcullis_sys::locked;
 
 use crate::config::{Config, DEFAULT_PATH, LogFormat};
 use crate::daemon::{self, OpenStorage};
@@ -52,18 +53,25 @@ where
             Err(_) => 4,
         },
         Action::Init => with_config(&arguments.config, |config| {
+            guard_memory()?;
             let made = genesis::run(&config, platform)?;
             print!("{}", genesis::describe(&made));
             Ok(())
         }),
         Action::Serve => with_config(&arguments.config, |config| {
             start_logging(config.log);
-            portcullis_sys::locked::forbid_dumps()?;
-            portcullis_sys::locked::wipe_freed_c_memory()?;
+            guard_memory()?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(daemon::serve(config, platform, storage))
         }),
     }
+}
+
+/// Before there is a secret in it.
+fn guard_memory() -> io::Result<()> {
+    locked::forbid_dumps()?;
+    locked::lock_all_memory()?;
+    locked::wipe_freed_c_memory()
 }
 
 fn with_config(path: &std::path::Path, run: impl FnOnce(Config) -> anyhow::Result<()>) -> u8 {

@@ -32,4 +32,5 @@ pub mod evidence;
 pub mod ima;
 pub mod snp;
 pub mod tpm;
+pub mod uki;
 pub mod verified;

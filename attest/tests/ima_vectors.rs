@@ -49,8 +49,7 @@ fn h12ssl_begins_with_the_digest_of_its_boot() {
     assert_eq!(list.entries().len(), 2365);
     let (digest, name) = list.entries()[0].file().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&common::read(&root.join("pcrs.json"))).unwrap();
-    let pcrs: Vec<u8> =
-        (0..8).flat_map(|n| unhex(json["sha1"][n.to_string()].as_str().unwrap()).unwrap()).collect();
+    let pcrs: Vec<u8> = (0..8).flat_map(|n| unhex(json["sha1"][n.to_string()].as_str().unwrap()).unwrap()).collect();
     assert_eq!((name, digest.algorithm), ("boot_aggregate", "sha1"));
     assert_eq!(hex(digest.digest), hex(&Bank::Sha1.hash(&[&pcrs])));
 }
@@ -101,11 +100,14 @@ fn value_of(bytes: &[u8], bank: Bank) -> Vec<u8> {
 fn several_algorithms_signatures_and_allow_lists() {
     let aggregate = digest_field("sha256", &[1; 32]);
     let (a, b) = (digest_field("sha256", &[2; 32]), digest_field("sha512", &[3; 64]));
-    let bytes = list("ima-sig", &[
-        &[&aggregate, b"boot_aggregate\0", b""],
-        &[&a, b"/usr/bin/a\0", b"\x03\x02\x04signature"],
-        &[&b, b"/usr/bin/b c\0", b""],
-    ]);
+    let bytes = list(
+        "ima-sig",
+        &[
+            &[&aggregate, b"boot_aggregate\0", b""],
+            &[&a, b"/usr/bin/a\0", b"\x03\x02\x04signature"],
+            &[&b, b"/usr/bin/b c\0", b""],
+        ],
+    );
     let parsed = List::parse(&bytes).unwrap();
     let signed: Vec<bool> = parsed.entries().iter().map(|entry| entry.signature().is_some()).collect();
     assert_eq!(signed, [false, true, false]);

@@ -3,13 +3,14 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use portcullis_lab::deployment::{SLEEP, UNKNOWN};
 use portcullis_lineage::RECEIPTS_LABEL;
 use portcullis_permit::{SigningKey, Suite, TransparentPermit, statement};
 use portcullis_wire::Sign1;
+use rustix::process::Signal;
 
 /// Pids of processes whose command line is exactly this.
 fn running(command: &[&str]) -> Vec<i32> {
@@ -148,10 +149,9 @@ fn threat_23_a_frozen_gate_does_not_keep_its_program_alive() {
         deployment.portcullis("node-1", &["run", "--", SLEEP, "32.23"]).stdin(Stdio::null()).spawn().unwrap();
     let command = [SLEEP, "32.23"];
     assert!(wait_until(Duration::from_secs(10), || !running(&command).is_empty()).is_some(), "it runs");
-    let pid = gate.id().to_string();
-    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    common::signal(gate.id(), Signal::STOP);
     let took = wait_until(Duration::from_secs(8), || running(&command).is_empty());
-    assert!(Command::new("kill").args(["-CONT", &pid]).status().unwrap().success());
+    common::signal(gate.id(), Signal::CONT);
     let code = gate.wait().unwrap().code();
     println!("time from freezing the gate to death: {took:?}");
     assert!(took.is_some(), "the program outlived its lease");

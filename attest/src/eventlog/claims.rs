@@ -9,6 +9,7 @@
 use super::parse::{Event, EventLog, NO_ACTION};
 use super::variable::{GLOBAL, IMAGE_SECURITY, SignatureDatabase, Variable, utf16};
 use crate::tpm::pcr::{Bank, PcrSet};
+use crate::uki;
 
 /// `EV_SEPARATOR` data between firmware and what it starts.
 const SEPARATOR: [u8; 4] = [0; 4];
@@ -19,18 +20,13 @@ const PCR_SECURE_BOOT: u8 = 7;
 /// GRUB's commands, and the kernel's command line.
 const PCR_GRUB: u8 = 8;
 /// systemd: sections of a unified kernel image and phases; its command line.
-const PCR_UKI: u8 = 11;
+const PCR_UKI: u8 = uki::PCR;
 const PCR_UKI_COMMAND_LINE: u8 = 12;
 /// What GRUB puts before the text that it hashed.
 const GRUB_COMMAND: &[u8] = b"grub_cmd: ";
 const GRUB_COMMAND_LINE: &[u8] = b"kernel_cmdline: ";
-/// Names of sections that systemd-stub measures (`UnifiedSection`).
-const SECTIONS: [&str; 14] = [
-    ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey", ".profile",
-    ".dtbauto", ".hwids", ".efifw",
-];
-/// Words that systemd-pcrphase measures.
-const PHASES: [&str; 6] = ["enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final"];
+/// Words that systemd-pcrphase measures: on the way up, and down.
+const DOWN: [&str; 2] = ["shutdown", "final"];
 
 /// Secure Boot as firmware measured it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +81,8 @@ impl BootClaims {
         let grub = of(PCR_GRUB);
         let mut command_lines = grub_text(bank, &grub, GRUB_COMMAND_LINE);
         let unexplained = |pcr: u8, explained: usize| of(pcr).len().saturating_sub(explained);
-        let unexplained = unexplained(PCR_UKI, explained)
-            .saturating_add(unexplained(PCR_UKI_COMMAND_LINE, lines.len()));
+        let unexplained =
+            unexplained(PCR_UKI, explained).saturating_add(unexplained(PCR_UKI_COMMAND_LINE, lines.len()));
         command_lines.extend(lines);
         let covered = || proven.iter().flat_map(of);
         Self {
@@ -114,7 +110,10 @@ fn measured(log: &EventLog, bank: Bank, proven: PcrSet, pcr: u8) -> Vec<Measured
 
 /// What firmware measured into a PCR: everything before the first separator.
 /// Without one, nothing tells firmware from what came later.
-fn before_separator<'a, 'e>(bank: Bank, events: &'a [Measured<'e>]) -> Option<(&'a [Measured<'e>], &'a [Measured<'e>])> {
+fn before_separator<'a, 'e>(
+    bank: Bank,
+    events: &'a [Measured<'e>],
+) -> Option<(&'a [Measured<'e>], &'a [Measured<'e>])> {
     let separator = bank.hash(&[&SEPARATOR]);
     let at = events.iter().position(|(_, digest)| *digest == separator)?;
     let (before, after) = events.split_at_checked(at)?;
@@ -126,7 +125,8 @@ fn before_separator<'a, 'e>(bank: Bank, events: &'a [Measured<'e>]) -> Option<(&
 fn secure_boot(bank: Bank, events: &[Measured<'_>]) -> Option<SecureBoot> {
     let (before, _) = before_separator(bank, events)?;
     let mut found: [Option<Variable<'_>>; 5] = Default::default();
-    let names = [("SecureBoot", GLOBAL), ("PK", GLOBAL), ("KEK", GLOBAL), ("db", IMAGE_SECURITY), ("dbx", IMAGE_SECURITY)];
+    let names =
+        [("SecureBoot", GLOBAL), ("PK", GLOBAL), ("KEK", GLOBAL), ("db", IMAGE_SECURITY), ("dbx", IMAGE_SECURITY)];
     for (event, digest) in before {
         if bank.hash(&[&event.data]) != *digest {
             return None;
@@ -191,8 +191,9 @@ fn uki_claims(bank: Bank, events: &[Measured<'_>]) -> (Uki, usize) {
         return (Uki::default(), 0);
     }
     let name = |section: &'static str| (section, bank.hash(&[section.as_bytes(), &[0]]));
-    let names: Vec<(&str, Vec<u8>)> = SECTIONS.into_iter().map(name).collect();
-    let phases: Vec<(&str, Vec<u8>)> = PHASES.into_iter().map(|phase| (phase, bank.hash(&[phase.as_bytes()]))).collect();
+    let names: Vec<(&str, Vec<u8>)> = uki::SECTIONS.into_iter().map(name).collect();
+    let phases = uki::PHASES.into_iter().chain(DOWN).map(|phase| (phase, bank.hash(&[phase.as_bytes()])));
+    let phases: Vec<(&str, Vec<u8>)> = phases.collect();
     let known = |words: &[(&'static str, Vec<u8>)], digest: &[u8]| {
         words.iter().find(|(_, known)| known == digest).map(|(word, _)| *word)
     };
@@ -213,8 +214,7 @@ fn uki_claims(bank: Bank, events: &[Measured<'_>]) -> (Uki, usize) {
 
 /// systemd-stub measures command lines as UTF-16 and logs the very bytes.
 fn uki_command_lines(bank: Bank, events: &[Measured<'_>]) -> Vec<String> {
-    let line = |(event, digest): &Measured<'_>| {
-        (bank.hash(&[&event.data]) == *digest).then(|| utf16(&event.data)).flatten()
-    };
+    let line =
+        |(event, digest): &Measured<'_>| (bank.hash(&[&event.data]) == *digest).then(|| utf16(&event.data)).flatten();
     events.iter().filter_map(line).collect()
 }

@@ -5,6 +5,7 @@
 //! PCRs; then its *digests* are as good as the quote. Its event *data* counts
 //! where it hashes to its digest ([`BootClaims`]).
 
+mod cel;
 mod claims;
 mod parse;
 mod replay;

@@ -8,7 +8,7 @@ use crate::tpm::pcr::{Bank, PCR_COUNT};
 /// Largest log accepted, in bytes. Firmware reserves 64 KiB to 256 KiB.
 pub const MAX_LENGTH: usize = 1 << 20;
 /// Most events accepted; real logs have a few hundred.
-const MAX_EVENTS: usize = 16 * 1024;
+pub(super) const MAX_EVENTS: usize = 16 * 1024;
 /// Most digest algorithms accepted in a crypto-agile log.
 const MAX_ALGORITHMS: u32 = 8;
 /// `EV_NO_ACTION`: information, never extended.
@@ -32,6 +32,8 @@ pub enum EventLogError {
     Pcr(u32),
     /// An event with other digests than the header lists.
     Digests,
+    /// Records that are not numbered from zero on.
+    Order,
 }
 
 impl fmt::Display for EventLogError {
@@ -44,6 +46,7 @@ impl fmt::Display for EventLogError {
             Self::Algorithms => f.write_str("event log header lists unusable algorithms"),
             Self::Pcr(pcr) => write!(f, "event log names PCR {pcr}"),
             Self::Digests => f.write_str("an event has other digests than the header lists"),
+            Self::Order => f.write_str("records are not numbered from zero on"),
         }
     }
 }
@@ -63,6 +66,8 @@ pub enum Format {
     Sha1,
     /// `TCG_PCR_EVENT2` after a `Spec ID Event03` header.
     CryptoAgile,
+    /// TCG canonical event log.
+    Canonical,
 }
 
 /// One event.

@@ -42,12 +42,7 @@ impl VerifiedLog {
 
 /// Replays a log in every selected bank but SHA-1, and compares every selected
 /// PCR. Returns the first bank in which some of them matched.
-pub fn verify(
-    bytes: &[u8],
-    values: &PcrValues,
-    selection: &Selection,
-    checks: &mut Checks,
-) -> Option<VerifiedLog> {
+pub fn verify(bytes: &[u8], values: &PcrValues, selection: &Selection, checks: &mut Checks) -> Option<VerifiedLog> {
     let parsed = EventLog::parse(bytes);
     let log = checks.step("tpm.eventlog", parsed, "a TCG event log", "how the PCRs came to their values")?;
     let mut proven = None;

@@ -124,9 +124,9 @@ fn check_files(list: &VerifiedList<'_>, allow: Option<&AllowList>, checks: &mut 
         || "none".into(),
         "files that changed while they were measured",
     );
-    let files = || list.entries().iter().filter(|e| {
-        !e.is_violation() && e.file().is_ok_and(|(_, name)| name != BOOT_AGGREGATE)
-    });
+    let files = || {
+        list.entries().iter().filter(|e| !e.is_violation() && e.file().is_ok_and(|(_, name)| name != BOOT_AGGREGATE))
+    };
     let foreign = files().find(|entry| !allow.admits(entry));
     checks.require(
         "ima.files",

@@ -207,12 +207,7 @@ fn check_selection(input: &QuoteInput<'_>, quote: &Quote, checks: &mut Checks) {
 }
 
 /// Step 5 with the values, and step 6.
-fn check_pcrs(
-    input: &QuoteInput<'_>,
-    quote: &Quote,
-    hash: Option<Bank>,
-    checks: &mut Checks,
-) -> Option<VerifiedLog> {
+fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks: &mut Checks) -> Option<VerifiedLog> {
     let Some(values) = input.pcrs else {
         checks.missing("tpm.pcrs", "the values of the quoted PCRs", "values of the quoted PCRs");
         return None;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use zeroize::Zeroize;
 
@@ -14,6 +15,18 @@ pub fn forbid_dumps() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// Keeps every page of this process out of swap, those to come included, as they
+/// are touched: keys lie in the cryptographic library's heap, too.
+///
+/// # Errors
+/// I/O errors, such as a `RLIMIT_MEMLOCK` that is too low for a process without
+/// `CAP_IPC_LOCK`; a process with secrets must then not go on.
+pub fn lock_all_memory() -> io::Result<()> {
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(|error| {
+        io::Error::new(error.kind(), format!("memory cannot be locked ({error}): raise RLIMIT_MEMLOCK"))
+    })
 }
 
 /// Has the C library overwrite what it frees. The TPM software stack hands out

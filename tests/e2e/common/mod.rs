@@ -7,6 +7,7 @@ use portcullis_attest::crypto::sha256;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_lab::deployment::SLEEP;
 use portcullis_lab::{Daemon, Deployment, LabRoot, Options};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The lab's binary.
@@ -45,6 +46,12 @@ pub(crate) fn sleep_digest() -> [u8; 32] {
 /// Runs a future to its end.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+/// Sends a signal to a process that a test started.
+pub(crate) fn signal(process: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 /// Whether this process may make namespaces. Tests that need it say loudly what

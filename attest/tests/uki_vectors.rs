@@ -1,0 +1,79 @@
+#![cfg(test)]
+//! PCR 11 as `systemd-measure` computes it, and the log that leads there.
+
+mod common;
+
+use portcullis_attest::eventlog::{EventLog, EventLogError};
+use portcullis_attest::tpm::pcr::Bank;
+use portcullis_attest::uki::pcr11;
+use portcullis_wire::hex::{hex, unhex};
+
+#[test]
+fn pcr_11_is_what_systemd_measure_computes() {
+    let Some(root) = common::vectors("uki-pcr11") else { return };
+    for entry in std::fs::read_dir(root.join("systemd-measure")).unwrap() {
+        let json: serde_json::Value = serde_json::from_slice(&common::read(&entry.unwrap().path())).unwrap();
+        let sections: Vec<(String, Vec<u8>)> = json["sections"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| (format!(".{}", s["name"].as_str().unwrap()), unhex(s["data_hex"].as_str().unwrap()).unwrap()))
+            .collect();
+        let sections: Vec<(&str, &[u8])> =
+            sections.iter().map(|(name, data)| (name.as_str(), data.as_slice())).collect();
+        let phases: Vec<&str> = json["phases"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
+        for bank in Bank::ALL {
+            let required = json["pcr11"][bank.name()].as_str().unwrap();
+            assert_eq!(hex(&pcr11(bank, &sections, &phases)), required, "{bank}");
+            let reversed: Vec<(&str, &[u8])> = sections.iter().rev().copied().collect();
+            assert_eq!(hex(&pcr11(bank, &reversed, &phases)), required, "{bank}, in another order");
+        }
+    }
+}
+
+/// What user space logs after the stub leads on from there.
+#[test]
+fn phases_in_systemds_log_lead_to_the_predicted_value() {
+    let sections: [(&str, &[u8]); 2] = [(".linux", b"kernel"), (".initrd", b"initrd")];
+    let phases = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
+    let record = |pcr: u8, text: &str| {
+        let digest = hex(&Bank::Sha256.hash(&[text.as_bytes()]));
+        format!(
+            "\u{1e}{{\"pcr\":{pcr},\"digests\":[{{\"hashAlg\":\"sha256\",\"digest\":\"{digest}\"}}],\
+             \"content_type\":\"systemd\",\"content\":{{\"eventType\":\"phase\",\"string\":\"{text}\"}}}}\n"
+        )
+    };
+    let text: String = phases.iter().map(|phase| record(11, phase)).collect();
+    let user = EventLog::parse_cel_json(text.as_bytes()).unwrap();
+    // The same records in TLV form, after the stub's.
+    let tlv =
+        |kind: u8, value: &[u8]| [&[kind][..], &u32::try_from(value.len()).unwrap().to_be_bytes(), value].concat();
+    let words = [".linux\0", "kernel", ".initrd\0", "initrd"];
+    let stub: Vec<u8> = words
+        .iter()
+        .zip(0_u64..)
+        .flat_map(|(word, number)| {
+            let digest = tlv(0x0b, &Bank::Sha256.hash(&[word.as_bytes()]));
+            [tlv(0, &number.to_be_bytes()), tlv(1, &[11]), tlv(3, &digest), tlv(5, word.as_bytes())].concat()
+        })
+        .collect();
+    let log = EventLog::parse_cel_tlv(&stub).unwrap().followed_by(user);
+    assert_eq!(log.replay(Bank::Sha256).unwrap().value(11), pcr11(Bank::Sha256, &sections, &phases));
+    assert!(log.replay(Bank::Sha384).is_err());
+
+    // Records left out, reordered or for something else than a PCR are refused.
+    let length = 13 + 6 + 42 + 5 + words[0].len();
+    assert_eq!(EventLog::parse_cel_tlv(&stub[length..]), Err(EventLogError::Order));
+    let mut nv = stub.clone();
+    nv[13] = 2;
+    assert_eq!(EventLog::parse_cel_tlv(&nv), Err(EventLogError::NotATpmLog));
+    let mut far = stub.clone();
+    far[18] = 24;
+    assert_eq!(EventLog::parse_cel_tlv(&far), Err(EventLogError::Pcr(24)));
+    for at in 0..stub.len() {
+        let _no_panic = EventLog::parse_cel_tlv(&stub[..at]);
+    }
+    assert_eq!(EventLog::parse_cel_json(b"[]"), Err(EventLogError::Empty));
+    let short = text.replacen(r#""digest":""#, r#""digest":"00"#, 1);
+    assert_eq!(EventLog::parse_cel_json(short.as_bytes()), Err(EventLogError::Digests));
+}
