@@ -22,6 +22,21 @@ pub enum KeyMaterial {
 }
 
 impl KeyMaterial {
+    /// Reads a `SubjectPublicKeyInfo` in DER.
+    ///
+    /// # Errors
+    /// [`Truncated`] where it is not RSA, P-256 or P-384.
+    pub fn from_spki(der: &[u8]) -> Result<Self, Truncated> {
+        let info = SubjectPublicKeyInfoOwned::from_der(der).map_err(|_| Truncated)?;
+        let key = info.subject_public_key.as_bytes().ok_or(Truncated)?.to_vec();
+        match (info.algorithm.oid, key.len()) {
+            (RSA_ENCRYPTION, _) => Ok(Self::Rsa(key)),
+            (EC_PUBLIC_KEY, 65) => Ok(Self::P256(key)),
+            (EC_PUBLIC_KEY, 97) => Ok(Self::P384(key)),
+            _ => Err(Truncated),
+        }
+    }
+
     /// `SubjectPublicKeyInfo` in DER: rsaEncryption, or id-ecPublicKey with a
     /// named curve (RFC 3279 §2.3, RFC 5480 §2.1.1).
     #[must_use]
@@ -114,12 +129,5 @@ fn from_pem(bytes: &[u8]) -> Result<KeyMaterial, Truncated> {
     if label != "PUBLIC KEY" {
         return Err(Truncated);
     }
-    let info = SubjectPublicKeyInfoOwned::from_der(&der).map_err(|_| Truncated)?;
-    let key = info.subject_public_key.as_bytes().ok_or(Truncated)?.to_vec();
-    match (info.algorithm.oid, key.len()) {
-        (RSA_ENCRYPTION, _) => Ok(KeyMaterial::Rsa(key)),
-        (EC_PUBLIC_KEY, 65) => Ok(KeyMaterial::P256(key)),
-        (EC_PUBLIC_KEY, 97) => Ok(KeyMaterial::P384(key)),
-        _ => Err(Truncated),
-    }
+    KeyMaterial::from_spki(&der)
 }

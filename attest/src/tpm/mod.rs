@@ -2,6 +2,7 @@
 
 mod area;
 pub mod attest;
+pub mod certificate;
 pub mod credential;
 pub mod key;
 pub mod pcr;
