@@ -11,6 +11,7 @@
 
 mod commands;
 mod files;
+mod measure;
 mod template;
 
 use std::ffi::OsString;
@@ -116,6 +117,9 @@ enum Action {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Compute what an image will be measured as.
+    #[command(subcommand)]
+    Measure(measure::Measure),
     #[command(flatten)]
     Common(Common),
 }
@@ -152,6 +156,7 @@ fn dispatch(action: Action) -> anyhow::Result<()> {
         Action::Revoke { authority, sequence, expires, reason, target, key, out } => {
             commands::revoke(&commands::Revoke { authority, sequence, expires, reason, target }, &key, &out)
         }
+        Action::Measure(action) => measure::run(&action),
         Action::Common(common) => Ok(common.print::<Arguments>()?),
     }
 }

@@ -1,0 +1,235 @@
+#![cfg(test)]
+//! Launch measurements as others compute them, and PCR 11 of images.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use portcullis_vectors::vectors;
+use serde_json::Value;
+
+fn measure(arguments: &[String]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portcullis-policy")).arg("measure").args(arguments).output().unwrap()
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The command line for a vector; `None` where its firmware is not at hand.
+fn command(root: &Path, vector: &Value) -> Option<Vec<String>> {
+    let arguments = &vector["args"];
+    let name = Path::new(arguments["ovmf_file"].as_str()?).file_name()?.to_str()?;
+    let ovmf = root.join(name);
+    if vector["mode"] != "SEV_SNP" || !ovmf.exists() {
+        return None;
+    }
+    let mut line = vec!["snp".into(), "--json".into(), "--ovmf".into(), ovmf.display().to_string()];
+    let mut push = |flag: &str, value: Option<String>| {
+        if let Some(value) = value {
+            line.extend([flag.to_owned(), value]);
+        }
+    };
+    push("--ovmf-hash", text(&arguments["snp_ovmf_hash_str"]));
+    push("--vcpus", text(&arguments["vcpus"]));
+    push("--vcpu-signature", text(&arguments["vcpu_sig"]));
+    push("--guest-features", text(&arguments["guest_features"]));
+    push("--hypervisor", text(&arguments["vmm_type"]).map(|name| name.to_lowercase()));
+    push("--kernel", text(&arguments["kernel"]));
+    if arguments["kernel"] != Value::Null {
+        push("--initrd", text(&arguments["initrd"]));
+        push("--append", text(&arguments["append"]));
+    }
+    Some(line)
+}
+
+#[test]
+fn launch_measurements_are_those_of_other_tools() {
+    let Some(root) = vectors("measure/sev-snp-measure") else { return };
+    let json: Value = serde_json::from_slice(&std::fs::read(root.join("vectors.json")).unwrap()).unwrap();
+    let (mut done, mut left) = (0, Vec::new());
+    for vector in json.as_array().unwrap() {
+        let name = vector["name"].as_str().unwrap();
+        let Some(line) = command(&root, vector) else {
+            left.push(name.to_owned());
+            continue;
+        };
+        let output = measure(&line);
+        if vector["expect_error"] == true {
+            assert_eq!(output.status.code(), Some(2), "{name}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("no place for kernel hashes"), "{name}: {said}");
+        } else {
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(found["measurement"], vector["expected"], "{name}");
+        }
+        done += 1;
+    }
+    // The manifest says that the firmware of these is not in the folder.
+    assert_eq!(left, ["test_snp_svsm_2_vcpus", "test_snp_svsm_4_vcpus"].map(str::to_owned)[..left.len()]);
+    assert!(done >= 9, "only {done} vectors");
+}
+
+#[test]
+fn firmware_that_is_known_by_its_metadata_alone() {
+    let Some(root) = vectors("measure/ec2-metadata") else { return };
+    let line = ["snp", "--metadata", &root.join("ovmf_img_1.json").display().to_string(), "--vcpus", "2"]
+        .into_iter()
+        .chain(["--hypervisor", "ec2-zero-rdx", "--guest-features", "0x1"])
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    let output = measure(&line);
+    let expected = "4c6e33087d08fa770259484dddbef367086a15c3e2cf10038dc97229d39c942671c2e22b300178f8de594a3f2fa59303";
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected);
+}
+
+/// An independent calculator, where it supports the hypervisor.
+#[test]
+fn the_sev_crate_agrees() {
+    use sev::measurement::snp::{SnpMeasurementArgs, snp_calc_launch_digest};
+    use sev::measurement::vcpu_types::CpuType;
+    use sev::measurement::vmsa::{GuestFeatures, VMMType};
+    let Some(root) = vectors("measure/sev-snp-measure") else { return };
+    let ovmf = root.join("ovmf_AmdSev_suffix.bin");
+    let kernel = root.join("vectors.json");
+    for (model, cpu, vcpus, hypervisor, vmm) in [
+        ("EPYC-v4", CpuType::EpycV4, 1, "qemu", VMMType::QEMU),
+        ("EPYC-Milan-v2", CpuType::EpycMilanV2, 3, "qemu", VMMType::QEMU),
+        ("EPYC-Genoa", CpuType::EpycGenoa, 8, "qemu", VMMType::QEMU),
+        ("EPYC-Turin", CpuType::EpycTurin, 2, "qemu", VMMType::QEMU),
+        ("EPYC-Rome", CpuType::EpycRome, 2, "ec2-zero-rdx", VMMType::EC2),
+    ] {
+        let theirs = snp_calc_launch_digest(SnpMeasurementArgs {
+            vcpus,
+            vcpu_type: cpu,
+            ovmf_file: ovmf.clone(),
+            guest_features: GuestFeatures(0x21),
+            kernel_file: Some(kernel.clone()),
+            initrd_file: Some(kernel.clone()),
+            append: Some("console=ttyS0"),
+            ovmf_hash_str: None,
+            vmm_type: Some(vmm),
+        })
+        .unwrap();
+        let (ovmf, kernel) = (ovmf.display().to_string(), kernel.display().to_string());
+        let vcpus = vcpus.to_string();
+        let line = ["snp", "--ovmf", &ovmf, "--kernel", &kernel, "--initrd", &kernel, "--append", "console=ttyS0"]
+            .into_iter()
+            .chain(["--vcpus", &vcpus, "--vcpu-type", model, "--hypervisor", hypervisor, "--guest-features", "0x21"])
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        let output = measure(&line);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), theirs.get_hex_ld(), "{model} on {hypervisor}");
+    }
+}
+
+#[test]
+fn what_is_no_firmware_is_refused() {
+    let Some(root) = vectors("measure/sev-snp-measure") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let image = std::fs::read(root.join("ovmf_AmdSev_suffix.bin")).unwrap();
+    let path = folder.path().join("ovmf");
+    let run = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let line = ["snp", "--ovmf", &path.display().to_string(), "--vcpus", "1", "--vcpu-type", "EPYC"];
+        measure(&line.map(str::to_owned)).status.code()
+    };
+    assert_eq!(run(&image), Some(0));
+    for bytes in [&image[..0], &image[..20], &image[..2048], &[0xff; 4096]] {
+        assert_eq!(run(bytes), Some(2));
+    }
+    // Every length and count in the table, damaged: refused or measured, never a crash.
+    for at in (image.len() - 400..image.len() - 32).step_by(7) {
+        let mut changed = image.clone();
+        changed[at] ^= 0xff;
+        assert!(matches!(run(&changed), Some(0 | 2)), "byte {at}");
+    }
+}
+
+/// A PE32+ image with these sections (PE/COFF specification, §2 to §4): size in
+/// memory as given, content padded with junk to 512 bytes in the file.
+#[expect(clippy::arithmetic_side_effects, reason = "sizes of a few hundred bytes, in a test")]
+fn image(sections: &[(&str, &[u8])]) -> Vec<u8> {
+    let le32 = |value: usize| u32::try_from(value).unwrap().to_le_bytes();
+    let mut headers = vec![0; 0x40];
+    headers[..2].copy_from_slice(b"MZ");
+    headers[0x3c] = 0x40;
+    headers.extend(b"PE\0\0");
+    headers.extend([0x64, 0x86]); // AMD64
+    headers.extend(u16::try_from(sections.len()).unwrap().to_le_bytes());
+    headers.extend([0; 12]);
+    headers.extend(240_u16.to_le_bytes());
+    headers.extend([0x22, 0]);
+    let mut optional = vec![0; 240];
+    optional[..2].copy_from_slice(&[0x0b, 0x02]); // PE32+
+    optional[108] = 16; // data directories
+    headers.extend(optional);
+    let start = (headers.len() + 40 * sections.len()).next_multiple_of(512);
+    let mut data = Vec::new();
+    for (number, (name, content)) in sections.iter().enumerate() {
+        let mut short = [0; 8];
+        short[..name.len()].copy_from_slice(name.as_bytes());
+        let padded = content.len().next_multiple_of(512);
+        headers.extend(short);
+        headers.extend(le32(content.len()));
+        headers.extend(le32(0x1000 * (number + 1)));
+        headers.extend(le32(padded));
+        headers.extend(le32(start + data.len()));
+        headers.extend([0; 12]);
+        headers.extend([0x40, 0, 0, 0x40]);
+        data.extend_from_slice(content);
+        data.resize(data.len().next_multiple_of(512), 0xcc);
+    }
+    headers.resize(start, 0);
+    [headers, data].concat()
+}
+
+#[test]
+fn pcr_11_of_an_image_is_that_of_its_sections() {
+    use portcullis_attest::tpm::pcr::Bank;
+    use portcullis_attest::uki::pcr11;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("uki.efi");
+    let sections: [(&str, &[u8]); 5] =
+        [(".text", b"stub"), (".osrel", b"ID=x"), (".cmdline", b"quiet"), (".linux", b"kernel"), (".pcrsig", b"{}")];
+    std::fs::write(&path, image(&sections)).unwrap();
+    let run = |phase: &str| {
+        let line = ["uki", &path.display().to_string(), "--phase", phase, "--json"].map(str::to_owned);
+        measure(&line)
+    };
+    let output = run("enter-initrd");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let measured: Vec<(&str, &[u8])> = sections[1..4].to_vec();
+    let required = portcullis_wire::hex::hex(&pcr11(Bank::Sha256, &measured, &["enter-initrd"]));
+    assert_eq!(found["value"], required);
+    assert_eq!(found["sections"], serde_json::json!([".linux", ".osrel", ".cmdline"]));
+    // Without a kernel, with two, or without a PE header it is no such image.
+    for bad in [image(&sections[..3]), image(&[sections[3], sections[3]]), b"MZ".to_vec()] {
+        std::fs::write(&path, bad).unwrap();
+        assert_eq!(run("none").status.code(), Some(2));
+    }
+}
+
+#[test]
+fn pcr_11_of_sections_and_phases() {
+    let Some(root) = vectors("uki-pcr11/systemd-measure") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let json: Value = serde_json::from_slice(&std::fs::read(root.join("vector-no-phase.json")).unwrap()).unwrap();
+    let mut line = vec!["uki".to_owned(), "--phase".into(), "none".into()];
+    for section in json["sections"].as_array().unwrap() {
+        let name = section["name"].as_str().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, portcullis_wire::hex::unhex(section["data_hex"].as_str().unwrap()).unwrap()).unwrap();
+        line.extend(["--section".into(), format!("{name}={}", path.display())]);
+    }
+    for bank in ["sha256", "sha384", "sha512"] {
+        let output = measure(&[line.clone(), vec!["--bank".into(), bank.into()]].concat());
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), json["pcr11"][bank].as_str().unwrap());
+    }
+    line[2] = "enter-initrd:ready:nonsense".into();
+    assert_eq!(measure(&line).status.code(), Some(2));
+}
