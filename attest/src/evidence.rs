@@ -15,7 +15,7 @@ pub const MAX_LENGTH: usize = 512 * 1024;
 /// `__cmwc_t`: the type of the collection.
 const COLLECTION_TYPE: &str = "tag:portcullis.invalid,2026:evidence#1";
 /// Shape of a TSM report record (draft of the ratsd token, as in Veraison).
-const TSM_REPORT: &str = "application/vnd.veraison.tsm-report+cbor";
+pub(crate) const TSM_REPORT: &str = "application/vnd.veraison.tsm-report+cbor";
 const TSM_PROVIDER: &str = "sev_guest";
 const TPM_QUOTE: &str = "application/vnd.portcullis.tpm-quote+cbor";
 /// CMW indicator: bit 2, evidence.
@@ -237,6 +237,20 @@ fn read_snp(bytes: &[u8]) -> Result<SnpEvidence, Error> {
         }
         _ => Err(Error::Shape("a TSM report of provider sev_guest")),
     }
+}
+
+/// A TSM report of anybody: its members in any order, and members that matter
+/// only to others passed over.
+pub(crate) fn read_snp_lenient(value: &Value) -> Option<SnpEvidence> {
+    let entries = value.as_map()?;
+    let member = |name: &str| entries.iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value);
+    // A report by way of a service provider is bound to that provider's manifest.
+    if member("provider")?.as_text() != Some(TSM_PROVIDER) || member("service_provider").is_some() {
+        return None;
+    }
+    let report = member("outblob")?.as_bytes()?.clone();
+    let certificates = member("auxblob").and_then(Value::as_bytes).cloned().unwrap_or_default();
+    Some(SnpEvidence { report, certificates })
 }
 
 fn tpm_value(tpm: &TpmEvidence) -> Value {

@@ -1,0 +1,189 @@
+//! Conceptual message wrappers (RFC 9999) as others write them: records, tagged
+//! records, collections. Our own evidence is read more strictly, see
+//! [`crate::evidence`].
+
+use std::fmt;
+
+use portcullis_wire::Value;
+
+/// Largest wrapper read, in bytes, and deepest nesting.
+const MAX_LENGTH: usize = 4 << 20;
+const MAX_DEPTH: usize = 16;
+/// The tag of a content format (RFC 9277, §4.3): 255 of them in each page of 256.
+const TAG_BASE: u64 = 0x6374_0101;
+const TAG_PAGES: u64 = 256;
+/// Tag of COSE_Sign1.
+const SIGN1: u64 = 18;
+/// `__cmwc_t`.
+const COLLECTION_TYPE: &str = "__cmwc_t";
+
+/// Why bytes are no wrapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CmwError {
+    /// Longer than 4 MiB.
+    TooLong,
+    /// No CBOR, or something behind it.
+    Cbor,
+    /// CBOR, but neither record nor collection.
+    Form,
+    /// A label twice in one collection.
+    Label,
+}
+
+impl fmt::Display for CmwError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "longer than 4 MiB",
+            Self::Cbor => "no CBOR item that fills its bytes",
+            Self::Form => "neither record nor collection",
+            Self::Label => "a label that stands twice",
+        })
+    }
+}
+
+impl std::error::Error for CmwError {}
+
+/// What a message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageType {
+    /// A content format (CoAP registry).
+    Format(u64),
+    /// A media type.
+    Media(String),
+}
+
+/// Where an item stands in its collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// An integer.
+    Number(i128),
+    /// A text.
+    Text(String),
+}
+
+/// A wrapper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cmw {
+    /// One message.
+    Record {
+        /// What it is.
+        kind: MessageType,
+        /// The message.
+        message: Vec<u8>,
+        /// What it is good for, as bits; absent where it does not say.
+        indicator: Option<u64>,
+    },
+    /// Several.
+    Collection {
+        /// `__cmwc_t`.
+        kind: Option<String>,
+        /// The items, in the order given.
+        items: Vec<(Label, Self)>,
+    },
+}
+
+impl Cmw {
+    /// Reads a wrapper that fills `bytes`. A COSE_Sign1 is opened, and its
+    /// signature is not looked at.
+    ///
+    /// # Errors
+    /// [`CmwError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, CmwError> {
+        Self::of(cbor(bytes)?)
+    }
+
+    fn of(value: Value) -> Result<Self, CmwError> {
+        match value {
+            Value::Array(parts) => record(parts),
+            Value::Map(entries) => collection(entries),
+            Value::Tag(tag, inner) => match (format_of_tag(tag), *inner) {
+                (Some(format), Value::Bytes(message)) => {
+                    Ok(Self::Record { kind: MessageType::Format(format), message, indicator: None })
+                }
+                _ => Err(CmwError::Form),
+            },
+            _ => Err(CmwError::Form),
+        }
+    }
+
+    /// The message under a text label, in a collection or in one inside it.
+    #[must_use]
+    pub fn find(&self, media_type: &str) -> Option<&[u8]> {
+        match self {
+            Self::Record { kind: MessageType::Media(found), message, .. } if found == media_type => Some(message),
+            Self::Record { .. } => None,
+            Self::Collection { items, .. } => items.iter().find_map(|(_, item)| item.find(media_type)),
+        }
+    }
+}
+
+/// One item that fills the bytes. Other people's encodings need not be
+/// deterministic: nothing is signed or hashed by what is read here.
+pub(crate) fn cbor(bytes: &[u8]) -> Result<Value, CmwError> {
+    if bytes.len() > MAX_LENGTH {
+        return Err(CmwError::TooLong);
+    }
+    let mut rest = bytes;
+    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(|_| CmwError::Cbor)?;
+    if !rest.is_empty() {
+        return Err(CmwError::Cbor);
+    }
+    match value {
+        Value::Tag(SIGN1, inner) => match *inner {
+            Value::Array(parts) => match <[Value; 4]>::try_from(parts) {
+                Ok([_, _, Value::Bytes(payload), _]) => cbor(&payload),
+                _ => Err(CmwError::Form),
+            },
+            _ => Err(CmwError::Form),
+        },
+        other => Ok(other),
+    }
+}
+
+fn format_of_tag(tag: u64) -> Option<u64> {
+    let offset = tag.checked_sub(TAG_BASE)?;
+    let (page, within) = (offset / TAG_PAGES, offset % TAG_PAGES);
+    (page < TAG_PAGES && within < 255).then(|| page.saturating_mul(255).saturating_add(within))
+}
+
+fn record(parts: Vec<Value>) -> Result<Cmw, CmwError> {
+    let mut parts = parts.into_iter();
+    let kind = match parts.next() {
+        Some(Value::Integer(number)) => MessageType::Format(u64::try_from(number).map_err(|_| CmwError::Form)?),
+        Some(Value::Text(media)) => MessageType::Media(media),
+        _ => return Err(CmwError::Form),
+    };
+    let Some(Value::Bytes(message)) = parts.next() else { return Err(CmwError::Form) };
+    let indicator = match parts.next() {
+        None => None,
+        Some(Value::Integer(bits)) => Some(u64::try_from(bits).map_err(|_| CmwError::Form)?),
+        Some(_) => return Err(CmwError::Form),
+    };
+    if parts.next().is_some() {
+        return Err(CmwError::Form);
+    }
+    Ok(Cmw::Record { kind, message, indicator })
+}
+
+fn collection(entries: Vec<(Value, Value)>) -> Result<Cmw, CmwError> {
+    let (mut kind, mut items): (Option<String>, Vec<(Label, Cmw)>) = (None, Vec::new());
+    for (label, value) in entries {
+        let label = match label {
+            Value::Text(text) if text == COLLECTION_TYPE => {
+                let text = value.into_text().map_err(|_| CmwError::Form)?;
+                if kind.replace(text).is_some() {
+                    return Err(CmwError::Label);
+                }
+                continue;
+            }
+            Value::Text(text) => Label::Text(text),
+            Value::Integer(number) => Label::Number(number.into()),
+            _ => return Err(CmwError::Form),
+        };
+        if items.iter().any(|(known, _)| *known == label) {
+            return Err(CmwError::Label);
+        }
+        items.push((label, Cmw::of(value)?));
+    }
+    if items.is_empty() { Err(CmwError::Form) } else { Ok(Cmw::Collection { kind, items }) }
+}

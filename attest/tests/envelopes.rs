@@ -1,0 +1,156 @@
+#![cfg(test)]
+//! Envelopes of other systems, and the forms of RFC 9999.
+
+mod common;
+
+use portcullis_attest::cmw::{Cmw, CmwError, Label, MessageType};
+use portcullis_attest::evidence::SnpEvidence;
+use portcullis_attest::import::{ImportError, Imported};
+use portcullis_wire::{Value, encode};
+use sev::firmware::guest::AttestationReport;
+use sev::parser::ByteParser;
+
+fn read(file: &str) -> Option<Vec<u8>> {
+    Some(common::read(&common::vectors("eat-ear-cmw/veraison-cmw")?.join(file)))
+}
+
+fn media(text: &str) -> MessageType {
+    MessageType::Media(text.into())
+}
+
+#[test]
+fn collections_of_veraison_decode() {
+    let Some(bytes) = read("collection-cbor-ok.cbor") else { return };
+    let Cmw::Collection { kind: None, items } = Cmw::parse(&bytes).unwrap() else { panic!("no collection") };
+    let signed = Cmw::Record {
+        kind: media("application/signed-corim+cbor"),
+        message: vec![0xd2, 0x84, 0x43, 0xa1, 0x01, 0x26, 0xa1],
+        indicator: Some(3),
+    };
+    assert_eq!(items[0], (Label::Number(1), signed));
+    // RFC 9277 has 255 formats in a page of tags: 117 pages and 49.
+    let message = vec![0x23, 0x47, 0xda, 0x55];
+    let tagged = Cmw::Record { kind: MessageType::Format(117 * 255 + 49), message: message.clone(), indicator: None };
+    assert_eq!(items[1], (Label::Number(2), tagged));
+    let last = Cmw::Record { kind: MessageType::Format(30001), message, indicator: None };
+    assert_eq!(items[2], (Label::Text("s".into()), last));
+
+    let bytes = read("collection-cbor-ok-2.cbor").unwrap();
+    assert_eq!(Cmw::parse(&bytes).unwrap().find("application/vnd.1"), Some(&[0xde, 0xad, 0xbe, 0xef][..]));
+    let bytes = read("collection-cbor-mixed-keys.cbor").unwrap();
+    let Cmw::Collection { items, .. } = Cmw::parse(&bytes).unwrap() else { panic!("no collection") };
+    assert_eq!(items.len(), 2);
+    assert_eq!(items[0].0, Label::Text("string".into()));
+    assert_eq!(items[1].0, Label::Number(1024));
+}
+
+/// The examples of the standard, which are written in diagnostic notation.
+#[test]
+fn examples_of_the_standard_decode() {
+    let record = |kind: Value, rest: Vec<Value>| encode(&Value::Array([vec![kind], rest].concat()));
+    let bytes = |hex: &str| Value::Bytes(portcullis_wire::hex::unhex(hex).unwrap());
+    let parse = |bytes: &[u8]| Cmw::parse(bytes);
+    assert!(parse(&record(64999.into(), vec![bytes("2347da55")])).is_ok());
+    assert!(parse(&record("application/vnd.example.rats-conceptual-msg".into(), vec![bytes("2347da55")])).is_ok());
+    assert!(parse(&record("application/rim+cose".into(), vec![bytes("d28440a044d901f5a040"), 3.into()])).is_ok());
+    let tagged = encode(&Value::Tag(1_668_612_069, Box::new(bytes("a10a48a7c76d8424a96fb4"))));
+    assert!(matches!(parse(&tagged), Ok(Cmw::Record { kind: MessageType::Format(_), .. })));
+    for (bad, error) in [
+        (record("x".into(), vec![]), CmwError::Form),
+        (record("x".into(), vec!["text".into()]), CmwError::Form),
+        (record("x".into(), vec![bytes("00"), 1.into(), 2.into()]), CmwError::Form),
+        (encode(&Value::Map(Vec::new())), CmwError::Form),
+        (encode(&Value::Tag(0x6374_0200, Box::new(bytes("00")))), CmwError::Form),
+        ([record(1.into(), vec![bytes("00")]), vec![0]].concat(), CmwError::Cbor),
+        (vec![0x9f; 64], CmwError::Cbor),
+    ] {
+        assert_eq!(parse(&bad), Err(error), "{bad:02x?}");
+    }
+    // One label twice, which deterministic encoders do not write.
+    let item = record(1.into(), vec![bytes("00")]);
+    let twice = [&[0xa2, 0x01][..], &item, &[0x01], &item].concat();
+    assert_eq!(parse(&twice), Err(CmwError::Label));
+}
+
+#[test]
+fn azure_evidence_of_trustee_is_imported() {
+    let Some(root) = common::vectors("azure-vtpm") else { return };
+    for file in ["evidence-v0.json", "evidence-v1.json"] {
+        let bytes = common::read(&root.join("trustee-v0-v1").join(file));
+        let Imported::Azure { hcl, quote, certificates } = Imported::parse(&bytes).unwrap() else { panic!("{file}") };
+        assert!(hcl.starts_with(b"HCLA"));
+        assert_eq!((quote.pcrs.iter().count(), certificates.len()), (24, 1));
+    }
+}
+
+#[test]
+fn a_report_in_json_of_a_relative_of_trustee_is_imported() {
+    let Some(root) = common::vectors("snp/genoa-v5-baremetal") else { return };
+    let bytes = common::read(&root.join("live-evidence-genoa.json"));
+    let Imported::Snp { snp, certificates } = Imported::parse(&bytes).unwrap() else { panic!("no SNP evidence") };
+    assert_eq!((snp.report.len(), certificates.len()), (1184, 1));
+}
+
+/// The form that Trustee itself writes: the `sev` crate's structure in JSON.
+#[test]
+fn reports_survive_the_sev_crates_json() {
+    let Some(root) = common::vectors("snp") else { return };
+    for file in [
+        "milan-v2-gsg/report.bin",
+        "milan-v3-ms-aci/report.bin",
+        "milan-v3-vlek-aws/report.bin",
+        "genoa-v3-ms-aci/report.bin",
+        "genoa-v5-baremetal/live-report-v5-genoa.bin",
+        "turin-v5-ms-aci/report.bin",
+    ] {
+        let report = common::read(&root.join(file));
+        let parsed = AttestationReport::from_bytes(&report).unwrap();
+        let body = serde_json::json!({
+            "attestation_report": parsed,
+            "cert_chain": [{ "cert_type": "VCEK", "data": [48, 130] }],
+        });
+        let imported = Imported::parse(body.to_string().as_bytes()).unwrap();
+        let Imported::Snp { snp, certificates } = imported else { panic!("{file}") };
+        // What AMD reserves is not in the structure; the rest is as it was signed.
+        let differing: Vec<usize> = (0..report.len()).filter(|at| snp.report[*at] != report[*at]).collect();
+        assert_eq!(differing, Vec::<usize>::new(), "{file}");
+        assert_eq!(certificates, [[48, 130]]);
+    }
+}
+
+#[test]
+fn tsm_reports_and_our_own_collections_are_imported() {
+    let tsm = |provider: &str| {
+        Value::Map(vec![
+            ("provider".into(), provider.into()),
+            ("outblob".into(), Value::Bytes(vec![1; 1184])),
+            ("generation".into(), 3.into()),
+        ])
+    };
+    let expected = Imported::Snp {
+        snp: SnpEvidence { report: vec![1; 1184], certificates: Vec::new() },
+        certificates: Vec::new(),
+    };
+    assert_eq!(Imported::parse(&encode(&tsm("sev_guest"))).as_ref(), Ok(&expected));
+    let wrapped = Value::Map(vec![(
+        "any label".into(),
+        Value::Array(vec![
+            "application/vnd.veraison.tsm-report+cbor".into(),
+            Value::Bytes(encode(&tsm("sev_guest"))),
+            4.into(),
+        ]),
+    )]);
+    assert_eq!(Imported::parse(&encode(&wrapped)).as_ref(), Ok(&expected));
+    // Signed: the payload is what counts, and nobody says that it was verified.
+    let signed = Value::Tag(18, Box::new(Value::Array(vec![
+        Value::Bytes(Vec::new()),
+        Value::Map(Vec::new()),
+        Value::Bytes(encode(&wrapped)),
+        Value::Bytes(vec![0; 64]),
+    ])));
+    assert_eq!(Imported::parse(&encode(&signed)).as_ref(), Ok(&expected));
+    assert_eq!(Imported::parse(&encode(&tsm("tdx_guest"))), Err(ImportError::Unknown));
+    for nothing in [&b""[..], b"{}", b"{\"evidence\":1}", b"[]", b"\xff", b"{\"attestation_report\":{}}"] {
+        assert!(Imported::parse(nothing).is_err());
+    }
+}
