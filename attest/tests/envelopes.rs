@@ -142,12 +142,15 @@ fn tsm_reports_and_our_own_collections_are_imported() {
     )]);
     assert_eq!(Imported::parse(&encode(&wrapped)).as_ref(), Ok(&expected));
     // Signed: the payload is what counts, and nobody says that it was verified.
-    let signed = Value::Tag(18, Box::new(Value::Array(vec![
-        Value::Bytes(Vec::new()),
-        Value::Map(Vec::new()),
-        Value::Bytes(encode(&wrapped)),
-        Value::Bytes(vec![0; 64]),
-    ])));
+    let signed = Value::Tag(
+        18,
+        Box::new(Value::Array(vec![
+            Value::Bytes(Vec::new()),
+            Value::Map(Vec::new()),
+            Value::Bytes(encode(&wrapped)),
+            Value::Bytes(vec![0; 64]),
+        ])),
+    );
     assert_eq!(Imported::parse(&encode(&signed)).as_ref(), Ok(&expected));
     assert_eq!(Imported::parse(&encode(&tsm("tdx_guest"))), Err(ImportError::Unknown));
     for nothing in [&b""[..], b"{}", b"{\"evidence\":1}", b"[]", b"\xff", b"{\"attestation_report\":{}}"] {

@@ -9,28 +9,49 @@ use portcullis_wire::hex::hex;
 use serde_json::{Value, json};
 
 /// Largest file read, in bytes.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// A file that was read.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) path: String,
+    sha256: String,
+    role: String,
+    /// Role and digest, for people.
+    pub(crate) description: String,
+}
 
 /// The files that were read, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Inputs(Vec<Value>);
+pub(crate) struct Inputs(Vec<Input>);
 
 impl Inputs {
     /// Reads a file and records it.
     pub(crate) fn read(&mut self, path: &Path, role: &str) -> Result<Vec<u8>> {
         let bytes = read(path)?;
-        self.0.push(json!({ "path": path.display().to_string(), "sha256": hex(&sha256(&[&bytes])), "role": role }));
+        let digest = hex(&sha256(&[&bytes]));
+        self.0.push(Input {
+            path: path.display().to_string(),
+            description: format!("{role}, sha256 {digest}"),
+            sha256: digest,
+            role: role.to_owned(),
+        });
         Ok(bytes)
+    }
+
+    /// What was read.
+    pub(crate) fn list(&self) -> &[Input] {
+        &self.0
     }
 
     /// What was read, as JSON.
     pub(crate) fn json(&self) -> Value {
-        Value::Array(self.0.clone())
+        self.0.iter().map(|input| json!({ "path": input.path, "sha256": input.sha256, "role": input.role })).collect()
     }
 }
 
 /// Reads a file of reasonable size.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+fn read(path: &Path) -> Result<Vec<u8>> {
     let describe = || path.display().to_string();
     let length = fs::metadata(path).with_context(describe)?.len();
     ensure!(length <= MAX_FILE, "{}: {length} bytes, at most {MAX_FILE}", describe());

@@ -16,10 +16,18 @@
 //!
 //! What it does not do: fetch what is missing. It names it.
 
+mod azure;
+mod collateral;
+mod eventlog;
+mod evidence;
+mod explain;
+mod facts;
+mod ima;
 mod inputs;
 mod log;
-mod outcome;
 mod permit;
+mod quote;
+mod report;
 mod snp_report;
 mod tpm_quote;
 
@@ -42,6 +50,16 @@ enum Action {
     SnpReport(snp_report::Arguments),
     /// Verify a TPM 2.0 quote.
     TpmQuote(tpm_quote::Arguments),
+    /// Verify the evidence of an Azure confidential VM: HCL report and quote.
+    Azure(azure::Arguments),
+    /// Replay an event log, and say what it proves of the boot.
+    Eventlog(eventlog::Arguments),
+    /// Replay an IMA measurement list.
+    Ima(ima::Arguments),
+    /// Verify archived evidence in its envelope: ours, or of other systems.
+    Evidence(evidence::Arguments),
+    /// Explain a check: why it fails, and what to do.
+    ExplainCheck(explain::Arguments),
     /// Verify a permit with its receipt.
     Permit(permit::Arguments),
     /// Verify a transparency log.
@@ -64,6 +82,11 @@ where
     let outcome = match arguments.action {
         Action::SnpReport(arguments) => snp_report::run(&arguments),
         Action::TpmQuote(arguments) => tpm_quote::run(&arguments),
+        Action::Azure(arguments) => azure::run(&arguments),
+        Action::Eventlog(arguments) => eventlog::run(&arguments),
+        Action::Ima(arguments) => ima::run(&arguments),
+        Action::Evidence(arguments) => evidence::run(&arguments),
+        Action::ExplainCheck(arguments) => explain::run(&arguments),
         Action::Permit(arguments) => permit::run(&arguments),
         Action::Log(action) => log::run(&action),
         Action::Common(common) => common.print::<Arguments>().map(|()| 0).map_err(Into::into),

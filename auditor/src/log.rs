@@ -13,10 +13,10 @@ use portcullis_lineage::{MAX_ENTRY, VerifyingKey, verify_directory};
 use portcullis_permit::{Endorsement, Governance, Kind, statement};
 use portcullis_wire::Sign1;
 use portcullis_wire::hex::hex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::inputs::Inputs;
-use crate::outcome::{exit_code, json_report, print_checks, print_verdict};
+use crate::report::{Facts, Output, Report};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
@@ -34,9 +34,8 @@ pub(crate) struct Arguments {
     /// The governors' keys and threshold.
     #[arg(long, value_name = "FILE")]
     governance_root: PathBuf,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(crate) fn run(action: &Action) -> Result<u8> {
@@ -49,20 +48,23 @@ pub(crate) fn run(action: &Action) -> Result<u8> {
 
     let mut checks = Checks::all();
     let summary = verify(arguments, &endorsement, &governance, &mut checks);
-    if arguments.json {
-        let mut body = json_report("portcullis/log-audit/1", &checks);
-        body.insert("inputs".into(), inputs.json());
-        body.insert("log".into(), summary.as_ref().map_or(Value::Null, Summary::json));
-        println!("{}", Value::Object(body));
-    } else {
-        print_checks(&checks);
-        if let Some(summary) = &summary {
-            println!("\n  origin   {}\n  entries  {}\n  root     {}", summary.origin, summary.size, summary.root);
-            summary.kinds.iter().for_each(|(kind, count)| println!("  {count:>7}  {kind}"));
-        }
-        print_verdict(checks.verdict(), "");
-    }
-    Ok(exit_code(checks.verdict()))
+    let mut members = Map::new();
+    members.insert("log".into(), summary.as_ref().map_or(Value::Null, Summary::json));
+    let report = Report {
+        schema: "portcullis/log-audit/1",
+        title: format!("Transparency log {}", arguments.folder.display()),
+        at: None,
+        inputs,
+        checks,
+        facts: summary.iter().map(Summary::facts).collect(),
+        beyond: vec![
+            "Whether others were shown another log: compare the root with what nodes have seen.",
+            "Whether the decisions were right: that takes the archived evidence and bundles.",
+        ],
+        note: "",
+        members,
+    };
+    report.give(&arguments.output)
 }
 
 struct Summary {
@@ -73,6 +75,12 @@ struct Summary {
 }
 
 impl Summary {
+    fn facts(&self) -> Facts {
+        let head = [("origin", self.origin.clone()), ("entries", self.size.to_string()), ("root", self.root.clone())];
+        let kinds = self.kinds.iter().map(|(kind, count)| (*kind, count.to_string()));
+        Facts::new("What the log holds", head.into_iter().chain(kinds))
+    }
+
     fn json(&self) -> Value {
         json!({ "origin": self.origin, "size": self.size, "root": self.root, "kinds": self.kinds })
     }

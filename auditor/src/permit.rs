@@ -8,10 +8,10 @@ use portcullis_attest::check::Checks;
 use portcullis_cli::rfc3339;
 use portcullis_permit::{Endorsement, Governance, PermitError, TransparentPermit};
 use portcullis_wire::hex::hex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::inputs::{Inputs, time};
-use crate::outcome::{exit_code, json_report, print_checks, print_verdict};
+use crate::report::{Facts, Output, Report};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -26,9 +26,8 @@ pub(crate) struct Arguments {
     /// Time of the verification, RFC 3339; now if absent.
     #[arg(long, value_name = "RFC3339")]
     at: Option<String>,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
@@ -41,28 +40,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
 
     let mut checks = Checks::all();
     let transparent = verify(&permit, &endorsement, &governance, at, &mut checks);
-    if arguments.json {
-        let mut body = json_report("portcullis/permit-audit/1", &checks);
-        body.insert("at".into(), rfc3339(at).into());
-        body.insert("inputs".into(), inputs.json());
-        body.insert("permit".into(), transparent.as_ref().map_or(Value::Null, permit_json));
-        println!("{}", Value::Object(body));
-    } else {
-        print_checks(&checks);
-        if let Some(transparent) = &transparent {
-            let permit = transparent.permit();
-            println!(
-                "\n  id        {}\n  node      {}\n  workload  {}",
-                permit.id,
-                permit.subject,
-                hex(&permit.workload)
-            );
-            println!("  valid     {} to {}", rfc3339(permit.not_before), rfc3339(permit.expires));
-            println!("  entry     {} of {}", transparent.inclusion().index(), transparent.inclusion().size());
-        }
-        print_verdict(checks.verdict(), "");
-    }
-    Ok(exit_code(checks.verdict()))
+    let mut members = Map::new();
+    members.insert("permit".into(), transparent.as_ref().map_or(Value::Null, permit_json));
+    let report = Report {
+        schema: "portcullis/permit-audit/1",
+        title: format!("Permit {}", arguments.permit.display()),
+        at: Some(at),
+        inputs,
+        checks,
+        facts: transparent.iter().map(permit_facts).collect(),
+        beyond: vec![
+            "Revocation: a permit does not say whether it was withdrawn later.",
+            "Whether the decision was right: that takes the archived evidence and bundle.",
+        ],
+        note: "",
+        members,
+    };
+    report.give(&arguments.output)
+}
+
+fn permit_facts(transparent: &TransparentPermit) -> Facts {
+    let (permit, place) = (transparent.permit(), transparent.inclusion());
+    Facts::new(
+        "What the permit says",
+        [
+            ("id", permit.id.to_string()),
+            ("node", permit.subject.clone()),
+            ("workload", hex(&permit.workload)),
+            ("valid", format!("{} to {}", rfc3339(permit.not_before), rfc3339(permit.expires))),
+            ("log entry", format!("{} of {}", place.index(), place.size())),
+        ],
+    )
 }
 
 fn verify(

@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
 use portcullis_attest::tpm::attest::Quote;
-use portcullis_attest::tpm::pcr::{Bank, PcrValues};
+use portcullis_attest::tpm::certificate::{self, Certified, VendorChains};
+use portcullis_attest::tpm::key::AttestationKey;
 use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, verify};
-use portcullis_wire::hex::{hex, hex_u64, unhex};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-use crate::inputs::Inputs;
-use crate::outcome::{exit_code, json_report, print_checks, print_verdict};
+use crate::facts::{boot_facts, boot_json};
+use crate::inputs::{Inputs, time};
+use crate::quote::{hex_argument, quote_facts, quote_json, read_pcrs};
+use crate::report::{Output, Report};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -33,9 +35,28 @@ pub(crate) struct Arguments {
     /// The nonce that the quote must carry.
     #[arg(long, value_name = "HEX")]
     nonce: Option<String>,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    vendor: Vendor,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// A certificate of the attestation key.
+#[derive(Debug, clap::Args)]
+struct Vendor {
+    /// Certificate of the attestation key: PEM, DER, or the contents of the NV
+    /// index.
+    #[arg(long, value_name = "FILE")]
+    ak_cert: Option<PathBuf>,
+    /// Certificates between it and the root.
+    #[arg(long, num_args = 1.., value_name = "FILE", requires = "ak_cert")]
+    tpm_chain: Vec<PathBuf>,
+    /// Roots of the TPM's vendor. There are none by default.
+    #[arg(long, num_args = 1.., value_name = "FILE", requires = "ak_cert")]
+    tpm_root: Vec<PathBuf>,
+    /// Time at which the certificates must be valid, RFC 3339; now if absent.
+    #[arg(long, value_name = "RFC3339", requires = "ak_cert")]
+    at: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
@@ -51,10 +72,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         }
     };
     let event_log = arguments.eventlog.as_ref().map(|path| inputs.read(path, "eventlog")).transpose()?;
-    let nonce = arguments.nonce.as_ref().map(|text| unhex(&text.to_lowercase()).context("--nonce: hex")).transpose()?;
+    let nonce = hex_argument("--nonce", arguments.nonce.as_ref())?;
 
     let mut checks = Checks::all();
-    verify(
+    let verified = verify(
         &QuoteInput {
             attest: &attest,
             signature: &signature,
@@ -66,45 +87,48 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         },
         &mut checks,
     );
+    let at = arguments.vendor.check(&ak, &mut inputs, &mut checks)?;
     let quote = Quote::parse(&attest).ok();
-    if arguments.json {
-        let mut body = json_report("portcullis/tpm-quote/1", &checks);
-        body.insert("inputs".into(), inputs.json());
-        body.insert("quote".into(), quote.as_ref().map_or(Value::Null, quote_json));
-        println!("{}", Value::Object(body));
-    } else {
-        print_checks(&checks);
-        print_verdict(checks.verdict(), "authenticity only: whose TPM it is was not judged");
+    let claims = verified.as_ref().and_then(|quote| quote.event_log()).map(|log| log.claims());
+    let mut members = Map::new();
+    members.insert("quote".into(), quote.as_ref().map_or(Value::Null, quote_json));
+    members.insert("boot".into(), claims.as_ref().map_or(Value::Null, boot_json));
+    let mut beyond = vec!["Which machine the TPM is part of."];
+    if at.is_none() {
+        beyond.push("Whether the key is of a TPM that somebody vouches for: name its certificate with --ak-cert.");
     }
-    Ok(exit_code(checks.verdict()))
+    let report = Report {
+        schema: "portcullis/tpm-quote/1",
+        title: format!("TPM quote {}", arguments.attest.display()),
+        at,
+        inputs,
+        checks,
+        facts: quote.iter().map(quote_facts).chain(claims.iter().map(boot_facts)).collect(),
+        beyond,
+        note: "authenticity only: whose TPM it is was not judged",
+        members,
+    };
+    report.give(&arguments.output)
 }
 
-fn read_pcrs(bytes: &[u8]) -> Result<PcrValues> {
-    let json: Value = serde_json::from_slice(bytes).context("PCR values: JSON")?;
-    let mut values = PcrValues::default();
-    for (bank, list) in json.as_object().context("PCR values: an object by bank")? {
-        // A bank that nobody here knows cannot have been quoted either.
-        let Some(bank) = Bank::from_name(bank) else { continue };
-        for (pcr, value) in list.as_object().context("PCR values: an object by number")? {
-            let number: u8 = pcr.parse().with_context(|| format!("PCR {pcr:?}"))?;
-            let value = value.as_str().map(str::to_lowercase).and_then(|text| unhex(&text));
-            let value = value.with_context(|| format!("value of PCR {pcr}: hex"))?;
-            ensure!(values.insert(bank, number, value), "PCR {pcr}: number or length of the value");
-        }
+impl Vendor {
+    /// Checks the certificate, if one was named; returns the time that counts.
+    fn check(&self, ak: &[u8], inputs: &mut Inputs, checks: &mut Checks) -> Result<Option<u64>> {
+        let Some(path) = &self.ak_cert else { return Ok(None) };
+        let bytes = inputs.read(path, "ak-cert")?;
+        let mut all = |paths: &[PathBuf], role: &str| -> Result<Vec<Vec<u8>>> {
+            paths.iter().map(|path| inputs.read(path, role)).collect()
+        };
+        let (roots, others) = (all(&self.tpm_root, "tpm-root")?, all(&self.tpm_chain, "tpm-chain")?);
+        let (roots, others) = (slices_of(&roots), slices_of(&others));
+        let chains = VendorChains::read(&roots, &others).context("--tpm-chain, --tpm-root: certificates")?;
+        let at = time(self.at.as_deref())?;
+        let key = AttestationKey::parse(ak).ok();
+        certificate::verify(&bytes, Certified::Attestation, key.as_ref().map(AttestationKey::key), &chains, at, checks);
+        Ok(Some(at))
     }
-    Ok(values)
 }
 
-fn quote_json(quote: &Quote) -> Value {
-    json!({
-        "qualified_signer": hex(&quote.qualified_signer),
-        "extra_data": hex(&quote.extra_data),
-        "clock": hex_u64(quote.clock.clock),
-        "reset_count": quote.clock.reset_count,
-        "restart_count": quote.clock.restart_count,
-        "safe": quote.clock.safe,
-        "firmware_version": hex_u64(quote.firmware_version),
-        "selection": quote.selection.to_string(),
-        "pcr_digest": hex(&quote.pcr_digest),
-    })
+fn slices_of(files: &[Vec<u8>]) -> Vec<&[u8]> {
+    files.iter().map(Vec::as_slice).collect()
 }

@@ -163,3 +163,123 @@ fn tpm_quote_has_the_same_shape() {
     let (code, body) = json(&root, &sha1);
     assert_eq!((code, failed(&body)), (1, vec!["tpm.bank"]));
 }
+
+fn ids(body: &Value, outcome: &str) -> Vec<String> {
+    let list = body["checks"].as_array().unwrap().iter();
+    list.filter(|c| c["outcome"] == outcome).map(|c| c["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn azure_evidence_in_files_and_in_envelopes() {
+    let Some(root) = vectors("azure-vtpm") else { return };
+    let at = ["--at", "2025-10-01T00:00:00Z", "--crl", "../snp/amd-crl/milan_2025-05-06.crl.der"];
+    for file in ["trustee-v0-v1/evidence-v0.json", "trustee-v0-v1/evidence-v1.json"] {
+        let (code, body) = json(&root, &[&["evidence", file, "--nonce", "6368616c6c656e6765"][..], &at].concat());
+        assert_eq!((code, ids(&body, "fail")), (3, vec![]), "{file}");
+        assert_eq!(ids(&body, "missing"), ["tpm.ak.attributes", "tpm.eventlog", "azure.user_data"], "{file}");
+        assert_eq!(body["envelope"], "Azure SNP vTPM evidence");
+        assert_eq!(body["report"]["version"], 3);
+        let (code, body) = json(&root, &[&["evidence", file, "--nonce", "00"][..], &at].concat());
+        assert_eq!((code, ids(&body, "fail")), (1, vec!["tpm.nonce".to_owned()]), "{file}");
+    }
+    let raw = ["azure", "trustee-raw/hcl-report.bin", "--certs", "trustee-raw/vcek.pem"];
+    let (code, body) = json(&root, &[&raw[..], &at].concat());
+    assert_eq!((code, ids(&body, "missing")), (3, vec!["tpm.attest".to_owned(), "azure.user_data".to_owned()]));
+    assert_eq!(body["runtime"]["secure_boot"], true);
+    let (code, body) = json(&root, &["azure", "neg-tdx/hcl-report-tdx.bin"]);
+    assert_eq!((code, failed(&body)), (1, vec!["azure.form"]));
+    assert!(body["checks"][0]["found"].as_str().unwrap().contains("TDX"));
+    assert_eq!(body["runtime"], Value::Null, "what nothing vouches for is not shown");
+}
+
+#[test]
+fn event_logs_say_what_they_prove() {
+    let Some(root) = vectors("eventlog") else { return };
+    let log = "go-tpm-tools/ubuntu-2404-amd-sevsnp.bin";
+    let (code, body) = json(&root, &["eventlog", log]);
+    assert_eq!(
+        (code, body["missing"].clone(), body["boot"].clone()),
+        (3, serde_json::json!(["tpm.pcrs"]), Value::Null)
+    );
+    let (code, body) = json(&root, &["eventlog", log, "--pcrs", "go-tpm-tools/ubuntu-2404-amd-sevsnp.pcrs.json"]);
+    assert_eq!((code, ids(&body, "fail")), (0, vec![]), "{:?}", body["missing"]);
+    assert_eq!(body["boot"]["secure_boot"]["enabled"], false);
+    assert_eq!(body["boot"]["boot_chain"].as_array().unwrap().len(), 2);
+    // Another machine's values.
+    let (code, body) = json(&root, &["eventlog", log, "--pcrs", "go-tpm-tools/rhel8-uefi.pcrs.json"]);
+    assert_eq!(code, 1);
+    assert!(ids(&body, "fail").contains(&"tpm.pcr.7".to_owned()));
+    // Only SHA-1: parsed and replayed, trusted by nobody.
+    let (code, body) = json(&root, &["eventlog", "go-attestation/ebs_event_missing_eventlog.bin"]);
+    assert_eq!((code, body["log"]["format"].as_str()), (3, Some("SHA-1 (TCG_PCR_EVENT)")));
+    for bad in ["keylime/binary_bios_measurements-bogus", "keylime/binary_bios_measurements-empty"] {
+        let (code, body) = json(&root, &["eventlog", bad]);
+        assert_eq!((code, failed(&body)), (1, vec!["tpm.eventlog"]), "{bad}");
+    }
+}
+
+#[test]
+fn measurement_lists_have_the_same_shape() {
+    let Some(root) = vectors("ima/h12ssl") else { return };
+    let base = ["ima", "binary_runtime_measurements", "--pcrs", "pcrs.json"];
+    let (code, body) = json(&root, &base);
+    assert_eq!((code, failed(&body)), (1, vec!["ima.pcr"]));
+    let (code, body) = json(&root, &[&base[..], &["--bank", "sha1"]].concat());
+    assert_eq!((code, body["missing"].clone()), (3, serde_json::json!(["ima.bank"])));
+    assert_eq!(body["list"]["entries"], 2365);
+    let (code, body) = json(&root, &["ima", "../keylime-ascii/invalid_ima_log.txt"]);
+    assert_eq!((code, failed(&body)), (1, vec!["ima.form"]));
+}
+
+#[test]
+fn certificates_of_attestation_keys_take_part() {
+    let (Some(root), Some(quote)) = (vectors("tpm-quote/gce-ak-certs"), vectors("tpm-quote/gce-cos-85-nonce9009"))
+    else {
+        return;
+    };
+    let file = |name: &str| quote.join(name).display().to_string();
+    let (attest, signature, ak) = (file("quote.sha256.msg"), file("quote.sha256.sig"), file("ak.tpmt_public"));
+    let base = ["tpm-quote", "--attest", &attest, "--signature", &signature, "--ak", &ak];
+    let certificate = ["--ak-cert", "gce_ak_cert.pem", "--at", "2026-01-01T00:00:00Z"];
+    let (code, body) = json(&root, &[&base[..], &certificate].concat());
+    assert_eq!(code, 1, "a certificate of another machine's key");
+    assert_eq!(failed(&body), ["tpm.certificate.same_key"]);
+    assert!(ids(&body, "missing").contains(&"tpm.certificate.chain".to_owned()));
+    let chain = ["--tpm-chain", "gce_ak_intermediate_cert.pem", "--tpm-root", "gce_ek_ak_root.pem"];
+    let (_, body) = json(&root, &[&base[..], &certificate, &chain].concat());
+    assert!(ids(&body, "pass").contains(&"tpm.certificate.chain".to_owned()));
+}
+
+#[test]
+fn checks_are_explained() {
+    let here = Path::new(".");
+    for entry in CATALOGUE {
+        let output = audit(here, &["explain-check", entry.id]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.contains(entry.cause) && said.contains(entry.remedy), "{}", entry.id);
+    }
+    let said = String::from_utf8(audit(here, &["explain-check", "tpm.pcr.11"]).stdout).unwrap();
+    assert!(said.starts_with("tpm.pcr.*"), "{said}");
+    let said = String::from_utf8(audit(here, &["explain-check", "azure"]).stdout).unwrap();
+    assert_eq!(said.lines().filter(|line| line.starts_with("azure.")).count(), 5);
+    assert_eq!(audit(here, &["explain-check", "nothing.of.the.kind"]).status.code(), Some(2));
+}
+
+/// The page is whole in itself, and nothing that an input says is markup in it.
+#[test]
+fn a_report_is_written_as_one_page() {
+    let Some(root) = vectors("snp") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let hostile = folder.path().join("<script>alert(1)<img src=x>.bin");
+    std::fs::copy(root.join(MILAN[0]), &hostile).unwrap();
+    let page = folder.path().join("report.html").display().to_string();
+    let arguments = ["snp-report", hostile.to_str().unwrap(), "--html", &page];
+    assert_eq!(audit(&root, &arguments).status.code(), Some(3));
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.starts_with("<!doctype html>") && text.ends_with("</html>\n"));
+    assert!(text.contains("&lt;script&gt;alert(1)"));
+    for markup in ["<script", "<img", "http://", "https://", "src=", "href="] {
+        assert!(!text.to_lowercase().replace("img src=x", "").contains(markup), "{markup}");
+    }
+    assert!(text.contains("undetermined") && text.contains("What was not checked"));
+}

@@ -40,10 +40,9 @@ fn certificates(chain: &Value) -> Result<Vec<Vec<u8>>, ImportError> {
     let refused = ImportError::Part("certificate chain");
     match chain {
         Value::Null => Ok(Vec::new()),
-        Value::Array(entries) => entries
-            .iter()
-            .map(|entry| entry.get("data").and_then(bytes_of).ok_or_else(|| refused.clone()))
-            .collect(),
+        Value::Array(entries) => {
+            entries.iter().map(|entry| entry.get("data").and_then(bytes_of).ok_or_else(|| refused.clone())).collect()
+        }
         Value::Object(named) => {
             let given = named.values().filter(|value| !value.is_null());
             given.map(|value| bytes_of(value).ok_or_else(|| refused.clone())).collect()

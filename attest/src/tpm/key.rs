@@ -37,6 +37,14 @@ impl KeyMaterial {
         }
     }
 
+    /// `SubjectPublicKeyInfo` in PEM.
+    #[must_use]
+    pub fn to_pem(&self) -> Option<Vec<u8>> {
+        let spki = self.to_spki()?;
+        let pem = der::pem::encode_string("PUBLIC KEY", der::pem::LineEnding::LF, &spki);
+        pem.ok().map(String::into_bytes)
+    }
+
     /// `SubjectPublicKeyInfo` in DER: rsaEncryption, or id-ecPublicKey with a
     /// named curve (RFC 3279 §2.3, RFC 5480 §2.1.1).
     #[must_use]

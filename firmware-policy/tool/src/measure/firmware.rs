@@ -154,7 +154,10 @@ fn read_sections(image: &[u8], from_end: u32) -> Result<Vec<Section>> {
 }
 
 fn section(address: u64, length: u64, kind: u32) -> Result<Section> {
-    ensure!(address.is_multiple_of(4096) && length.is_multiple_of(4096) && length <= MAX_SECTION, "firmware: a section of odd size");
+    ensure!(
+        address.is_multiple_of(4096) && length.is_multiple_of(4096) && length <= MAX_SECTION,
+        "firmware: a section of odd size"
+    );
     Ok(Section { address, length, kind: SectionKind::from_number(kind)? })
 }
 

@@ -1,0 +1,106 @@
+//! `portcullis-audit eventlog`: does a log lead to these PCR values, and what
+//! does it prove of the boot?
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use portcullis_attest::check::Checks;
+use portcullis_attest::eventlog::{EventLog, Format, verify};
+use portcullis_attest::tpm::pcr::{Bank, PcrSet, PcrValues, Selection};
+use portcullis_wire::hex::hex;
+use serde_json::{Map, Value, json};
+
+use crate::facts::{boot_facts, boot_json};
+use crate::inputs::Inputs;
+use crate::quote::read_pcrs;
+use crate::report::{Facts, Output, Report};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Event log in TCG format.
+    log: PathBuf,
+    /// PCR values as JSON: {"sha256": {"0": "hex", ...}, ...}.
+    #[arg(long, value_name = "FILE")]
+    pcrs: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+    let mut inputs = Inputs::default();
+    let bytes = inputs.read(&arguments.log, "eventlog")?;
+    let values = match &arguments.pcrs {
+        None => None,
+        Some(path) => {
+            let json = inputs.read(path, "pcrs")?;
+            Some(read_pcrs(&json).with_context(|| path.display().to_string())?)
+        }
+    };
+    let mut checks = Checks::all();
+    let verified = match &values {
+        Some(values) => verify(&bytes, values, &selection_of(values), &mut checks),
+        None => {
+            let parsed = EventLog::parse(&bytes);
+            checks.step("tpm.eventlog", parsed, "a TCG event log", "form of the log");
+            checks.missing("tpm.pcrs", "the values of the PCRs, best from a quote", "values that the log must lead to");
+            None
+        }
+    };
+    if values.as_ref().is_some_and(|values| selection_of(values).pcrs().next().is_none()) {
+        checks.missing("tpm.bank", "values of a bank stronger than SHA-1", "PCR banks that can be trusted");
+    }
+    let log = EventLog::parse(&bytes).ok();
+    let claims = verified.as_ref().map(|log| log.claims());
+    let mut members = Map::new();
+    members.insert("log".into(), log.as_ref().map_or(Value::Null, log_json));
+    members.insert("boot".into(), claims.as_ref().map_or(Value::Null, boot_json));
+    let report = Report {
+        schema: "portcullis/eventlog/1",
+        title: format!("Event log {}", arguments.log.display()),
+        at: None,
+        inputs,
+        checks,
+        facts: log.iter().map(log_facts).chain(claims.iter().map(boot_facts)).collect(),
+        beyond: vec![
+            "Whether the PCR values are of a TPM at all: verify its quote with `tpm-quote`.",
+            "Whether what was started is what should have been.",
+        ],
+        note: "the PCR values were taken as given",
+        members,
+    };
+    report.give(&arguments.output)
+}
+
+/// Every PCR whose value was given, but for those of SHA-1.
+fn selection_of(values: &PcrValues) -> Selection {
+    let banks = Bank::ALL.into_iter().filter(|bank| *bank != Bank::Sha1);
+    let of = |bank: Bank| PcrSet::of(values.iter().filter(|(other, ..)| *other == bank).map(|(_, pcr, _)| pcr));
+    Selection(banks.map(|bank| (bank, of(bank))).filter(|(_, set)| !set.is_empty()).collect())
+}
+
+const fn name(format: Format) -> &'static str {
+    match format {
+        Format::Sha1 => "SHA-1 (TCG_PCR_EVENT)",
+        Format::CryptoAgile => "crypto-agile (TCG_PCR_EVENT2)",
+        Format::Canonical => "canonical",
+    }
+}
+
+/// The values that the log leads to, in every bank that it covers wholly.
+fn replayed(log: &EventLog) -> Vec<(Bank, u8, Vec<u8>)> {
+    let of = |bank: Bank| log.replay(bank).ok().map(|r| (bank, r));
+    let banks = Bank::ALL.into_iter().filter_map(of);
+    banks.flat_map(|(bank, r)| r.extended().map(|(pcr, v)| (bank, pcr, v.to_vec())).collect::<Vec<_>>()).collect()
+}
+
+fn log_facts(log: &EventLog) -> Facts {
+    let rows = [("form".to_owned(), name(log.format).to_owned()), ("events".into(), log.events.len().to_string())];
+    let values = replayed(log).into_iter().map(|(bank, pcr, value)| (format!("{bank}:{pcr}"), hex(&value)));
+    Facts { title: "Values that the log leads to", rows: rows.into_iter().chain(values).collect() }
+}
+
+fn log_json(log: &EventLog) -> Value {
+    let values = replayed(log).into_iter();
+    let values = values.map(|(bank, pcr, value)| json!({ "bank": bank.name(), "pcr": pcr, "value": hex(&value) }));
+    json!({ "format": name(log.format), "events": log.events.len(), "replayed": values.collect::<Vec<_>>() })
+}

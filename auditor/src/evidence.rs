@@ -1,0 +1,169 @@
+//! `portcullis-audit evidence`: whatever somebody archived, in its envelope.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use portcullis_attest::check::Checks;
+use portcullis_attest::evidence::{Collected, SnpEvidence, TpmEvidence};
+use portcullis_attest::import::Imported;
+use portcullis_attest::snp::collateral::certificate_table;
+use portcullis_attest::snp::report::Report as SnpReport;
+use portcullis_attest::snp::verify::Presented;
+use portcullis_attest::tpm::attest::Quote;
+use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
+use portcullis_wire::hex::hex;
+use serde_json::{Map, Value};
+
+use crate::azure::{self, Challenge, QuoteParts};
+use crate::collateral::{CollateralFiles, Supplied};
+use crate::facts::{boot_facts, boot_json, report_facts, report_json};
+use crate::inputs::Inputs;
+use crate::quote::{hex_argument, quote_facts, quote_json};
+use crate::report::{Facts, Output, Report};
+use crate::snp_report::{Policy, appraise, beyond, note};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Evidence of Portcullis, a TSM report, a conceptual message wrapper around
+    /// one, or JSON of Trustee (snp, az-snp-vtpm).
+    evidence: PathBuf,
+    /// REPORT_DATA that the verifier had asked for.
+    #[arg(long, value_name = "HEX")]
+    report_data: Option<String>,
+    #[command(flatten)]
+    challenge: Challenge,
+    #[command(flatten)]
+    collateral: CollateralFiles,
+    #[command(flatten)]
+    policy: Policy,
+    #[command(flatten)]
+    output: Output,
+}
+
+const SCHEMA: &str = "portcullis/evidence/1";
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+    let mut inputs = Inputs::default();
+    let bytes = inputs.read(&arguments.evidence, "evidence")?;
+    let path = arguments.evidence.display();
+    // An envelope of no known form is unreadable input, not failed evidence.
+    let imported = Imported::parse(&bytes).with_context(|| path.to_string())?;
+    let title = format!("{} in {path}", imported.name());
+    let mut report = match &imported {
+        Imported::Azure { hcl, quote, certificates } => {
+            let supplied = arguments.collateral.read(&mut inputs, certificates)?;
+            let parts = QuoteParts {
+                attest: quote.attest.clone(),
+                signature: quote.signature.clone(),
+                ak: None,
+                pcrs: Some(quote.pcrs.clone()),
+                event_log: None,
+            };
+            let (challenge, policy) = (&arguments.challenge, &arguments.policy);
+            azure::judge(SCHEMA, title, hcl, Some(&parts), challenge, policy, &supplied, inputs)?
+        }
+        Imported::Snp { snp, certificates } => arguments.judge(title, Some(snp), None, certificates, inputs)?,
+        Imported::Portcullis(evidence) => match evidence.collected() {
+            Collected::SnpTpm(snp, tpm) => arguments.judge(title, Some(snp), Some(tpm), &[], inputs)?,
+            Collected::Snp(snp) => arguments.judge(title, Some(snp), None, &[], inputs)?,
+            Collected::Tpm(tpm) => arguments.judge(title, None, Some(tpm), &[], inputs)?,
+        },
+    };
+    report.members.insert("envelope".into(), imported.name().into());
+    report.give(&arguments.output)
+}
+
+impl Arguments {
+    fn judge(
+        &self,
+        title: String,
+        snp: Option<&SnpEvidence>,
+        tpm: Option<&TpmEvidence>,
+        beside: &[Vec<u8>],
+        mut inputs: Inputs,
+    ) -> Result<Report> {
+        let mut supplied = self.collateral.read(&mut inputs, beside)?;
+        let bundle = self.policy.read(&mut inputs)?;
+        let mut checks = Checks::all();
+        let mut facts = Vec::new();
+        let mut members = Map::new();
+        let mut appraised = false;
+        if let Some(snp) = snp {
+            let table = host_table(&snp.certificates, &mut checks);
+            supplied.certificates.extend(table);
+            let presented = Presented::Certificates(&supplied.certificates);
+            let verified = supplied.verifier.verify(&snp.report, presented, supplied.at, &mut checks);
+            supplied.check_refused(&mut checks);
+            let stated = SnpReport::parse(&snp.report, &mut Checks::refusals());
+            if let Some(stated) = &stated {
+                self.check_report_data(stated, &mut checks)?;
+            }
+            appraised = appraise(bundle.as_ref(), verified.as_ref(), supplied.at, &mut checks);
+            members.insert("report".into(), stated.as_ref().map_or(Value::Null, report_json));
+            facts.extend(stated.iter().map(report_facts));
+        }
+        if let Some(tpm) = tpm {
+            let verified = self.check_quote(tpm, &mut checks)?;
+            let stated = Quote::parse(&tpm.attest).ok();
+            let claims = verified.as_ref().and_then(VerifiedQuote::event_log).map(|log| log.claims());
+            members.insert("quote".into(), stated.as_ref().map_or(Value::Null, quote_json));
+            members.insert("boot".into(), claims.as_ref().map_or(Value::Null, boot_json));
+            facts.extend(stated.iter().map(quote_facts));
+            facts.extend(claims.iter().map(boot_facts));
+        }
+        members.insert("appraised".into(), appraised.into());
+        members.insert("roots".into(), supplied.roots.into());
+        Ok(self.report(title, &supplied, inputs, checks, facts, members, appraised, bundle.is_some()))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the members of a report")]
+    fn report(
+        &self,
+        title: String,
+        supplied: &Supplied,
+        inputs: Inputs,
+        checks: Checks,
+        facts: Vec<Facts>,
+        members: Map<String, Value>,
+        appraised: bool,
+        asked: bool,
+    ) -> Report {
+        let (at, note) = (Some(supplied.at), note(appraised, asked));
+        Report { schema: SCHEMA, title, at, inputs, checks, facts, beyond: beyond(appraised), note, members }
+    }
+
+    fn check_report_data(&self, stated: &SnpReport, checks: &mut Checks) -> Result<()> {
+        const DETAIL: &str = "REPORT_DATA, which makes the report fresh";
+        match hex_argument("--report-data", self.report_data.as_ref())? {
+            None => checks.missing("evidence.binding", "the REPORT_DATA that the verifier had asked for", DETAIL),
+            Some(required) => {
+                let found = &stated.report_data;
+                checks.require("evidence.binding", found[..] == required, || hex(found), || hex(&required), DETAIL);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_quote(&self, tpm: &TpmEvidence, checks: &mut Checks) -> Result<Option<VerifiedQuote>> {
+        let nonce = hex_argument("--nonce", self.challenge.nonce.as_ref())?;
+        let input = QuoteInput {
+            attest: &tpm.attest,
+            signature: &tpm.signature,
+            ak: &tpm.ak,
+            pcrs: Some(&tpm.pcrs),
+            event_log: Some(&tpm.event_log),
+            nonce: nonce.as_deref(),
+            selection: SelectionRule::NotEmpty,
+        };
+        Ok(verify_quote(&input, checks))
+    }
+}
+
+/// The certificates of the host's table, where there is one.
+fn host_table(table: &[u8], checks: &mut Checks) -> Vec<portcullis_attest::snp::certificate::Certificate> {
+    if table.is_empty() {
+        return Vec::new();
+    }
+    let read = certificate_table(table);
+    checks.step("snp.certificates", read, "a certificate table", "host's certificates").unwrap_or_default()
+}

@@ -1,0 +1,40 @@
+//! `portcullis-audit explain-check`: what a check is about.
+
+use anyhow::{Result, bail};
+use portcullis_firmware_policy::{CATALOGUE, Entry};
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Id of the check, such as snp.tcb.order; or the beginning of ids.
+    id: String,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+    let id = arguments.id.as_str();
+    let exact = |entry: &&Entry| match entry.id.strip_suffix('*') {
+        Some(prefix) => id.starts_with(prefix) || entry.id == id,
+        None => entry.id == id,
+    };
+    let mut found: Vec<&Entry> = CATALOGUE.iter().filter(exact).take(1).collect();
+    if found.is_empty() {
+        let prefix = format!("{}.", id.trim_end_matches('.'));
+        found = CATALOGUE.iter().filter(|entry| entry.id.starts_with(&prefix)).collect();
+    }
+    if found.is_empty() {
+        bail!("{id}: no such check; all of them stand in docs/checks.md");
+    }
+    if arguments.json {
+        let checks = found.iter().map(|e| json!({ "id": e.id, "cause": e.cause, "remedy": e.remedy }));
+        println!("{}", json!({ "schema": "portcullis/checks/1", "checks": checks.collect::<Vec<_>>() }));
+        return Ok(0);
+    }
+    for (at, entry) in found.iter().enumerate() {
+        let gap = if at == 0 { "" } else { "\n" };
+        println!("{gap}{}\n  failed when  {}\n  what to do   {}", entry.id, entry.cause, entry.remedy);
+    }
+    Ok(0)
+}

@@ -1,0 +1,72 @@
+//! The report on a terminal.
+
+use std::io::{IsTerminal, stdout};
+
+use portcullis_attest::check::{Check, Outcome, Verdict};
+use portcullis_cli::rfc3339;
+use portcullis_firmware_policy::remedy;
+
+use super::Report;
+use super::topics::topics;
+
+/// Colour, where there is somebody to see it.
+struct Paint(bool);
+
+impl Paint {
+    fn mark(&self, outcome: Outcome) -> String {
+        let (code, mark) = match outcome {
+            Outcome::Pass => ("32", "✓"),
+            Outcome::Fail => ("31", "✗"),
+            Outcome::Missing => ("33", "?"),
+        };
+        if self.0 { format!("\x1b[{code}m{mark}\x1b[0m") } else { mark.to_owned() }
+    }
+
+    fn strong(&self, text: &str) -> String {
+        if self.0 { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Prints everything, the verdict last, where it is seen.
+pub(super) fn print(report: &Report) {
+    let paint = Paint(stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let at = report.at.map(|at| format!(" at {}", rfc3339(at))).unwrap_or_default();
+    println!("{}{at}", paint.strong(&report.title));
+    for topic in topics(&report.checks) {
+        println!("\n{}", paint.strong(topic.title));
+        if topic.outcome() == Outcome::Pass && !topic.meaning.is_empty() {
+            println!("  {}", topic.meaning);
+        }
+        topic.checks.iter().for_each(|check| print_check(check, &paint));
+    }
+    for facts in &report.facts {
+        println!("\n{}", paint.strong(facts.title));
+        let width = facts.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        facts.rows.iter().for_each(|(name, value)| println!("  {name:<width$}  {value}"));
+    }
+    if !report.beyond.is_empty() {
+        println!("\n{}", paint.strong("Not checked"));
+        report.beyond.iter().for_each(|sentence| println!("  {sentence}"));
+    }
+    let note = if report.note.is_empty() { String::new() } else { format!("; {}", report.note) };
+    println!("\nverdict: {}{note}", paint.strong(report.checks.verdict().as_str()));
+    if report.checks.verdict() == Verdict::Undetermined {
+        println!("nothing failed, but what is marked ? was not supplied");
+    }
+}
+
+/// One line; for what did not pass, what was found, what is required, what to do.
+fn print_check(check: &Check, paint: &Paint) {
+    let word = match check.outcome {
+        Outcome::Pass => "pass",
+        Outcome::Fail => "FAIL",
+        Outcome::Missing => "missing",
+    };
+    println!("  {} {word:<8}{:<26}{}", paint.mark(check.outcome), check.id, check.detail);
+    if check.outcome != Outcome::Pass {
+        for (name, text) in [("found", &check.found), ("required", &check.required)] {
+            println!("             {name:<10}{}", text.as_deref().unwrap_or("nothing"));
+        }
+        println!("             {:<10}{}", "remedy", remedy(&check.id));
+    }
+}
