@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod boot;
+pub mod chain;
 pub mod crash;
 pub mod daemon;
 pub mod deployment;

@@ -222,6 +222,17 @@ impl Processor {
         &self.certificate
     }
 
+    /// What the certificate of its VCEK says under an issuer.
+    pub(crate) fn vek_spec(&self, issuer: &str) -> Result<x509::Spec> {
+        let endorsed = Endorsed {
+            generation: self.generation,
+            tcb: self.fields.reported_tcb,
+            owner: Owner::Chip(&self.fields.chip_id),
+            point: self.key.public_key().as_ref(),
+        };
+        x509::endorsement_spec(&endorsed, issuer)
+    }
+
     /// The certificate table of the host.
     #[must_use]
     pub fn certificate_table(&self) -> Vec<u8> {

@@ -71,38 +71,88 @@ fn extension(oid: &str, critical: bool, value: Vec<u8>) -> Result<Extension> {
 }
 
 /// The three parts that a certificate and a CRL share.
-fn signed(tbs: &[u8], signature: &[u8]) -> Result<Vec<u8>> {
+fn signed(tbs: &[u8], algorithm: &[u8], signature: &[u8]) -> Result<Vec<u8>> {
     let mut body = tbs.to_vec();
-    body.extend(PSS_SHA384);
+    body.extend(algorithm);
     body.extend(BitString::from_bytes(signature)?.to_der()?);
     Ok(der::Any::new(der::Tag::Sequence, body)?.to_der()?)
 }
 
-fn certificate(
-    subject: &str,
-    serial: &[u8],
-    key: SubjectPublicKeyInfoOwned,
-    extensions: Vec<Extension>,
-    issuer_name: &str,
-    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
-) -> Result<Vec<u8>> {
-    let tbs = TbsCertificate {
-        version: Version::V3,
-        serial_number: SerialNumber::new(serial)?,
-        signature: pss()?,
-        issuer: distinguished(issuer_name)?,
-        validity: Validity { not_before: time(NOT_BEFORE)?, not_after: time(NOT_AFTER)? },
-        subject: distinguished(subject)?,
-        subject_public_key_info: key,
-        issuer_unique_id: None,
-        subject_unique_id: None,
-        extensions: Some(extensions),
-    };
-    let tbs = tbs.to_der()?;
-    signed(&tbs, &sign(&tbs)?)
+/// Everything that a certificate says, to be changed before it is signed.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names are those of RFC 5280")]
+pub struct Spec {
+    pub subject: String,
+    pub issuer: String,
+    pub serial: Vec<u8>,
+    pub not_before: u64,
+    pub not_after: u64,
+    pub key: SubjectPublicKeyInfoOwned,
+    pub extensions: Vec<Extension>,
+    /// `AlgorithmIdentifier` inside the signed part, DER.
+    pub inner_algorithm: Vec<u8>,
+    /// The one beside the signature.
+    pub outer_algorithm: Vec<u8>,
 }
 
-fn rsa_key(key: &KeyPair) -> Result<SubjectPublicKeyInfoOwned> {
+impl Spec {
+    fn new(
+        subject: &str,
+        issuer: &str,
+        serial: &[u8],
+        key: SubjectPublicKeyInfoOwned,
+        extensions: Vec<Extension>,
+    ) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            issuer: issuer.to_owned(),
+            serial: serial.to_vec(),
+            not_before: NOT_BEFORE,
+            not_after: NOT_AFTER,
+            key,
+            extensions,
+            inner_algorithm: PSS_SHA384.to_vec(),
+            outer_algorithm: PSS_SHA384.to_vec(),
+        }
+    }
+
+    /// The certificate, signed with PSS and SHA-384 whatever it says.
+    ///
+    /// # Errors
+    /// Encoding and cryptography.
+    pub fn issue(&self, key: &KeyPair) -> Result<Vec<u8>> {
+        let tbs = TbsCertificate {
+            version: Version::V3,
+            serial_number: SerialNumber::new(&self.serial)?,
+            signature: AlgorithmIdentifierOwned::from_der(&self.inner_algorithm)?,
+            issuer: distinguished(&self.issuer)?,
+            validity: Validity { not_before: time(self.not_before)?, not_after: time(self.not_after)? },
+            subject: distinguished(&self.subject)?,
+            subject_public_key_info: self.key.clone(),
+            issuer_unique_id: None,
+            subject_unique_id: None,
+            extensions: Some(self.extensions.clone()),
+        };
+        let tbs = tbs.to_der()?;
+        signed(&tbs, &self.outer_algorithm, &sign(key, &tbs)?)
+    }
+
+    /// Takes away an extension.
+    pub fn without(&mut self, oid: &str) {
+        self.extensions.retain(|extension| extension.extn_id.to_string() != oid);
+    }
+
+    /// Adds an extension, behind those that are there.
+    ///
+    /// # Errors
+    /// The object identifier is none.
+    pub fn with(&mut self, oid: &str, critical: bool, value: &[u8]) -> Result<()> {
+        self.extensions.push(extension(oid, critical, value.to_vec())?);
+        Ok(())
+    }
+}
+
+pub(crate) fn rsa_key(key: &KeyPair) -> Result<SubjectPublicKeyInfoOwned> {
     let public = key.public_key().as_ref();
     Ok(SubjectPublicKeyInfoOwned {
         algorithm: AlgorithmIdentifierOwned { oid: RSA_ENCRYPTION, parameters: Some(der::Any::null()) },
@@ -118,14 +168,15 @@ fn ca_extensions() -> Result<Vec<Extension>> {
     ])
 }
 
+/// What a self-signed root, or an ASK or ASVK, says.
+pub(crate) fn authority_spec(name: &str, issuer: &str, serial: &[u8], key: &KeyPair) -> Result<Spec> {
+    Ok(Spec::new(name, issuer, serial, rsa_key(key)?, ca_extensions()?))
+}
+
 /// A self-signed root, or an ASK or ASVK under one.
 pub(crate) fn authority(name: &str, serial: &[u8], key: KeyPair, issuer: Option<&Issuer>) -> Result<Issuer> {
-    let extensions = ca_extensions()?;
-    let public = rsa_key(&key)?;
-    let der = match issuer {
-        None => certificate(name, serial, public, extensions, name, |tbs| sign(&key, tbs))?,
-        Some(issuer) => certificate(name, serial, public, extensions, &issuer.name, |tbs| issuer.sign(tbs))?,
-    };
+    let spec = authority_spec(name, issuer.map_or(name, |issuer| &issuer.name), serial, &key)?;
+    let der = spec.issue(issuer.map_or(&key, |issuer| &issuer.key))?;
     Ok(Issuer { key, name: name.to_owned(), certificate: der })
 }
 
@@ -146,6 +197,10 @@ pub(crate) enum Owner<'a> {
 }
 
 pub(crate) fn endorsement(endorsed: &Endorsed<'_>, issuer: &Issuer) -> Result<Vec<u8>> {
+    endorsement_spec(endorsed, &issuer.name)?.issue(&issuer.key)
+}
+
+pub(crate) fn endorsement_spec(endorsed: &Endorsed<'_>, issuer: &str) -> Result<Spec> {
     let Tcb { fmc, boot_loader, tee, snp, microcode } = endorsed.tcb;
     let product = match endorsed.generation {
         Generation::Milan => "Milan-B0",
@@ -184,7 +239,7 @@ pub(crate) fn endorsement(endorsed: &Endorsed<'_>, issuer: &Issuer) -> Result<Ve
         },
         subject_public_key: BitString::from_bytes(endorsed.point)?,
     };
-    certificate(subject, &[1], key, extensions, &issuer.name, |tbs| issuer.sign(tbs))
+    Ok(Spec::new(subject, issuer, &[1], key, extensions))
 }
 
 /// A CRL of the root, current from 2020 to 2045 unless told otherwise.
@@ -208,5 +263,5 @@ pub(crate) fn crl(root: &Issuer, number: u8, revoked: &[&[u8]], window: Option<(
         crl_extensions: Some(vec![extension("2.5.29.20", false, CrlNumber(Uint::new(&[number])?).to_der()?)?]),
     };
     let tbs = tbs.to_der()?;
-    signed(&tbs, &root.sign(&tbs)?)
+    signed(&tbs, PSS_SHA384, &root.sign(&tbs)?)
 }
