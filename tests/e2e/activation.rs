@@ -7,6 +7,7 @@ use portcullis_attest::tpm::credential::{Credential, EndorsementKey};
 use portcullis_attester::{Machine, OpenMachine};
 use portcullis_firmware_policy::ActivateRequest;
 use portcullis_lab::raw::RawSession;
+use portcullis_lab::tpm::SoftTpm;
 use portcullis_lab::{Daemon, Deployment, LabPlatform, Options};
 use portcullis_permit::{PermitId, SigningKey, Suite};
 use tempfile::TempDir;
@@ -77,6 +78,46 @@ fn threat_38_a_key_is_activated_under_the_enrolled_endorsement_key() {
         assert_eq!(guess.status, 403);
         assert!(String::from_utf8(guess.body).unwrap().contains("activation.secret"));
         assert_eq!(ask(&mut session, &mut own, "node-2").await, ["node.activation"], "the earlier one is void");
+    });
+}
+
+/// Two machines put together to one.
+fn mixed(snp: Machine, tpm: Machine) -> Machine {
+    let (Machine::SnpTpm(snp, _), Machine::SnpTpm(_, tpm)) = (snp, tpm) else { panic!("lab machines have both") };
+    Machine::SnpTpm(snp, tpm)
+}
+
+/// THREATS row 13: the TPM is swapped between two machines that are both good.
+#[test]
+fn threat_13_a_quote_of_another_machines_tpm_is_refused() {
+    let (_folder, deployment, _daemon) = with_two_nodes();
+    common::block_on(async {
+        let address = deployment.nodes_address();
+        let mut session = RawSession::open(address).await.unwrap();
+        let mut swapped = mixed(machine(&deployment, "node-2"), machine(&deployment, "node-3"));
+        // The foreign TPM activates what it can: its own keys.
+        session.activate_machine(&mut swapped).await.unwrap();
+        assert_eq!(ask(&mut session, &mut swapped, "node-2").await, ["node.activation"]);
+        assert_eq!(ask(&mut session, &mut swapped, "node-3").await[0], "node.chip_id");
+        drop(swapped);
+        let mut pinned = mixed(machine(&deployment, "node-1"), machine(&deployment, "node-3"));
+        assert_eq!(ask(&mut session, &mut pinned, "node-1").await, ["node.ak"]);
+    });
+}
+
+/// THREATS row 37: a TPM that the host runs, and that quotes whatever it is told.
+#[test]
+fn threat_37_a_tpm_that_answers_any_pcr_vouches_for_nothing() {
+    let (_folder, deployment, _daemon) = with_two_nodes();
+    common::block_on(async {
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        for (node, required) in [("node-1", "node.ak"), ("node-2", "node.activation")] {
+            let Machine::SnpTpm(snp, _) = machine(&deployment, node) else { panic!("lab machines have both") };
+            // It has the PCRs of the admitted image, and a key of its own.
+            let liar = SoftTpm::new(portcullis_lab::deployment::NODE_IMAGE).unwrap();
+            let mut lying = Machine::SnpTpm(snp, Box::new(liar));
+            assert_eq!(ask(&mut session, &mut lying, node).await, [required], "{node}");
+        }
     });
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use portcullis_lab::Options;
 use portcullis_lab::deployment::{SLEEP, UNKNOWN};
 use portcullis_lineage::RECEIPTS_LABEL;
 use portcullis_permit::{SigningKey, Suite, TransparentPermit, statement};
@@ -183,4 +184,49 @@ fn a_newer_bundle_reaches_nodes_and_takes_away_what_it_no_longer_lists() {
     assert!(answers.2.contains("bundle.succession"), "{}", answers.2);
     let code = gate.wait().unwrap().code();
     assert_eq!(code, Some(124), "the renewal is denied and the program killed");
+}
+
+/// THREATS row 34: the program that the gate runs cannot make evidence itself,
+/// even where the devices' permissions would let it.
+#[test]
+fn threat_34_the_workload_cannot_open_the_devices() {
+    const HEAD: &str = "/usr/bin/head";
+    if !common::is_root() {
+        return;
+    }
+    let (_folder, mut deployment) = common::deployment(Options::default());
+    let digest = portcullis_wire::hex::hex(&portcullis_attest::crypto::sha256(&[&std::fs::read(HEAD).unwrap()]));
+    let mut workload = deployment.document().workloads[0].clone();
+    (workload.name, workload.digest) = ("head".into(), digest);
+    deployment.document().workloads.push(workload);
+    deployment.sign_bundle().unwrap();
+    let _daemon = deployment.serve().unwrap();
+    let devices = deployment.path("dev");
+    std::fs::create_dir(&devices).unwrap();
+    // A machine with a TPM that anybody may open, in mounts of its own.
+    let script = format!(
+        "set -e; cd {0}; mknod null c 1 3; mknod urandom c 1 9; mknod tpmrm0 c 1 5; chmod 666 *; \
+         mount --bind {0} /dev; test $(head -c 5 /dev/tpmrm0 | wc -c) = 5; exec \"$@\"",
+        devices.display()
+    );
+    let gate = deployment.portcullis("node-1", &["run", "--", HEAD, "-c", "5", "/dev/tpmrm0"]);
+    let mut isolated = std::process::Command::new("unshare");
+    isolated.args(["-m", "sh", "-c", &script, "sh"]).arg(gate.get_program()).args(gate.get_args());
+    let output = isolated.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("/dev/tpmrm0") && said.contains("Permission denied"), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+/// The other half of row 34: an image whose measurement ends at the firmware
+/// could start any agent that signs what it is told.
+#[test]
+fn threat_34_firmware_only_reference_values_are_refused() {
+    let (_folder, mut deployment) = common::deployment(Options::default());
+    for reference in &mut deployment.document().references {
+        reference.covers = portcullis_firmware_policy::document::Coverage::Firmware;
+    }
+    let refused = deployment.sign_bundle().unwrap_err().to_string();
+    assert!(refused.contains("reference.covers") && refused.contains("firmware"), "{refused}");
 }

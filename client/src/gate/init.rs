@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use portcullis_sys::process::{Program as Execution, execute};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, wait};
 use rustix::time::{
@@ -45,6 +45,7 @@ fn supervise(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> io::Re
     // Without a first order the gate got no permit: nothing ever runs.
     let Some(Order::Start(deadline)) = receive(control)? else { return Ok(Event::Exited(0)) };
     private_proc()?;
+    hide_sources_of_evidence()?;
     let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?;
     set_deadline(&timer, deadline)?;
     let pid = execute(&Execution {
@@ -81,6 +82,26 @@ fn private_proc() -> io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None)?;
+    Ok(())
+}
+
+/// Devices and folders with which evidence of this machine can be made.
+const SOURCES: [&str; 6] =
+    ["/dev/tpm0", "/dev/tpmrm0", "/dev/sev-guest", "/dev/tdx_guest", "/sys/kernel/config", "/sys/kernel/security"];
+
+/// In the program's mounts, devices cannot be opened and folders are empty,
+/// whatever their permissions say: the gate alone speaks for this machine.
+fn hide_sources_of_evidence() -> io::Result<()> {
+    for path in SOURCES {
+        let Ok(found) = std::fs::metadata(path) else { continue };
+        let locked = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+        if found.is_dir() {
+            mount("none", path, "tmpfs", locked, c"size=0,mode=000")?;
+        } else {
+            mount_bind(path, path)?;
+            mount_remount(path, MountFlags::BIND | locked, c"")?;
+        }
+    }
     Ok(())
 }
 

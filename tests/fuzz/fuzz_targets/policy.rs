@@ -1,0 +1,14 @@
+//! Bundles and the messages of the exchange.
+#![no_main]
+use libfuzzer_sys::fuzz_target;
+use portcullis_firmware_policy::{
+    ActivateRequest, AttestRequest, AttestResponse, decode_credential, pack, unpack,
+};
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(files) = unpack(data) {
+        assert_eq!(pack(&files).unwrap(), data);
+    }
+    drop((AttestRequest::decode(data), AttestResponse::decode(data)));
+    drop((ActivateRequest::decode(data), decode_credential(data)));
+});
