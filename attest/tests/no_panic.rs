@@ -52,7 +52,7 @@ proptest! {
         hits in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 1..6),
         cut in 0_usize..64,
     ) {
-        let ask = known_asks().unwrap()[0].der().to_vec();
+        let ask = known_asks()[0].der().to_vec();
         let length = ask.len().saturating_sub(cut);
         feed(&damage(ask.clone(), &hits, length));
         let table = encode_certificate_table(&ask, false, &ask, &ask);

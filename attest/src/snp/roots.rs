@@ -1,5 +1,7 @@
 //! Whom the chain must end at: AMD's pinned ARKs, or roots that a caller names.
 
+use std::sync::{Arc, LazyLock, OnceLock};
+
 use super::certificate::{Certificate, CertificateError};
 use super::generation::Generation;
 use crate::crypto::sha256;
@@ -37,7 +39,14 @@ impl RootSource {
 pub struct Roots {
     source: RootSource,
     arks: Vec<Certificate>,
+    /// Whether each signed itself, found out once for all copies.
+    self_signed: Arc<[OnceLock<bool>]>,
 }
+
+static AMD: LazyLock<Result<Roots, CertificateError>> = LazyLock::new(|| {
+    let arks = ARKS.into_iter().map(Certificate::parse).collect::<Result<_, _>>()?;
+    Ok(Roots::of(RootSource::Amd, arks))
+});
 
 impl Roots {
     /// AMD's ARKs for Milan, Genoa and Turin.
@@ -45,14 +54,18 @@ impl Roots {
     /// # Errors
     /// None in a sound build; the pinned data goes through the same parser.
     pub fn amd() -> Result<Self, CertificateError> {
-        let arks = ARKS.into_iter().map(Certificate::parse).collect::<Result<_, _>>()?;
-        Ok(Self { source: RootSource::Amd, arks })
+        AMD.clone()
+    }
+
+    fn of(source: RootSource, arks: Vec<Certificate>) -> Self {
+        let self_signed = arks.iter().map(|_| OnceLock::new()).collect();
+        Self { source, arks, self_signed }
     }
 
     /// Exactly these roots, and not AMD's.
     #[must_use]
-    pub const fn given(arks: Vec<Certificate>) -> Self {
-        Self { source: RootSource::Given, arks }
+    pub fn given(arks: Vec<Certificate>) -> Self {
+        Self::of(RootSource::Given, arks)
     }
 
     /// Where the roots come from.
@@ -73,6 +86,13 @@ impl Roots {
         self.arks.iter().find(|ark| ark.subject == subject)
     }
 
+    /// Whether a root of this set signed itself.
+    #[must_use]
+    pub fn signed_itself(&self, root: &Certificate) -> bool {
+        let mut known = self.arks.iter().zip(self.self_signed.iter());
+        known.find(|(ark, _)| *ark == root).is_some_and(|(ark, once)| *once.get_or_init(|| ark.is_signed_by(ark)))
+    }
+
     /// SHA-256 fingerprints, for messages.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -83,11 +103,11 @@ impl Roots {
 }
 
 /// AMD's known ASKs.
-///
-/// # Errors
-/// None in a sound build.
-pub fn known_asks() -> Result<Vec<Certificate>, CertificateError> {
-    ASKS.into_iter().map(Certificate::parse).collect()
+#[must_use]
+pub fn known_asks() -> &'static [Certificate] {
+    static KNOWN: LazyLock<Vec<Certificate>> =
+        LazyLock::new(|| ASKS.into_iter().filter_map(|der| Certificate::parse(der).ok()).collect());
+    &KNOWN
 }
 
 /// SHA-256 over the certificate, in hex.
@@ -114,7 +134,8 @@ mod tests {
         for ark in roots.arks() {
             assert!(ark.is_signed_by(ark), "{}", ark.common_name);
         }
-        for ask in known_asks().unwrap() {
+        assert_eq!(known_asks().len(), 3);
+        for ask in known_asks() {
             assert!(ask.is_signed_by(roots.named(&ask.issuer).unwrap()), "{}", ask.common_name);
         }
     }

@@ -130,7 +130,7 @@ impl SnpVerifier {
             })
             .collect();
         let mut issuers = collateral.certificates;
-        issuers.extend(known_asks().unwrap_or_default());
+        issuers.extend_from_slice(known_asks());
         Self { roots, issuers, crls, cache: Mutex::default() }
     }
 
@@ -341,7 +341,7 @@ impl SnpVerifier {
             let sound = root.authority == Authority::Ca && matches!(root.key, PublicKey::Rsa { bits: ISSUER_BITS, .. });
             checks.require(
                 "snp.root.profile",
-                sound && root.is_signed_by(root),
+                sound && self.roots.signed_itself(root),
                 || describe_profile(root),
                 || "a self-signed CA with RSA-4096".into(),
                 "CA flag, key size and self-signature of the root",
