@@ -105,8 +105,9 @@ fn bare_rsa(ask: &Certificate, ark: &Certificate) -> impl FnMut() + use<> {
 
 fn bare_ecdsa(vcek: &Certificate, report: &[u8]) -> Option<impl FnMut() + use<>> {
     let PublicKey::P384(point) = vcek.key.clone() else { return None };
-    let half = |at: usize| -> Option<Vec<u8>> { Some(report.get(at..at + 48)?.iter().rev().copied().collect()) };
-    let signature = [half(0x2a0)?, half(0x2e8)?].concat();
+    let half =
+        |at: std::ops::Range<usize>| -> Option<Vec<u8>> { Some(report.get(at)?.iter().rev().copied().collect()) };
+    let signature = [half(0x2a0..0x2d0)?, half(0x2e8..0x318)?].concat();
     let message = report.get(..0x2a0)?.to_vec();
     Some(move || assert!(black_box(crypto::verify(Scheme::P384Sha384, &point, &message, &signature))))
 }
