@@ -18,7 +18,7 @@ use crate::facts::{boot_facts, boot_json, report_facts, report_json};
 use crate::inputs::Inputs;
 use crate::quote::{hex_argument, quote_facts, quote_json, read_pcrs};
 use crate::report::{Facts, Output, Report};
-use crate::snp_report::{Policy, appraise, note};
+use crate::snp_report::{Policy, appraise, note, policies};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -172,6 +172,7 @@ pub(crate) fn judge(
             "What the guest has done since it booted.",
         ],
         note: note(appraised, bundle.is_some()),
+        policies: policies(bundle.as_ref()),
         members,
     })
 }

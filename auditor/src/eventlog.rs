@@ -66,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             "Whether what was started is what should have been.",
         ],
         note: "the PCR values were taken as given",
+        policies: Vec::new(),
         members,
     };
     report.give(&arguments.output)

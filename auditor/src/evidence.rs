@@ -15,12 +15,12 @@ use portcullis_wire::hex::hex;
 use serde_json::{Map, Value};
 
 use crate::azure::{self, Challenge, QuoteParts};
-use crate::collateral::{CollateralFiles, Supplied};
+use crate::collateral::CollateralFiles;
 use crate::facts::{boot_facts, boot_json, report_facts, report_json};
 use crate::inputs::Inputs;
 use crate::quote::{hex_argument, quote_facts, quote_json};
-use crate::report::{Facts, Output, Report};
-use crate::snp_report::{Policy, appraise, beyond, note};
+use crate::report::{Output, Report};
+use crate::snp_report::{Policy, appraise, beyond, note, policies};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -113,23 +113,18 @@ impl Arguments {
         }
         members.insert("appraised".into(), appraised.into());
         members.insert("roots".into(), supplied.roots.into());
-        Ok(self.report(title, &supplied, inputs, checks, facts, members, appraised, bundle.is_some()))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the members of a report")]
-    fn report(
-        &self,
-        title: String,
-        supplied: &Supplied,
-        inputs: Inputs,
-        checks: Checks,
-        facts: Vec<Facts>,
-        members: Map<String, Value>,
-        appraised: bool,
-        asked: bool,
-    ) -> Report {
-        let (at, note) = (Some(supplied.at), note(appraised, asked));
-        Report { schema: SCHEMA, title, at, inputs, checks, facts, beyond: beyond(appraised), note, members }
+        Ok(Report {
+            schema: SCHEMA,
+            title,
+            at: Some(supplied.at),
+            inputs,
+            checks,
+            facts,
+            beyond: beyond(appraised),
+            note: note(appraised, bundle.is_some()),
+            policies: policies(bundle.as_ref()),
+            members,
+        })
     }
 
     fn check_report_data(&self, stated: &SnpReport, checks: &mut Checks) -> Result<()> {

@@ -73,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         facts: list.iter().map(|list| list_facts(list, verified.as_ref())).collect(),
         beyond,
         note: "the PCR value was taken as given",
+        policies: Vec::new(),
         members,
     };
     report.give(&arguments.output)

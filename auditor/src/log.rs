@@ -62,6 +62,7 @@ pub(crate) fn run(action: &Action) -> Result<u8> {
             "Whether the decisions were right: that takes the archived evidence and bundles.",
         ],
         note: "",
+        policies: Vec::new(),
         members,
     };
     report.give(&arguments.output)

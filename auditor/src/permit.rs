@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             "Whether the decision was right: that takes the archived evidence and bundle.",
         ],
         note: "",
+        policies: Vec::new(),
         members,
     };
     report.give(&arguments.output)

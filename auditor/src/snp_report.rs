@@ -10,6 +10,7 @@ use portcullis_attest::snp::report::Report as SnpReport;
 use portcullis_attest::snp::verify::{Presented, VerifiedSnpReport};
 use portcullis_firmware_policy::{VerifiedBundle, appraise_report};
 use portcullis_permit::Governance;
+use portcullis_wire::hex::hex;
 use serde_json::{Map, Value};
 
 use crate::collateral::CollateralFiles;
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         facts: fields.iter().map(report_facts).collect(),
         beyond: beyond(appraised),
         note: note(appraised, bundle.is_some()),
+        policies: policies(bundle.as_ref()),
         members,
     };
     report.give(&arguments.output)
@@ -80,6 +82,11 @@ pub(crate) fn beyond(appraised: bool) -> Vec<&'static str> {
         beyond.push("Whether this image, patch level and chip are ones to trust: name a bundle with --policy.");
     }
     beyond
+}
+
+/// How a bundle is named in results.
+pub(crate) fn policies(bundle: Option<&VerifiedBundle>) -> Vec<String> {
+    bundle.map(|bundle| format!("urn:portcullis:bundle:sha256:{}", hex(bundle.digest()))).into_iter().collect()
 }
 
 pub(crate) const fn note(appraised: bool, asked: bool) -> &'static str {

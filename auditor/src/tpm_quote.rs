@@ -106,6 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         facts: quote.iter().map(quote_facts).chain(claims.iter().map(boot_facts)).collect(),
         beyond,
         note: "authenticity only: whose TPM it is was not judged",
+        policies: Vec::new(),
         members,
     };
     report.give(&arguments.output)

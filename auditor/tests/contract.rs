@@ -283,3 +283,19 @@ fn a_report_is_written_as_one_page() {
     }
     assert!(text.contains("undetermined") && text.contains("What was not checked"));
 }
+
+/// Results in the terms of others say what the checks say.
+#[test]
+fn attestation_results_are_written() {
+    use portcullis_firmware_policy::ear::{Aspect, Ear, Tier};
+    let Some(root) = vectors("snp") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ear.cbor").display().to_string();
+    let good = [&["snp-report"][..], &MILAN, &MILAN_CRL, &["--at", "2026-03-01T00:00:00Z", "--ear", &file]].concat();
+    assert_eq!(json(&root, &good).0, 0);
+    let ear = Ear::decode(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!((ear.issued, ear.vector.status()), (1_772_323_200, Tier::Affirming));
+    assert_eq!(ear.vector.value(Aspect::Executables), 0, "nothing was appraised");
+    assert_eq!(json(&root, &["snp-report", MILAN[0], "--ear", &file]).0, 3);
+    assert_eq!(Ear::decode(&std::fs::read(&file).unwrap()).unwrap().vector.status(), Tier::None);
+}

@@ -13,6 +13,7 @@ use portcullis_wire::hex::hex;
 use portcullis_wire::{Digest, Value, bstr, encode, map, or_null, sha256};
 
 use crate::decide::Activation;
+use crate::ear::{Ear, TrustVector};
 use crate::policy::{FieldRule, Policy, Reference, satisfied};
 
 /// Which machine the evidence must be of.
@@ -43,6 +44,7 @@ pub struct AttestationResult {
     class: EvidenceClass,
     reference: String,
     generation: Option<Generation>,
+    vector: TrustVector,
     evidence: Digest,
     bytes: Vec<u8>,
 }
@@ -70,6 +72,19 @@ impl AttestationResult {
     #[must_use]
     pub const fn generation(&self) -> Option<Generation> {
         self.generation
+    }
+
+    /// Trustworthiness in the terms of AR4SI.
+    #[must_use]
+    pub const fn vector(&self) -> TrustVector {
+        self.vector
+    }
+
+    /// The result as an EAR by a bundle, made at a time (Unix seconds).
+    #[must_use]
+    pub fn ear(&self, bundle: &Digest, issued: u64) -> Ear {
+        let policies = vec![format!("urn:portcullis:bundle:sha256:{}", hex(bundle))];
+        Ear { issued, subject: self.name.clone(), vector: self.vector, policies }
     }
 
     /// SHA-256 of the evidence.
@@ -343,6 +358,7 @@ fn appraise_pcrs(tpm: &VerifiedQuote, reference: &Reference, checks: &mut Checks
 fn result(evidence: &VerifiedEvidence, identity: &Identity<'_>, reference: &Reference) -> AttestationResult {
     let generation = evidence.snp().map(VerifiedSnpReport::generation);
     let tcb = evidence.snp().map(|snp| bstr(snp.report().reported_tcb.0));
+    let vector = TrustVector::affirmed(evidence);
     let bytes = encode(&map([
         (1, "portcullis/result/1".into()),
         (2, identity.name.into()),
@@ -353,12 +369,14 @@ fn result(evidence: &VerifiedEvidence, identity: &Identity<'_>, reference: &Refe
         (7, bstr(evidence.digest())),
         (8, or_null(evidence.tpm().map(|tpm| Value::from(tpm.clock().reset_count)))),
         (9, or_null(evidence.tpm().and(identity.ek).map(bstr))),
+        (10, vector.to_value()),
     ]));
     AttestationResult {
         name: identity.name.to_owned(),
         class: evidence.class(),
         reference: reference.name.clone(),
         generation,
+        vector,
         evidence: *evidence.digest(),
         bytes,
     }

@@ -25,6 +25,7 @@ mod authority;
 mod bundle;
 mod decide;
 pub mod document;
+pub mod ear;
 mod exchange;
 mod nonce;
 mod policy;

@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use portcullis_attest::check::{Check, Checks, Outcome, Verdict};
 use portcullis_cli::rfc3339;
+use portcullis_firmware_policy::ear::{Ear, TrustVector};
 use serde_json::{Map, Value, json};
 
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, time};
 
 /// How a report is given out.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,9 @@ pub(crate) struct Output {
     /// Write the report as one self-contained page, too.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write the claims of an EAT attestation result (EAR), too; unsigned.
+    #[arg(long, value_name = "FILE")]
+    ear: Option<PathBuf>,
 }
 
 /// Named values that an input states.
@@ -55,6 +59,8 @@ pub(crate) struct Report {
     pub(crate) beyond: Vec<&'static str>,
     /// Behind the verdict.
     pub(crate) note: &'static str,
+    /// Bundles that it was appraised by.
+    pub(crate) policies: Vec<String>,
     /// Further members of the JSON object.
     pub(crate) members: Map<String, Value>,
 }
@@ -64,6 +70,12 @@ impl Report {
     pub(crate) fn give(&self, output: &Output) -> Result<u8> {
         if let Some(path) = &output.html {
             fs::write(path, html::page(self)).with_context(|| path.display().to_string())?;
+        }
+        if let Some(path) = &output.ear {
+            let at = time(None)?;
+            let (subject, vector) = (self.title.clone(), TrustVector::of(&self.checks));
+            let ear = Ear { issued: self.at.unwrap_or(at), subject, vector, policies: self.policies.clone() };
+            fs::write(path, ear.encode()).with_context(|| path.display().to_string())?;
         }
         if output.json {
             println!("{}", self.json());
