@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let hcl = inputs.read(&arguments.hcl, "hcl-report")?;
     let parts = arguments.parts(&mut inputs)?;
-    let supplied = arguments.collateral.read(&mut inputs, &[])?;
+    let supplied = arguments.collateral.read(&mut inputs, report_in(&hcl), &[])?;
     let title = format!("Azure confidential VM {}", arguments.hcl.display());
     let schema = "portcullis/azure/1";
     let report =
@@ -175,6 +175,11 @@ pub(crate) fn judge(
         policies: policies(bundle.as_ref()),
         members,
     })
+}
+
+/// The SNP report inside an HCL report; nothing where it is none.
+pub(crate) fn report_in(hcl: &[u8]) -> &[u8] {
+    HclReport::parse(hcl).map_or(&[], |hcl| hcl.snp)
 }
 
 /// PEM of the key that the runtime data name; empty where they name none.

@@ -3,12 +3,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::certificate::Certificate;
 use portcullis_attest::snp::collateral::{Collateral, RefusedObject};
+use portcullis_attest::snp::report::Report;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::verify::SnpVerifier;
+
+use portcullis_collateral::Store;
 
 use crate::inputs::{Inputs, time};
 
@@ -23,6 +26,9 @@ pub(crate) struct CollateralFiles {
     /// Roots instead of AMD's pinned ARKs.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     root: Vec<PathBuf>,
+    /// A folder of collateral, as `portcullis collateral` keeps it.
+    #[arg(long, value_name = "FOLDER")]
+    cache: Option<PathBuf>,
     /// Time of the verification, RFC 3339; now if absent.
     #[arg(long, value_name = "RFC3339")]
     at: Option<String>,
@@ -41,12 +47,20 @@ pub(crate) struct Supplied {
 }
 
 impl CollateralFiles {
-    /// Reads everything, and certificates that came with the evidence.
-    pub(crate) fn read(&self, inputs: &mut Inputs, beside: &[Vec<u8>]) -> Result<Supplied> {
+    /// Reads everything that may serve for a report, and certificates that came
+    /// with the evidence.
+    pub(crate) fn read(&self, inputs: &mut Inputs, report: &[u8], beside: &[Vec<u8>]) -> Result<Supplied> {
         let at = time(self.at.as_deref())?;
         let mut supplied = collateral(&self.certs, "certs", inputs)?;
         for bytes in beside {
             supplied.extend(Collateral::parse(bytes).context("certificates beside the evidence")?);
+        }
+        if let Some(folder) = &self.cache {
+            ensure!(folder.is_dir(), "--cache: {} is no folder", folder.display());
+            // What cannot be parsed has no chip; that is told by the report's checks.
+            if let Some(report) = Report::parse(report, &mut Checks::refusals()) {
+                supplied.extend(Store::open(folder).collateral_for(&report).context("--cache")?);
+            }
         }
         let certificates = supplied.certificates.clone();
         supplied.extend(collateral(&self.crl, "crl", inputs)?);

@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let title = format!("{} in {path}", imported.name());
     let mut report = match &imported {
         Imported::Azure { hcl, quote, certificates } => {
-            let supplied = arguments.collateral.read(&mut inputs, certificates)?;
+            let supplied = arguments.collateral.read(&mut inputs, azure::report_in(hcl), certificates)?;
             let parts = QuoteParts {
                 attest: quote.attest.clone(),
                 signature: quote.signature.clone(),
@@ -82,7 +82,8 @@ impl Arguments {
         beside: &[Vec<u8>],
         mut inputs: Inputs,
     ) -> Result<Report> {
-        let mut supplied = self.collateral.read(&mut inputs, beside)?;
+        let report = snp.map(|snp| snp.report.as_slice()).unwrap_or_default();
+        let mut supplied = self.collateral.read(&mut inputs, report, beside)?;
         let bundle = self.policy.read(&mut inputs)?;
         let mut checks = Checks::all();
         let mut facts = Vec::new();

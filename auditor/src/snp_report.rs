@@ -44,7 +44,7 @@ pub(crate) struct Policy {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let bytes = inputs.read(&arguments.report, "report")?;
-    let supplied = arguments.collateral.read(&mut inputs, &[])?;
+    let supplied = arguments.collateral.read(&mut inputs, &bytes, &[])?;
     let bundle = arguments.policy.read(&mut inputs)?;
 
     let mut checks = Checks::all();

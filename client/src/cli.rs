@@ -11,6 +11,7 @@ use portcullis_permit::{Permit, SigningKey, Suite, TransparentPermit};
 use portcullis_wire::hex::hex;
 use serde_json::json;
 
+use crate::collateral;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::gate::{self, Ended, GateOptions, Program};
 use crate::identity;
@@ -46,6 +47,9 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Certificates and revocation lists of AMD: fetch, carry, look after.
+    #[command(subcommand)]
+    Collateral(collateral::Action),
     /// Ask for permits and look at them.
     #[command(subcommand)]
     Permit(PermitAction),
@@ -120,6 +124,7 @@ where
         Action::Run { result, command } => run_gate(config, platform, command, result.as_deref()),
         Action::Attest { json } => report(attest(config, json)),
         Action::Identity { name, json } => report(identity::print(platform, &name, json)),
+        Action::Collateral(action) => report(collateral::run(&action, platform).map_err(ClientError::Own)),
         Action::Permit(PermitAction::Request { key, out, command }) => {
             report(request(config, platform, &key, &out, &command))
         }

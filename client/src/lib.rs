@@ -19,6 +19,7 @@
 
 mod cli;
 mod clock;
+pub mod collateral;
 mod config;
 mod events;
 pub mod gate;

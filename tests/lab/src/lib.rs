@@ -10,6 +10,7 @@ pub mod chain;
 pub mod crash;
 pub mod daemon;
 pub mod deployment;
+pub mod kds;
 pub mod machine;
 pub mod processor;
 pub mod raw;

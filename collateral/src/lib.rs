@@ -1,0 +1,288 @@
+//! AMD's certificates and revocation lists, kept in a folder: what the Key
+//! Distribution Service hands out slowly, or what somebody carries to a site
+//! without a network.
+//!
+//! ```text
+//! ca/NAME-SHA256.der          ASKs, ASVKs and ARKs
+//! crl/NAME.der                the newest list of each root
+//! vcek/HWID/TCB-SHA256.der    certificates of chips
+//! vlek/SHA256.der             certificates of providers
+//! ```
+//!
+//! What lies there is trusted no more than what comes over a wire: verification
+//! goes to the roots every time. Only revocation lists are checked on the way
+//! in, since a false one with a high number would displace a good one.
+//!
+//! ```
+//! use portcullis_collateral::Store;
+//!
+//! let folder = std::env::temp_dir().join("portcullis-collateral-example");
+//! assert!(Store::open(&folder).items().unwrap().is_empty());
+//! ```
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use der::pem::LineEnding;
+use portcullis_attest::crypto::sha256;
+use portcullis_attest::snp::certificate::Certificate;
+use portcullis_attest::snp::collateral::{Collateral, CollateralError};
+use portcullis_attest::snp::crl::Crl;
+use portcullis_attest::snp::generation::Generation;
+use portcullis_attest::snp::report::Report;
+use portcullis_attest::snp::roots::Roots;
+use portcullis_wire::hex::hex;
+
+/// Most files that a store is read from.
+const MAX_FILES: usize = 100_000;
+
+/// Why something is not kept, or cannot be read.
+#[derive(Debug)]
+pub enum StoreError {
+    /// The folder.
+    Io(PathBuf, io::Error),
+    /// What is no collateral.
+    Collateral(CollateralError),
+    /// A revocation list that no trusted root signed.
+    UnsignedList,
+    /// A revocation list with a lower number than the one that is kept.
+    OlderList,
+    /// A certificate that has no place in AMD's chains.
+    Foreign(String),
+    /// More files than a store has.
+    TooMany,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Collateral(error) => error.fmt(f),
+            Self::UnsignedList => f.write_str("a revocation list that no trusted root signed"),
+            Self::OlderList => f.write_str("a revocation list that is older than the one at hand"),
+            Self::Foreign(name) => write!(f, "{name}: no certificate of AMD's chains"),
+            Self::TooMany => write!(f, "more than {MAX_FILES} files"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<CollateralError> for StoreError {
+    fn from(error: CollateralError) -> Self {
+        Self::Collateral(error)
+    }
+}
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A certificate.
+    Certificate(Box<Certificate>),
+    /// A revocation list, and the name of its root.
+    Crl(String, Box<Crl>),
+}
+
+impl Item {
+    /// What it is, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Crl(name, _) => format!("CRL of {name}"),
+            Self::Certificate(certificate) => match &certificate.amd.hwid {
+                Some(hwid) => format!("{} of chip {}…", certificate.common_name, short(hwid)),
+                None => certificate.common_name.clone(),
+            },
+        }
+    }
+
+    /// Its first and last second, Unix time.
+    #[must_use]
+    pub fn validity(&self) -> (u64, u64) {
+        match self {
+            Self::Certificate(certificate) => (certificate.not_before, certificate.not_after),
+            Self::Crl(_, crl) => (crl.this_update, crl.next_update),
+        }
+    }
+
+    /// As received, DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        match self {
+            Self::Certificate(certificate) => certificate.der(),
+            Self::Crl(_, crl) => crl.der(),
+        }
+    }
+
+    /// As a PEM block.
+    #[must_use]
+    pub fn pem(&self) -> Option<String> {
+        let label = match self {
+            Self::Certificate(_) => "CERTIFICATE",
+            Self::Crl(..) => "X509 CRL",
+        };
+        der::pem::encode_string(label, LineEnding::LF, self.der()).ok()
+    }
+}
+
+fn short(hwid: &[u8]) -> String {
+    hex(hwid.get(..8).unwrap_or(hwid))
+}
+
+/// A folder of collateral.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// The store in a folder; it is made when something is kept.
+    #[must_use]
+    pub fn open(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Keeps what a file holds. Returns what was kept.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing of the file was kept.
+    pub fn import(&self, file: &[u8], roots: &Roots) -> Result<Vec<Item>, StoreError> {
+        let collateral = Collateral::parse(file)?.strict()?;
+        let mut items: Vec<(PathBuf, Item)> = Vec::new();
+        for certificate in collateral.certificates {
+            items.push((self.place(&certificate)?, Item::Certificate(Box::new(certificate))));
+        }
+        for crl in collateral.crls {
+            let root = roots.named(&crl.issuer).filter(|root| crl.is_signed_by(root));
+            let root = root.ok_or(StoreError::UnsignedList)?.common_name.clone();
+            let path = self.folder.join("crl").join(format!("{}.der", file_name(&root)));
+            if let Some(kept) = fs::read(&path).ok().and_then(|der| Crl::parse(&der).ok()) {
+                let rank = |crl: &Crl| (crl.number.len(), crl.number.clone());
+                if rank(&crl) < rank(&kept) {
+                    return Err(StoreError::OlderList);
+                }
+            }
+            items.push((path, Item::Crl(root, Box::new(crl))));
+        }
+        for (path, item) in &items {
+            write(path, item.der())?;
+        }
+        Ok(items.into_iter().map(|(_, item)| item).collect())
+    }
+
+    /// Where a certificate is kept.
+    fn place(&self, certificate: &Certificate) -> Result<PathBuf, StoreError> {
+        let digest = hex(&sha256(&[certificate.der()]));
+        let name = certificate.common_name.as_str();
+        let (part, file) = match (name, &certificate.amd.hwid, certificate.amd.tcb()) {
+            ("SEV-VCEK", Some(hwid), Some(tcb)) => {
+                let levels = [tcb.fmc.unwrap_or(0), tcb.boot_loader, tcb.tee, tcb.snp, tcb.microcode];
+                (Path::new("vcek").join(hex(hwid)), format!("{}-{digest}.der", hex(&levels)))
+            }
+            ("SEV-VLEK", ..) => (PathBuf::from("vlek"), format!("{digest}.der")),
+            _ if name.starts_with("SEV-") || name.starts_with("ARK-") => {
+                (PathBuf::from("ca"), format!("{}-{digest}.der", file_name(name)))
+            }
+            _ => return Err(StoreError::Foreign(name.to_owned())),
+        };
+        Ok(self.folder.join(part).join(file))
+    }
+
+    /// Everything that is kept, in the order of the files' names.
+    ///
+    /// # Errors
+    /// [`StoreError`]: a file that is not what its place says, too.
+    pub fn items(&self) -> Result<Vec<Item>, StoreError> {
+        let mut items = Vec::new();
+        for part in ["ca", "crl", "vlek"] {
+            read_folder(&self.folder.join(part), &mut items)?;
+        }
+        for chip in entries(&self.folder.join("vcek"))? {
+            read_folder(&chip, &mut items)?;
+        }
+        Ok(items)
+    }
+
+    /// What may serve to verify a report: all issuers and lists, and the
+    /// certificates of its chip alone. VLEKs name no chip, so all of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn collateral_for(&self, report: &Report) -> Result<Collateral, StoreError> {
+        let mut items = Vec::new();
+        for part in ["ca", "crl", "vlek"] {
+            read_folder(&self.folder.join(part), &mut items)?;
+        }
+        // Turin's certificates name eight bytes of the chip id.
+        for length in [64, 8] {
+            let hwid = report.chip_id.get(..length).unwrap_or_default();
+            read_folder(&self.folder.join("vcek").join(hex(hwid)), &mut items)?;
+        }
+        let mut collateral = Collateral::default();
+        for item in items {
+            match item {
+                Item::Certificate(certificate) => collateral.certificates.push(*certificate),
+                Item::Crl(_, crl) => collateral.crls.push(*crl),
+            }
+        }
+        Ok(collateral)
+    }
+
+    /// Whether the certificate of a report's key is there, for its TCB.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn has_vcek(&self, report: &Report, generation: Generation) -> Result<bool, StoreError> {
+        let tcb = report.reported_tcb.decode(generation);
+        let kept = self.collateral_for(report)?.certificates;
+        Ok(kept.iter().any(|c| c.common_name == "SEV-VCEK" && c.amd.tcb() == Some(tcb)))
+    }
+}
+
+/// Names of certificates become names of files only where they are harmless.
+fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(64).collect()
+}
+
+/// Writes a file whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let failed = |error| StoreError::Io(path.to_owned(), error);
+    if fs::read(path).is_ok_and(|kept| kept == bytes) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let draft = path.with_extension("draft");
+    fs::write(&draft, bytes).map_err(failed)?;
+    fs::rename(&draft, path).map_err(failed)
+}
+
+/// The entries of a folder, sorted; none where it is not there.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = |error| StoreError::Io(folder.to_owned(), error);
+    let list = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut paths = list.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    if paths.len() > MAX_FILES {
+        return Err(StoreError::TooMany);
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn read_folder(folder: &Path, items: &mut Vec<Item>) -> Result<(), StoreError> {
+    for path in entries(folder)?.into_iter().filter(|path| path.extension() == Some(OsStr::new("der"))) {
+        let bytes = fs::read(&path).map_err(|error| StoreError::Io(path.clone(), error))?;
+        let collateral = Collateral::parse(&bytes)?.strict()?;
+        let root = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        items.extend(collateral.certificates.into_iter().map(|c| Item::Certificate(Box::new(c))));
+        items.extend(collateral.crls.into_iter().map(|crl| Item::Crl(root.clone(), Box::new(crl))));
+    }
+    Ok(())
+}
