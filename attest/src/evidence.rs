@@ -17,6 +17,8 @@ const COLLECTION_TYPE: &str = "tag:portcullis.invalid,2026:evidence#1";
 /// Shape of a TSM report record (draft of the ratsd token, as in Veraison).
 pub(crate) const TSM_REPORT: &str = "application/vnd.veraison.tsm-report+cbor";
 const TSM_PROVIDER: &str = "sev_guest";
+const SVSM_PROVIDER: &str = "svsm";
+const AZURE_HCL: &str = "application/vnd.portcullis.azure-hcl+cbor";
 const TPM_QUOTE: &str = "application/vnd.portcullis.tpm-quote+cbor";
 /// CMW indicator: bit 2, evidence.
 const IND_EVIDENCE: u64 = 1 << 2;
@@ -31,19 +33,25 @@ pub enum EvidenceClass {
     Snp,
     /// An SNP report and the quote of a TPM outside the TEE.
     SnpTpm,
+    /// An SNP report made by Azure's paravisor, and the quote of its vTPM.
+    SnpAzureVtpm,
+    /// An SNP report made by a service module at VMPL 0, and the quote of its vTPM.
+    SnpSvsmVtpm,
 }
 
 impl EvidenceClass {
     /// All classes, the weakest first.
-    pub const ALL: [Self; 3] = [Self::Tpm, Self::Snp, Self::SnpTpm];
+    pub const ALL: [Self; 5] = [Self::Tpm, Self::Snp, Self::SnpTpm, Self::SnpAzureVtpm, Self::SnpSvsmVtpm];
 
-    /// `snp+tpm`, `snp` or `tpm`.
+    /// `snp+svsm-vtpm`, `snp+azure-vtpm`, `snp+tpm`, `snp` or `tpm`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tpm => "tpm",
             Self::Snp => "snp",
             Self::SnpTpm => "snp+tpm",
+            Self::SnpAzureVtpm => "snp+azure-vtpm",
+            Self::SnpSvsmVtpm => "snp+svsm-vtpm",
         }
     }
 
@@ -53,11 +61,18 @@ impl EvidenceClass {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
-    /// Whether this class shows everything that `minimum` asks for. `tpm` and
-    /// `snp` do not stand in for each other.
+    /// Whether this class shows everything that `minimum` asks for. Two TPMs of
+    /// different kinds do not stand in for each other, and neither do `tpm` and
+    /// `snp`.
     #[must_use]
     pub const fn satisfies(self, minimum: Self) -> bool {
-        matches!((self, minimum), (Self::SnpTpm, _) | (Self::Snp, Self::Snp) | (Self::Tpm, Self::Tpm))
+        match minimum {
+            Self::Tpm => matches!(self, Self::Tpm | Self::SnpTpm),
+            Self::Snp => !matches!(self, Self::Tpm),
+            Self::SnpTpm => matches!(self, Self::SnpTpm),
+            Self::SnpAzureVtpm => matches!(self, Self::SnpAzureVtpm),
+            Self::SnpSvsmVtpm => matches!(self, Self::SnpSvsmVtpm),
+        }
     }
 }
 
@@ -74,6 +89,24 @@ pub struct SnpEvidence {
     pub report: Vec<u8>,
     /// The host's certificate table; empty where it has none.
     pub certificates: Vec<u8>,
+}
+
+/// What Azure's paravisor keeps of the SNP report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AzureEvidence {
+    /// The HCL report.
+    pub hcl: Vec<u8>,
+    /// A certificate table; empty where the verifier has the certificates.
+    pub certificates: Vec<u8>,
+}
+
+/// What a service module says of its vTPM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SvsmEvidence {
+    /// The module's report.
+    pub snp: SnpEvidence,
+    /// The vTPM's manifest.
+    pub manifest: Vec<u8>,
 }
 
 /// A TPM quote with what is needed to judge it.
@@ -100,6 +133,10 @@ pub enum Collected {
     Snp(SnpEvidence),
     /// The quote of a TPM.
     Tpm(TpmEvidence),
+    /// An HCL report and the quote of Azure's vTPM.
+    AzureVtpm(AzureEvidence, TpmEvidence),
+    /// The report of a service module and the quote of its vTPM.
+    SvsmVtpm(SvsmEvidence, TpmEvidence),
 }
 
 impl Collected {
@@ -110,15 +147,17 @@ impl Collected {
             Self::SnpTpm(..) => EvidenceClass::SnpTpm,
             Self::Snp(_) => EvidenceClass::Snp,
             Self::Tpm(_) => EvidenceClass::Tpm,
+            Self::AzureVtpm(..) => EvidenceClass::SnpAzureVtpm,
+            Self::SvsmVtpm(..) => EvidenceClass::SnpSvsmVtpm,
         }
     }
 
-    /// The SNP part.
+    /// The SNP part, where it is the guest's own.
     #[must_use]
     pub const fn snp(&self) -> Option<&SnpEvidence> {
         match self {
             Self::SnpTpm(snp, _) | Self::Snp(snp) => Some(snp),
-            Self::Tpm(_) => None,
+            Self::Tpm(_) | Self::AzureVtpm(..) | Self::SvsmVtpm(..) => None,
         }
     }
 
@@ -126,7 +165,7 @@ impl Collected {
     #[must_use]
     pub const fn tpm(&self) -> Option<&TpmEvidence> {
         match self {
-            Self::SnpTpm(_, tpm) | Self::Tpm(tpm) => Some(tpm),
+            Self::SnpTpm(_, tpm) | Self::Tpm(tpm) | Self::AzureVtpm(_, tpm) | Self::SvsmVtpm(_, tpm) => Some(tpm),
             Self::Snp(_) => None,
         }
     }
@@ -147,21 +186,26 @@ impl Evidence {
     /// unknown record, or of another type.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let Value::Map(entries) = decode(bytes, MAX_LENGTH)? else { return Err(Error::Shape("a CMW collection")) };
-        let (mut snp, mut tpm, mut typed) = (None, None, false);
+        let (mut snp, mut azure, mut tpm, mut typed) = (None, None, None, false);
         for (label, value) in entries {
             match label.as_text().ok_or(Error::Shape("text labels in a CMW collection"))? {
                 "__cmwc_t" => typed = value.as_text() == Some(COLLECTION_TYPE),
                 "snp" => snp = Some(read_snp(&record(value, TSM_REPORT)?)?),
+                "azure" => azure = Some(read_azure(&record(value, AZURE_HCL)?)?),
                 "tpm" => tpm = Some(read_tpm(&record(value, TPM_QUOTE)?)?),
                 other => return Err(Error::UnknownKey(other.chars().take(32).collect())),
             }
         }
-        let collected = match (typed, snp, tpm) {
-            (false, ..) => return Err(Error::Shape("a CMW collection of Portcullis evidence")),
-            (true, Some(snp), Some(tpm)) => Collected::SnpTpm(snp, tpm),
-            (true, Some(snp), None) => Collected::Snp(snp),
-            (true, None, Some(tpm)) => Collected::Tpm(tpm),
-            (true, None, None) => return Err(Error::Shape("at least one record in the CMW collection")),
+        if !typed {
+            return Err(Error::Shape("a CMW collection of Portcullis evidence"));
+        }
+        let collected = match (snp, azure, tpm) {
+            (Some((snp, None)), None, Some(tpm)) => Collected::SnpTpm(snp, tpm),
+            (Some((snp, None)), None, None) => Collected::Snp(snp),
+            (Some((snp, Some(manifest))), None, Some(tpm)) => Collected::SvsmVtpm(SvsmEvidence { snp, manifest }, tpm),
+            (None, Some(azure), Some(tpm)) => Collected::AzureVtpm(azure, tpm),
+            (None, None, Some(tpm)) => Collected::Tpm(tpm),
+            _ => return Err(Error::Shape("records of one evidence class in the CMW collection")),
         };
         Ok(Self { bytes: bytes.to_vec(), collected })
     }
@@ -170,8 +214,15 @@ impl Evidence {
     #[must_use]
     pub fn of(collected: Collected) -> Self {
         let mut entries = vec![(Value::from("__cmwc_t"), Value::from(COLLECTION_TYPE))];
-        if let Some(snp) = collected.snp() {
-            entries.push((Value::from("snp"), to_record(TSM_REPORT, &snp_value(snp))));
+        match &collected {
+            Collected::SnpTpm(snp, _) | Collected::Snp(snp) => {
+                entries.push(("snp".into(), to_record(TSM_REPORT, &snp_value(snp, None))));
+            }
+            Collected::SvsmVtpm(SvsmEvidence { snp, manifest }, _) => {
+                entries.push(("snp".into(), to_record(TSM_REPORT, &snp_value(snp, Some(manifest)))));
+            }
+            Collected::AzureVtpm(azure, _) => entries.push(("azure".into(), to_record(AZURE_HCL, &azure_value(azure)))),
+            Collected::Tpm(_) => {}
         }
         if let Some(tpm) = collected.tpm() {
             entries.push((Value::from("tpm"), to_record(TPM_QUOTE, &tpm_value(tpm))));
@@ -212,28 +263,50 @@ fn to_record(kind: &str, value: &Value) -> Value {
     Value::Array(vec![kind.into(), bstr(encode(value)), IND_EVIDENCE.into()])
 }
 
-fn snp_value(snp: &SnpEvidence) -> Value {
-    Value::Map(vec![
+fn azure_value(azure: &AzureEvidence) -> Value {
+    map([(1, bstr(&azure.hcl)), (2, bstr(&azure.certificates))])
+}
+
+fn read_azure(bytes: &[u8]) -> Result<AzureEvidence, Error> {
+    let mut fields = Fields::of(decode(bytes, MAX_LENGTH)?)?;
+    let azure = AzureEvidence { hcl: fields.bytes(1)?, certificates: fields.bytes(2)? };
+    fields.finish()?;
+    Ok(azure)
+}
+
+fn snp_value(snp: &SnpEvidence, manifest: Option<&Vec<u8>>) -> Value {
+    let mut members = vec![
         ("auxblob".into(), bstr(&snp.certificates)),
         ("outblob".into(), bstr(&snp.report)),
         ("provider".into(), TSM_PROVIDER.into()),
-    ])
+    ];
+    if let Some(manifest) = manifest {
+        members.push(("manifestblob".into(), bstr(manifest)));
+        members.push(("service_provider".into(), SVSM_PROVIDER.into()));
+    }
+    Value::Map(members)
 }
 
-fn read_snp(bytes: &[u8]) -> Result<SnpEvidence, Error> {
+/// A TSM report, and the manifest where a service module made it.
+fn read_snp(bytes: &[u8]) -> Result<(SnpEvidence, Option<Vec<u8>>), Error> {
     let Value::Map(entries) = decode(bytes, MAX_LENGTH)? else { return Err(Error::Shape("a TSM report")) };
     let (mut report, mut certificates, mut provided) = (None, Vec::new(), false);
+    let (mut manifest, mut service) = (None, false);
     for (key, value) in entries {
         match (key.as_text(), value) {
             (Some("outblob"), Value::Bytes(bytes)) => report = Some(bytes),
             (Some("auxblob"), Value::Bytes(bytes)) => certificates = bytes,
             (Some("provider"), Value::Text(name)) => provided = name == TSM_PROVIDER,
+            (Some("manifestblob"), Value::Bytes(bytes)) => manifest = Some(bytes),
+            (Some("service_provider"), Value::Text(name)) if name == SVSM_PROVIDER => service = true,
             _ => return Err(Error::Shape("the members of a TSM report")),
         }
     }
     match report {
-        Some(report) if provided && report.len() <= report::LENGTH.saturating_mul(2) => {
-            Ok(SnpEvidence { report, certificates })
+        Some(report)
+            if provided && service == manifest.is_some() && report.len() <= report::LENGTH.saturating_mul(2) =>
+        {
+            Ok((SnpEvidence { report, certificates }, manifest))
         }
         _ => Err(Error::Shape("a TSM report of provider sev_guest")),
     }

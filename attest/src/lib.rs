@@ -33,6 +33,7 @@ pub mod evidence;
 pub mod ima;
 pub mod import;
 pub mod snp;
+pub mod svsm;
 pub mod tpm;
 pub mod uki;
 pub mod verified;

@@ -1,10 +1,12 @@
 //! From evidence to [`VerifiedEvidence`]: signatures, chains, and the binding
 //! to one challenge.
 
+use crate::azure::{self, AzureInput, VerifiedAzure};
 use crate::binding::{BatchProof, Binding, quote_nonce};
 use crate::check::Checks;
-use crate::evidence::{Collected, Evidence, EvidenceClass, SnpEvidence, TpmEvidence};
+use crate::evidence::{AzureEvidence, Collected, Evidence, EvidenceClass, SnpEvidence, TpmEvidence};
 use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
+use crate::svsm::{self, VerifiedSvsm};
 use crate::tpm::key::AttestationKey;
 use crate::tpm::pcr::Selection;
 use crate::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
@@ -38,6 +40,7 @@ pub struct VerifiedEvidence {
     digest: [u8; 32],
     snp: Option<VerifiedSnpReport>,
     tpm: Option<VerifiedQuote>,
+    vouched_ek: Option<[u8; 32]>,
 }
 
 impl VerifiedEvidence {
@@ -57,6 +60,13 @@ impl VerifiedEvidence {
     #[must_use]
     pub const fn snp(&self) -> Option<&VerifiedSnpReport> {
         self.snp.as_ref()
+    }
+
+    /// The endorsement key that a service module vouches for: SHA-256 of its
+    /// `SubjectPublicKeyInfo`. The quote's key must have been activated under it.
+    #[must_use]
+    pub const fn vouched_ek(&self) -> Option<&[u8; 32]> {
+        self.vouched_ek.as_ref()
     }
 
     /// The TPM quote, in the classes that have one.
@@ -86,15 +96,42 @@ pub fn verify(
     let report_data =
         checks.step("evidence.batch", report_data.ok_or("a proof that does not"), required, "batch proof")?;
 
-    let snp = evidence.collected().snp().map(|snp| verify_snp(snp, &report_data, snp_verifier, at, checks));
-    let tpm = evidence.collected().tpm().map(|tpm| verify_tpm(tpm, &report_data, challenge.selection, checks));
-
+    let parts = match evidence.collected() {
+        Collected::SnpTpm(snp, tpm) => Parts {
+            snp: verify_snp(snp, &report_data, snp_verifier, at, checks),
+            tpm: verify_tpm(tpm, &report_data, challenge.selection, checks),
+            vouched: None,
+        },
+        Collected::Snp(snp) => {
+            Parts { snp: verify_snp(snp, &report_data, snp_verifier, at, checks), tpm: None, vouched: None }
+        }
+        Collected::Tpm(tpm) => {
+            Parts { snp: None, tpm: verify_tpm(tpm, &report_data, challenge.selection, checks), vouched: None }
+        }
+        Collected::AzureVtpm(azure, tpm) => {
+            verify_azure(azure, tpm, &report_data, challenge.selection, snp_verifier, at, checks)
+        }
+        Collected::SvsmVtpm(svsm, tpm) => {
+            let module = svsm::verify(svsm, &report_data, snp_verifier, at, checks).map(VerifiedSvsm::into_parts);
+            let tpm = verify_tpm(tpm, &report_data, challenge.selection, checks);
+            let (snp, vouched) = module.unzip();
+            Parts { snp, tpm, vouched }
+        }
+    };
     checks.passed().then(|| VerifiedEvidence {
         class: evidence.class(),
         digest: crate::crypto::sha256(&[evidence.bytes()]),
-        snp: snp.flatten(),
-        tpm: tpm.flatten(),
+        snp: parts.snp,
+        tpm: parts.tpm,
+        vouched_ek: parts.vouched,
     })
+}
+
+/// What the parts of evidence came to.
+struct Parts {
+    snp: Option<VerifiedSnpReport>,
+    tpm: Option<VerifiedQuote>,
+    vouched: Option<[u8; 32]>,
 }
 
 /// The name that the binder covers, as the evidence claims it. A wrong claim
@@ -111,9 +148,7 @@ fn verify_snp(
     at: u64,
     checks: &mut Checks,
 ) -> Option<VerifiedSnpReport> {
-    let presented =
-        if snp.certificates.is_empty() { Presented::Certificates(&[]) } else { Presented::Table(&snp.certificates) };
-    let verified = verifier.verify(&snp.report, presented, at, checks)?;
+    let verified = verifier.verify(&snp.report, Presented::table(&snp.certificates), at, checks)?;
     let found = &verified.report().report_data;
     checks.require(
         "evidence.binding",
@@ -131,14 +166,41 @@ fn verify_tpm(
     selection: &Selection,
     checks: &mut Checks,
 ) -> Option<VerifiedQuote> {
-    let input = QuoteInput {
-        attest: &tpm.attest,
-        signature: &tpm.signature,
-        ak: &tpm.ak,
+    let nonce = quote_nonce(report_data);
+    verify_quote(&quote_input(tpm, &nonce, selection), checks)
+}
+
+const fn quote_input<'a>(tpm: &'a TpmEvidence, nonce: &'a [u8; 32], selection: &'a Selection) -> QuoteInput<'a> {
+    QuoteInput {
+        attest: tpm.attest.as_slice(),
+        signature: tpm.signature.as_slice(),
+        ak: tpm.ak.as_slice(),
         pcrs: Some(&tpm.pcrs),
-        event_log: Some(&tpm.event_log),
-        nonce: Some(&quote_nonce(report_data)),
+        event_log: Some(tpm.event_log.as_slice()),
+        nonce: Some(nonce),
         selection: SelectionRule::Exactly(selection),
+    }
+}
+
+/// The paravisor's report is fresh because it repeats the binder as user data;
+/// the quote, because it names it.
+fn verify_azure(
+    azure: &AzureEvidence,
+    tpm: &TpmEvidence,
+    report_data: &[u8; 64],
+    selection: &Selection,
+    verifier: &SnpVerifier,
+    at: u64,
+    checks: &mut Checks,
+) -> Parts {
+    let nonce = quote_nonce(report_data);
+    let input = AzureInput {
+        hcl: &azure.hcl,
+        certificates: Presented::table(&azure.certificates),
+        quote: Some(quote_input(tpm, &nonce, selection)),
+        user_data: Some(report_data),
     };
-    verify_quote(&input, checks)
+    let verified = azure::verify(&input, verifier, at, checks).map(VerifiedAzure::into_parts);
+    let (snp, tpm) = verified.unzip();
+    Parts { snp, tpm: tpm.flatten(), vouched: None }
 }

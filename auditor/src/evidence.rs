@@ -67,6 +67,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             Collected::SnpTpm(snp, tpm) => arguments.judge(title, Some(snp), Some(tpm), &[], inputs)?,
             Collected::Snp(snp) => arguments.judge(title, Some(snp), None, &[], inputs)?,
             Collected::Tpm(tpm) => arguments.judge(title, None, Some(tpm), &[], inputs)?,
+            // The manifest is bound by the nonce, which --report-data then is not.
+            Collected::SvsmVtpm(svsm, tpm) => arguments.judge(title, Some(&svsm.snp), Some(tpm), &[], inputs)?,
+            Collected::AzureVtpm(azure, tpm) => {
+                let report = azure::report_in(&azure.hcl);
+                let mut supplied = arguments.collateral.read(&mut inputs, report, &[])?;
+                supplied.certificates.extend(host_table(&azure.certificates, &mut Checks::refusals()));
+                let parts = QuoteParts {
+                    attest: tpm.attest.clone(),
+                    signature: tpm.signature.clone(),
+                    ak: Some(tpm.ak.clone()),
+                    pcrs: Some(tpm.pcrs.clone()),
+                    event_log: Some(tpm.event_log.clone()),
+                };
+                let (challenge, policy) = (&arguments.challenge, &arguments.policy);
+                azure::judge(SCHEMA, title, &azure.hcl, Some(&parts), challenge, policy, &supplied, inputs)?
+            }
         },
     };
     report.members.insert("envelope".into(), imported.name().into());

@@ -41,10 +41,9 @@ pub(crate) fn print(platform: &dyn OpenMachine, name: &str, as_json: bool) -> Re
 }
 
 fn chip_id(machine: &mut Machine) -> Result<Option<String>, ClientError> {
-    let Some(snp) = machine.snp() else { return Ok(None) };
-    let evidence = snp.report(&[0; 64])?;
+    let Some(bytes) = machine.own_report()? else { return Ok(None) };
     let mut checks = Checks::refusals();
-    let report = Report::parse(&evidence.report, &mut checks).ok_or_else(|| ClientError::checks(&checks))?;
+    let report = Report::parse(&bytes, &mut checks).ok_or_else(|| ClientError::checks(&checks))?;
     Ok(Some(report.chip_id_hex()))
 }
 

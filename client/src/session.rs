@@ -11,6 +11,7 @@ use aws_lc_rs::rand;
 use hyper::{Method, StatusCode};
 use portcullis_attest::binding::{Binding, Role};
 use portcullis_attest::check::Checks;
+use portcullis_attest::evidence::EvidenceClass;
 use portcullis_attester::Machine;
 use portcullis_firmware_policy::{
     ActivateRequest, AttestRequest, AttestResponse, Seen, VerifiedAuthority, VerifiedBundle, decode_credential,
@@ -194,10 +195,11 @@ impl Session {
     }
 
     /// Shows once a connection that this node's attestation key lives beside the
-    /// endorsement key that it is enrolled with, if it is enrolled so.
+    /// endorsement key that it is enrolled with, or that a service module vouches for.
     async fn activate(&mut self, machine: &mut Machine, trust: &Trust) -> Result<(), ClientError> {
         let enrolled = trust.bundle.policy().nodes.get(&self.node).is_some_and(|node| node.ek.is_some());
-        let (true, false, Some(tpm)) = (enrolled, self.activated, machine.tpm()) else { return Ok(()) };
+        let needed = enrolled || machine.class() == EvidenceClass::SnpSvsmVtpm;
+        let (true, false, Some(tpm)) = (needed, self.activated, machine.tpm()) else { return Ok(()) };
         let keys = ActivateRequest::Keys { ek: tpm.endorsement_key()?, ak: tpm.ak_area().to_vec() };
         let answer = self.connection.ask(Method::POST, "/v1/activate", keys.encode()).await?;
         if answer.status != StatusCode::OK {

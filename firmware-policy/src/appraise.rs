@@ -142,7 +142,13 @@ pub fn identify(evidence: &VerifiedEvidence, identity: &Identity<'_>, checks: &m
             "attestation key, against the enrolment",
         );
     }
-    if let (Some(tpm), Some(ek)) = (evidence.tpm(), identity.ek) {
+    // An enrolled endorsement key, and one that a service module vouches for: the
+    // quote's key must have been shown to live beside each of them.
+    for (tpm, ek) in evidence
+        .tpm()
+        .into_iter()
+        .flat_map(|tpm| identity.ek.into_iter().chain(evidence.vouched_ek()).map(move |ek| (tpm, ek)))
+    {
         let describe = |ek: &Digest, ak: &[u8]| format!("attestation key {} under EK {}", hex(ak), hex(ek));
         known &= checks.require(
             format!("{prefix}.activation"),

@@ -254,16 +254,24 @@ fn node(node: &document::Node) -> Result<(String, Node), BundleError> {
     let ak_name = node.ak_name.as_ref().map(|text| unhex(text).ok_or_else(|| BundleError::value("node.ak_name", text)));
     let ak_name = ak_name.transpose()?;
     let ek = node.ek.as_ref().map(|text| fixed("node.ek", text)).transpose()?;
-    let (needs_chip, needs_tpm) = match minimum_class {
-        EvidenceClass::SnpTpm => (true, true),
-        EvidenceClass::Snp => (true, false),
-        EvidenceClass::Tpm => (false, true),
-    };
-    if needs_chip && chip_id.is_none_or(|id| id == [0; 64]) {
-        return Err(BundleError::value("node.chip_id", "absent or zero"));
+    if chip_id == Some([0; 64]) {
+        return Err(BundleError::value("node.chip_id", "zero: a VLEK report names no chip"));
     }
-    if needs_tpm && ak_name.is_none() && ek.is_none() {
-        return Err(BundleError::value("node.ak_name", "absent, and no ek"));
+    // Something must say which machine it is: a chip, or a key that lives in one
+    // TPM. A TPM that the host runs says so only with its endorsement key.
+    let (by_chip, by_tpm) = (chip_id.is_some(), ak_name.is_some() || ek.is_some());
+    let missing = match minimum_class {
+        EvidenceClass::SnpTpm if !by_tpm => Some(("node.ak_name", "absent, and no ek")),
+        EvidenceClass::SnpTpm if !by_chip && ek.is_none() => Some(("node.chip_id", "absent, and no ek")),
+        EvidenceClass::Snp if !by_chip => Some(("node.chip_id", "absent")),
+        EvidenceClass::Tpm if !by_tpm => Some(("node.ak_name", "absent, and no ek")),
+        EvidenceClass::SnpAzureVtpm | EvidenceClass::SnpSvsmVtpm if !by_chip && !by_tpm => {
+            Some(("node.chip_id", "absent, and neither ek nor ak_name"))
+        }
+        _ => None,
+    };
+    if let Some((field, what)) = missing {
+        return Err(BundleError::value(field, what));
     }
     let tags = node.tags.clone();
     Ok((node.name.clone(), Node { name: node.name.clone(), chip_id, ak_name, ek, minimum_class, tags }))

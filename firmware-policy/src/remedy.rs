@@ -77,6 +77,8 @@ catalogue! {
     "tpm.certificate.purpose": "The certificate was issued for something else." => "Supply the certificate of this kind of key.";
     "tpm.certificate.key": "The certificate is for a key that cannot be of a TPM here." => "Supply the certificate of an RSA, P-256 or P-384 key.";
     "tpm.certificate.same_key": "The certificate is for another key." => "Supply the certificate of the key that signed.";
+    "svsm.vmpl": "The report is not of the service module's level." => "Take the report of VMPL 0 through the service module.";
+    "svsm.manifest": "The module's manifest is not that of a vTPM." => "Ask the module for the vTPM service, manifest version 0.";
     "azure.form": "The HCL report cannot be read, or is not about an SEV-SNP guest." => "Read NV index 0x01400001 again; Intel TDX is not supported.";
     "azure.runtime_data": "The SNP report does not vouch for the runtime data." => "Treat the evidence as forged or put together from two boots.";
     "azure.keys": "The runtime data name no attestation key that is understood." => "Update the paravisor, or Portcullis.";

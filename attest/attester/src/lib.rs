@@ -3,6 +3,8 @@
 //! ```text
 //! SNP  configfs-tsm, else /dev/sev-guest      report, certificate table, derived key
 //! TPM  /dev/tpmrm0                            quote, PCRs, activation, seal and unseal
+//! SVSM configfs-tsm, service provider svsm    report over the vTPM's manifest
+//! Azure NV indices of the vTPM                HCL report, user data
 //! log  /sys/kernel/security/tpm0/…            event log of the firmware
 //! ```
 //!
@@ -25,6 +27,8 @@ mod snp;
 mod tpm;
 
 pub use error::AttesterError;
-pub use machine::{ActivateDevice, Machine, OpenMachine, QuoteDevice, RealPlatform, SealDevice, SnpDevice};
+pub use machine::{
+    ActivateDevice, AzureDevice, Machine, OpenMachine, QuoteDevice, RealPlatform, SealDevice, ServiceDevice, SnpDevice,
+};
 pub use snp::{ConfigfsTsm, DerivedKeyRequest, SevGuest};
-pub use tpm::{SealedBlob, Tpm, TpmHandle};
+pub use tpm::{AzureTpm, SealedBlob, Tpm, TpmHandle};

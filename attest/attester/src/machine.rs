@@ -3,16 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use portcullis_attest::azure::HclReport;
 use portcullis_attest::binding::quote_nonce;
-use portcullis_attest::evidence::{Collected, Evidence, EvidenceClass, SnpEvidence, TpmEvidence};
+use portcullis_attest::evidence::{
+    AzureEvidence, Collected, Evidence, EvidenceClass, SnpEvidence, SvsmEvidence, TpmEvidence,
+};
 use portcullis_attest::tpm::credential::Credential;
 use portcullis_attest::tpm::pcr::{PcrValues, Selection};
 use zeroize::Zeroizing;
 
 use crate::error::AttesterError;
 use crate::snp::{ConfigfsTsm, DerivedKeyRequest, SevGuest};
-use crate::tpm::{SealedBlob, Tpm};
+use crate::tpm::{AzureTpm, SealedBlob, Tpm};
 
+const TPM: &str = "/dev/tpmrm0";
+/// The driver of a vTPM in a service module (Linux 6.16).
+const SVSM_DRIVER: &str = "/sys/bus/platform/drivers/tpm-svsm/tpm-svsm";
 const EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 
 /// A secure processor.
@@ -81,8 +87,30 @@ pub trait SealDevice: ActivateDevice {
     fn unseal(&mut self, blob: &SealedBlob, selection: &Selection) -> Result<Zeroizing<[u8; 32]>, AttesterError>;
 }
 
-/// The devices that a machine has: at least one of the two.
+/// A service module at VMPL 0 with a vTPM.
+pub trait ServiceDevice: Send {
+    /// A report over this nonce and the manifest of the vTPM.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    fn service_report(&mut self, nonce: &[u8; 64]) -> Result<SvsmEvidence, AttesterError>;
+}
+
+/// Azure's vTPM, which keeps the paravisor's report.
+pub trait AzureDevice: SealDevice {
+    /// The HCL report, made anew with this user data.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    fn hcl_report(&mut self, user_data: &[u8; 64]) -> Result<AzureEvidence, AttesterError>;
+}
+
+/// The devices that a machine has.
 pub enum Machine {
+    /// A service module, and its vTPM.
+    SvsmVtpm(Box<dyn ServiceDevice>, Box<dyn SealDevice>),
+    /// Azure's vTPM.
+    AzureVtpm(Box<dyn AzureDevice>),
     /// A secure processor and a TPM.
     SnpTpm(Box<dyn SnpDevice>, Box<dyn SealDevice>),
     /// A secure processor.
@@ -96,6 +124,8 @@ impl Machine {
     #[must_use]
     pub const fn class(&self) -> EvidenceClass {
         match self {
+            Self::SvsmVtpm(..) => EvidenceClass::SnpSvsmVtpm,
+            Self::AzureVtpm(_) => EvidenceClass::SnpAzureVtpm,
             Self::SnpTpm(..) => EvidenceClass::SnpTpm,
             Self::Snp(_) => EvidenceClass::Snp,
             Self::Tpm(_) => EvidenceClass::Tpm,
@@ -106,7 +136,8 @@ impl Machine {
     #[must_use]
     pub fn ak_name(&self) -> Option<&[u8]> {
         match self {
-            Self::SnpTpm(_, tpm) | Self::Tpm(tpm) => Some(tpm.ak_name()),
+            Self::SnpTpm(_, tpm) | Self::Tpm(tpm) | Self::SvsmVtpm(_, tpm) => Some(tpm.ak_name()),
+            Self::AzureVtpm(tpm) => Some(tpm.ak_name()),
             Self::Snp(_) => None,
         }
     }
@@ -114,21 +145,39 @@ impl Machine {
     /// The TPM.
     pub fn tpm(&mut self) -> Option<&mut dyn SealDevice> {
         match self {
-            Self::SnpTpm(_, tpm) | Self::Tpm(tpm) => Some(tpm.as_mut()),
+            Self::SnpTpm(_, tpm) | Self::Tpm(tpm) | Self::SvsmVtpm(_, tpm) => Some(tpm.as_mut()),
+            Self::AzureVtpm(tpm) => Some(tpm.as_mut()),
             Self::Snp(_) => None,
         }
     }
 
-    /// The secure processor.
-    pub fn snp(&mut self) -> Option<&mut dyn SnpDevice> {
+    /// A report of this machine, for nobody's challenge: to see what it is.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    pub fn own_report(&mut self) -> Result<Option<Vec<u8>>, AttesterError> {
         match self {
-            Self::SnpTpm(snp, _) | Self::Snp(snp) => Some(snp.as_mut()),
-            Self::Tpm(_) => None,
+            Self::SnpTpm(snp, _) | Self::Snp(snp) => snp.report(&[0; 64]).map(|snp| Some(snp.report)),
+            Self::SvsmVtpm(service, _) => service.service_report(&[0; 64]).map(|svsm| Some(svsm.snp.report)),
+            Self::AzureVtpm(tpm) => {
+                let hcl = tpm.hcl_report(&[0; 64])?.hcl;
+                let report = HclReport::parse(&hcl).map_err(|_| AttesterError::Form("HCL report"))?;
+                Ok(Some(report.snp.to_vec()))
+            }
+            Self::Tpm(_) => Ok(None),
         }
     }
 
-    /// Collects evidence: a report with this `REPORT_DATA`, and a quote that
-    /// names it.
+    /// The secure processor, where the guest itself talks to it.
+    pub fn snp(&mut self) -> Option<&mut dyn SnpDevice> {
+        match self {
+            Self::SnpTpm(snp, _) | Self::Snp(snp) => Some(snp.as_mut()),
+            Self::Tpm(_) | Self::SvsmVtpm(..) | Self::AzureVtpm(_) => None,
+        }
+    }
+
+    /// Collects evidence that answers to `report_data`: a report that carries it
+    /// in the way of its class, and a quote that names it.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -138,6 +187,10 @@ impl Machine {
             Self::SnpTpm(snp, tpm) => Collected::SnpTpm(snp.report(report_data)?, tpm.quote(&nonce, selection)?),
             Self::Snp(snp) => Collected::Snp(snp.report(report_data)?),
             Self::Tpm(tpm) => Collected::Tpm(tpm.quote(&nonce, selection)?),
+            Self::SvsmVtpm(service, tpm) => {
+                Collected::SvsmVtpm(service.service_report(report_data)?, tpm.quote(&nonce, selection)?)
+            }
+            Self::AzureVtpm(tpm) => Collected::AzureVtpm(tpm.hcl_report(report_data)?, tpm.quote(&nonce, selection)?),
         };
         Ok(Evidence::of(collected))
     }
@@ -158,6 +211,9 @@ pub struct RealPlatform;
 
 impl OpenMachine for RealPlatform {
     fn open(&self) -> Result<Machine, AttesterError> {
+        if let Some(machine) = open_paravisor()? {
+            return Ok(machine);
+        }
         let (snp, tpm) = (open_snp(), open_tpm());
         match (snp, tpm) {
             (Ok(snp), Ok(tpm)) => Ok(Machine::SnpTpm(snp, tpm)),
@@ -177,6 +233,23 @@ impl OpenMachine for RealPlatform {
     }
 }
 
+/// A machine whose report is not the guest's to make: Azure's paravisor, which
+/// shows by its NV index, or a service module, which shows by its vTPM's driver.
+fn open_paravisor() -> Result<Option<Machine>, AttesterError> {
+    if Path::new(SVSM_DRIVER).exists() {
+        return Ok(Some(Machine::SvsmVtpm(Box::new(ConfigfsTsm::open()?), open_tpm()?)));
+    }
+    if !Path::new(TPM).exists() {
+        return Ok(None);
+    }
+    let azure = AzureTpm::open(&format!("device:{TPM}"), read_event_log)?;
+    Ok(azure.map(|tpm| Machine::AzureVtpm(Box::new(tpm))))
+}
+
+fn read_event_log() -> Result<Vec<u8>, AttesterError> {
+    fs::read(EVENT_LOG).map_err(AttesterError::device("event log of the firmware"))
+}
+
 fn open_snp() -> Result<Box<dyn SnpDevice>, AttesterError> {
     let tsm = ConfigfsTsm::open();
     let guest = SevGuest::open();
@@ -192,10 +265,8 @@ fn open_snp() -> Result<Box<dyn SnpDevice>, AttesterError> {
 }
 
 fn open_tpm() -> Result<Box<dyn SealDevice>, AttesterError> {
-    const DEVICE: &str = "/dev/tpmrm0";
-    probe("TPM 2.0", Path::new(DEVICE))?;
-    let event_log = fs::read(EVENT_LOG).map_err(AttesterError::device("event log of the firmware"))?;
-    Ok(Box::new(Tpm::open(&format!("device:{DEVICE}"), event_log)?))
+    probe("TPM 2.0", Path::new(TPM))?;
+    Ok(Box::new(Tpm::open(&format!("device:{TPM}"), read_event_log()?)?))
 }
 
 /// Whether a path is there, as an error that names it.

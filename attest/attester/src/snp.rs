@@ -4,16 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use portcullis_attest::evidence::SnpEvidence;
+use portcullis_attest::evidence::{SnpEvidence, SvsmEvidence};
 use portcullis_attest::snp::report::LENGTH;
 use sev::firmware::guest::Firmware;
 use zeroize::Zeroizing;
 
 use crate::error::AttesterError;
-use crate::machine::{SnpDevice, probe};
+use crate::machine::{ServiceDevice, SnpDevice, probe};
 
 const TSM: &str = "/sys/kernel/config/tsm/report";
 const GUEST: &str = "/dev/sev-guest";
+/// The vTPM of a service module.
+const VTPM_SERVICE: &str = "c476f1eb-0123-45a5-9641-b4e7dde5bfe3";
 const WHAT: &str = "SEV-SNP guest device";
 
 /// Which key to derive (SEV-SNP ABI, MSG_KEY_REQ): root VCEK always, fields
@@ -49,12 +51,12 @@ impl ConfigfsTsm {
     }
 
     /// configfs keeps one entry a directory: each request gets its own.
-    fn request(&self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
+    fn request<T>(&self, read: impl FnOnce(&Path) -> Result<T, AttesterError>) -> Result<T, AttesterError> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let name = format!("portcullis-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let entry = self.folder.join(name);
         fs::create_dir(&entry).map_err(AttesterError::device("configfs-tsm entry"))?;
-        let outcome = read_entry(&entry, report_data);
+        let outcome = read(&entry);
         let removed = fs::remove_dir(&entry).map_err(AttesterError::device("configfs-tsm entry"));
         let evidence = outcome?;
         removed?;
@@ -62,8 +64,20 @@ impl ConfigfsTsm {
     }
 }
 
+/// Asks for a service's report: `service_provider` and `service_guid` first.
+fn read_service(entry: &Path, nonce: &[u8; 64]) -> Result<SvsmEvidence, AttesterError> {
+    let write =
+        |file: &'static str, value: &str| fs::write(entry.join(file), value).map_err(AttesterError::device(file));
+    write("service_provider", "svsm")?;
+    write("service_guid", VTPM_SERVICE)?;
+    write("service_manifest_version", "0")?;
+    let snp = read_entry(entry, nonce)?;
+    let manifest = fs::read(entry.join("manifestblob")).map_err(AttesterError::device("manifestblob"))?;
+    Ok(SvsmEvidence { snp, manifest })
+}
+
 /// Writes `inblob` and reads the rest, with `generation` before and after: it
-/// counts writes to the entry, ours being the only one.
+/// counts writes to the entry, ours being the only ones.
 fn read_entry(entry: &Path, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
     let read = |file: &'static str| fs::read(entry.join(file)).map_err(AttesterError::device(file));
     let text = |file: &'static str| read(file).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
@@ -85,12 +99,18 @@ fn read_entry(entry: &Path, report_data: &[u8; 64]) -> Result<SnpEvidence, Attes
 
 impl SnpDevice for ConfigfsTsm {
     fn report(&mut self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
-        self.request(report_data)
+        self.request(|entry| read_entry(entry, report_data))
     }
 
     /// configfs-tsm has no derived keys; the ioctl does.
     fn derived_key(&mut self, request: &DerivedKeyRequest) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
         SevGuest::open()?.derived_key(request)
+    }
+}
+
+impl ServiceDevice for ConfigfsTsm {
+    fn service_report(&mut self, nonce: &[u8; 64]) -> Result<SvsmEvidence, AttesterError> {
+        self.request(|entry| read_service(entry, nonce))
     }
 }
 

@@ -92,6 +92,14 @@ pub enum Presented<'a> {
     Certificates(&'a [Certificate]),
 }
 
+impl<'a> Presented<'a> {
+    /// A host's table; an empty one is no table, and no certificates then.
+    #[must_use]
+    pub const fn table(table: &'a [u8]) -> Self {
+        if table.is_empty() { Self::Certificates(&[]) } else { Self::Table(table) }
+    }
+}
+
 /// Verifies reports against one set of roots and collateral.
 pub struct SnpVerifier {
     roots: Roots,

@@ -134,12 +134,8 @@ fn wanted(report: Option<&Path>, products: &[String], platform: &dyn OpenMachine
     let bytes = match report {
         Some(path) => read(path)?,
         None => {
-            let mut machine = platform.open()?;
-            machine
-                .snp()
-                .context("this machine has no secure processor: name a report or a product")?
-                .report(&[0; 64])?
-                .report
+            let own = platform.open()?.own_report()?;
+            own.context("this machine has no secure processor: name a report or a product")?
         }
     };
     let mut checks = Checks::refusals();

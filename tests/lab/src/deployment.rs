@@ -18,7 +18,7 @@ use portcullis_wire::hex::hex;
 
 use crate::boot;
 use crate::daemon::{Daemon, free_address};
-use crate::machine::{Booted, Description, TCB};
+use crate::machine::{Booted, Description, TCB, Vtpm};
 use crate::root::LabRoot;
 
 /// Image of lab authorities.
@@ -148,6 +148,36 @@ impl Deployment {
         Description::sound(&self.root, name, image).write(&folder)?;
         self.machines.insert(name.to_owned(), Booted::boot(&folder)?);
         Ok(())
+    }
+
+    /// Boots a new machine whose TPM somebody inside the guest runs.
+    ///
+    /// # Errors
+    /// As [`Self::boot`].
+    pub fn boot_with(&mut self, name: &str, image: &str, vtpm: Vtpm) -> Result<()> {
+        let folder = self.machine(name);
+        Description { vtpm, ..Description::sound(&self.root, name, image) }.write(&folder)?;
+        self.machines.insert(name.to_owned(), Booted::boot(&folder)?);
+        Ok(())
+    }
+
+    /// Enrols a booted machine with a minimum class: those of a service module by
+    /// chip, those of Azure, which move from chip to chip, by attestation key.
+    ///
+    /// # Errors
+    /// The machine is not booted.
+    pub fn enrol_vtpm(&mut self, name: &str, tags: &[&str]) -> Result<()> {
+        let booted = self.booted(name)?;
+        let description = Description::read(booted.folder())?;
+        let (chip_id, ak_name, class) = match description.vtpm {
+            Vtpm::Azure => (None, Some(hex(booted.ak_name())), "snp+azure-vtpm"),
+            Vtpm::Svsm => (Some(hex(&description.chip_id())), None, "snp+svsm-vtpm"),
+            Vtpm::Host => (Some(hex(&description.chip_id())), Some(hex(booted.ak_name())), "snp+tpm"),
+        };
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        let node = Node { name: name.to_owned(), chip_id, ak_name, ek: None, minimum_class: class.into(), tags };
+        self.document.nodes.push(node);
+        self.configure_node(name, name, self.nodes)
     }
 
     /// Switches a machine off and on again.

@@ -4,6 +4,7 @@
 //! the lab's own, and swtpm as its TPM. Trust in it needs a bundle that names
 //! its root: production bundles name AMD.
 
+mod azure;
 pub mod bench;
 pub mod boot;
 pub mod chain;
@@ -22,5 +23,5 @@ mod x509;
 
 pub use daemon::Daemon;
 pub use deployment::{Deployment, Options};
-pub use machine::{Booted, Description, LabPlatform};
+pub use machine::{Booted, Description, LabPlatform, Vtpm};
 pub use root::LabRoot;

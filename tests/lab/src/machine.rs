@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use portcullis_attest::crypto::sha256;
-use portcullis_attest::evidence::SnpEvidence;
+use portcullis_attest::evidence::{SnpEvidence, SvsmEvidence};
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::tcb::Tcb;
-use portcullis_attester::{AttesterError, DerivedKeyRequest, Machine, OpenMachine, QuoteDevice, SnpDevice};
+use portcullis_attest::svsm;
+use portcullis_attester::{
+    ActivateDevice, AttesterError, DerivedKeyRequest, Machine, OpenMachine, QuoteDevice, ServiceDevice, SnpDevice,
+};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::azure::{LabAzure, provision};
 use crate::boot;
 use crate::processor::{Fields, Processor};
 use crate::root::LabRoot;
@@ -42,6 +46,25 @@ pub struct Description {
     pub snp_svn: u8,
     /// Number that tells this chip from others.
     pub chip: String,
+    /// Who runs its TPM.
+    #[serde(default)]
+    pub vtpm: Vtpm,
+    /// Privilege level that its reports state.
+    #[serde(default)]
+    pub vmpl: u32,
+}
+
+/// Who runs the TPM of a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vtpm {
+    /// The host, or a chip on its board.
+    #[default]
+    Host,
+    /// A service module at VMPL 0.
+    Svsm,
+    /// Azure's paravisor.
+    Azure,
 }
 
 impl Description {
@@ -56,6 +79,8 @@ impl Description {
             policy: 0x3_0000,
             snp_svn: TCB.snp,
             chip: chip.to_owned(),
+            vtpm: Vtpm::Host,
+            vmpl: 0,
         }
     }
 
@@ -74,6 +99,7 @@ impl Description {
         let mut fields = Fields::sound(Generation::Milan, self.chip_id(), tcb, measurement);
         fields.version = self.version;
         fields.policy = self.policy;
+        fields.vmpl = self.vmpl;
         fields
     }
 
@@ -122,7 +148,15 @@ impl Booted {
         for event in &events {
             extend(&device.handle(), event.pcr, &sha256(&[&event.data]))?;
         }
-        let (ak_name, ek_digest) = (device.ak_name().to_vec(), device.ek_digest()?);
+        let ek_digest = device.ek_digest()?;
+        let ak_name = match description.vtpm {
+            Vtpm::Host | Vtpm::Svsm => device.ak_name().to_vec(),
+            Vtpm::Azure => {
+                provision(&device.handle())?;
+                drop(device);
+                LabAzure::open(machine)?.ak_name().to_vec()
+            }
+        };
         Ok(Self { _tpm: tpm, machine: machine.to_owned(), ak_name, ek_digest })
     }
 
@@ -146,19 +180,19 @@ impl Booted {
 }
 
 /// The chip of a machine, described anew before every report.
-struct LabProcessor {
-    machine: PathBuf,
+pub(crate) struct LabProcessor {
+    pub(crate) machine: PathBuf,
 }
 
 impl LabProcessor {
-    fn chip(&self) -> Result<Processor> {
+    pub(crate) fn chip(&self) -> Result<Processor> {
         let description = Description::read(&self.machine)?;
         let root = LabRoot::open(&description.root, Generation::Milan)?;
         Processor::kept(&root, description.fields(), &self.machine)
     }
 }
 
-fn failed(error: anyhow::Error) -> AttesterError {
+pub(crate) fn failed(error: anyhow::Error) -> AttesterError {
     AttesterError::Device { what: "emulated secure processor", error: std::io::Error::other(error) }
 }
 
@@ -172,6 +206,19 @@ impl SnpDevice for LabProcessor {
     }
 }
 
+/// A service module: its reports are over its vTPM's manifest, too.
+struct LabService {
+    processor: LabProcessor,
+    manifest: Vec<u8>,
+}
+
+impl ServiceDevice for LabService {
+    fn service_report(&mut self, nonce: &[u8; 64]) -> Result<SvsmEvidence, AttesterError> {
+        let report_data = svsm::report_data(nonce, &self.manifest);
+        Ok(SvsmEvidence { snp: self.processor.report(&report_data)?, manifest: self.manifest.clone() })
+    }
+}
+
 /// A lab machine as the platform of a program.
 #[derive(Clone, Debug)]
 pub struct LabPlatform {
@@ -182,6 +229,15 @@ pub struct LabPlatform {
 impl OpenMachine for LabPlatform {
     fn open(&self) -> Result<Machine, AttesterError> {
         let processor = LabProcessor { machine: self.machine.clone() };
-        Ok(Machine::SnpTpm(Box::new(processor), Box::new(LabTpm::open(&self.machine)?)))
+        let description = Description::read(&self.machine).map_err(failed)?;
+        Ok(match description.vtpm {
+            Vtpm::Host => Machine::SnpTpm(Box::new(processor), Box::new(LabTpm::open(&self.machine)?)),
+            Vtpm::Svsm => {
+                let mut tpm = LabTpm::open(&self.machine)?;
+                let manifest = tpm.endorsement_key()?;
+                Machine::SvsmVtpm(Box::new(LabService { processor, manifest }), Box::new(tpm))
+            }
+            Vtpm::Azure => Machine::AzureVtpm(Box::new(LabAzure::open(&self.machine)?)),
+        })
     }
 }

@@ -119,10 +119,8 @@ impl LabTpm {
     /// The machine is not booted.
     pub fn open(machine: &Path) -> Result<Self, AttesterError> {
         let failed = |error| AttesterError::Device { what: "lab machine's TPM (is the machine booted?)", error };
-        let port = fs::read_to_string(machine.join(PORT)).map_err(failed)?;
         let log = fs::read(machine.join("eventlog.bin")).map_err(failed)?;
-        let tcti = format!("swtpm:host=127.0.0.1,port={}", port.trim());
-        flush_leftovers(&tcti).map_err(|error| failed(std::io::Error::other(error)))?;
+        let tcti = tcti(machine)?;
         let tpm = Tpm::open(&tcti, log)?;
         Ok(Self { tpm, machine: machine.to_owned() })
     }
@@ -155,6 +153,15 @@ impl LabTpm {
         };
         apply().map_err(failed)
     }
+}
+
+/// How to reach the TPM of a booted machine, with nothing loaded in it.
+pub(crate) fn tcti(machine: &Path) -> Result<String, AttesterError> {
+    let failed = |error| AttesterError::Device { what: "lab machine's TPM (is the machine booted?)", error };
+    let port = fs::read_to_string(machine.join(PORT)).map_err(failed)?;
+    let tcti = format!("swtpm:host=127.0.0.1,port={}", port.trim());
+    flush_leftovers(&tcti).map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok(tcti)
 }
 
 /// Flushes the objects of a process that was killed. On a real machine the

@@ -6,6 +6,7 @@
 //! HMAC sessions cost milliseconds a command, so quotes use a password session.
 
 mod activate;
+mod azure;
 mod seal;
 mod template;
 
@@ -20,10 +21,11 @@ use tss_esapi::handles::{KeyHandle, ObjectHandle, SessionHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Data, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, SignatureScheme};
+use tss_esapi::structures::{Data, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, Public, SignatureScheme};
 use tss_esapi::tcti_ldr::TctiNameConf;
 use tss_esapi::traits::Marshall;
 
+pub use azure::AzureTpm;
 pub use seal::SealedBlob;
 
 use crate::error::AttesterError;
@@ -68,12 +70,22 @@ impl Tpm {
                 context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
             })
             .map_err(AttesterError::tpm("CreatePrimary"))?;
-        let ak_area = key.out_public.marshall().map_err(AttesterError::tpm("key"))?;
+        Self::with_key(context, key.key_handle, &key.out_public, event_log)
+    }
+
+    fn with_key(
+        mut context: Context,
+        ak: KeyHandle,
+        public: &Public,
+        event_log: Vec<u8>,
+    ) -> Result<Self, AttesterError> {
+        context.clear_sessions();
+        let ak_area = public.marshall().map_err(AttesterError::tpm("key"))?;
         let parsed = AttestationKey::from_area(&ak_area).map_err(|_| AttesterError::Form("attestation key"))?;
         let ak_name = parsed.name().ok_or(AttesterError::Form("attestation key"))?.to_vec();
         Ok(Self {
             handle: TpmHandle(Arc::new(Mutex::new(context))),
-            ak: key.key_handle,
+            ak,
             ak_area,
             ak_name,
             event_log: Arc::new(Mutex::new(event_log)),

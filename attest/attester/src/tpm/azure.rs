@@ -1,0 +1,161 @@
+//! Azure's vTPM: its attestation key is made by the platform, and its NV indices
+//! hold the paravisor's report.
+
+use std::str::FromStr;
+
+use portcullis_attest::evidence::{AzureEvidence, TpmEvidence};
+use portcullis_attest::tpm::credential::Credential;
+use portcullis_attest::tpm::pcr::{PcrValues, Selection};
+use tss_esapi::Context;
+use tss_esapi::abstraction::nv::{list, read_full};
+use tss_esapi::attributes::NvIndexAttributesBuilder;
+use tss_esapi::handles::{KeyHandle, NvIndexHandle, NvIndexTpmHandle, TpmHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{MaxNvBuffer, NvPublicBuilder};
+use tss_esapi::tcti_ldr::TctiNameConf;
+use zeroize::Zeroizing;
+
+use super::{SealedBlob, Tpm};
+use crate::error::AttesterError;
+use crate::machine::{ActivateDevice, AzureDevice, QuoteDevice, SealDevice};
+
+/// The paravisor's report, the guest's user data, the attestation key.
+const REPORT: u32 = 0x0140_0001;
+const USER_DATA: u32 = 0x0140_0002;
+const ATTESTATION_KEY: u32 = 0x8100_0003;
+const USER_DATA_LENGTH: usize = 64;
+
+/// A vTPM of Azure.
+pub struct AzureTpm {
+    tpm: Tpm,
+}
+
+impl AzureTpm {
+    /// Connects by a TCTI name; `None` where the TPM keeps no paravisor's report,
+    /// and is not Azure's.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    pub fn open(
+        tcti: &str,
+        event_log: impl FnOnce() -> Result<Vec<u8>, AttesterError>,
+    ) -> Result<Option<Self>, AttesterError> {
+        let name = TctiNameConf::from_str(tcti).map_err(AttesterError::tpm("connection"))?;
+        let mut context = Context::new(name).map_err(AttesterError::tpm("connection"))?;
+        let indices = list(&mut context).map_err(AttesterError::tpm("GetCapability"))?;
+        if !indices.iter().any(|(public, _)| u32::from(public.nv_index()) == REPORT) {
+            return Ok(None);
+        }
+        let handle = TpmHandle::try_from(ATTESTATION_KEY).map_err(AttesterError::tpm("attestation key"))?;
+        let ak: KeyHandle = context
+            .execute_without_session(|context| context.tr_from_tpm_public(handle))
+            .map_err(AttesterError::tpm("attestation key at 0x81000003"))?
+            .into();
+        let (public, _, _) = context.read_public(ak).map_err(AttesterError::tpm("ReadPublic"))?;
+        Ok(Some(Self { tpm: Tpm::with_key(context, ak, &public, event_log()?)? }))
+    }
+
+    /// The TPM.
+    #[must_use]
+    pub const fn tpm(&self) -> &Tpm {
+        &self.tpm
+    }
+
+    /// Writes the user data, after which the paravisor makes its report anew.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    pub fn write_user_data(&mut self, data: &[u8; USER_DATA_LENGTH]) -> Result<(), AttesterError> {
+        let handle = self.tpm.handle();
+        handle.with(|context| write_index(context, USER_DATA, data)).map_err(AttesterError::tpm("NV_Write"))
+    }
+
+    /// The paravisor's report as it stands.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    pub fn read_report(&mut self) -> Result<Vec<u8>, AttesterError> {
+        let handle = self.tpm.handle();
+        let read = handle.with(|context| {
+            let index = NvIndexTpmHandle::new(REPORT)?;
+            context
+                .execute_with_session(Some(AuthSession::Password), |context| read_full(context, NvAuth::Owner, index))
+        });
+        read.map_err(AttesterError::tpm("NV_Read"))
+    }
+}
+
+/// Writes an index of the owner's, which is defined first if it is not there.
+fn write_index(context: &mut Context, number: u32, data: &[u8]) -> tss_esapi::Result<()> {
+    let index = NvIndexTpmHandle::new(number)?;
+    let known = list(context)?.iter().any(|(public, _)| u32::from(public.nv_index()) == number);
+    context.execute_with_session(Some(AuthSession::Password), |context| {
+        let handle: NvIndexHandle = if known {
+            context.execute_without_session(|context| context.tr_from_tpm_public(index.into()))?.into()
+        } else {
+            let attributes = NvIndexAttributesBuilder::new()
+                .with_owner_write(true)
+                .with_owner_read(true)
+                .with_auth_read(true)
+                .with_auth_write(true)
+                .build()?;
+            let public = NvPublicBuilder::new()
+                .with_nv_index(index)
+                .with_index_name_algorithm(HashingAlgorithm::Sha256)
+                .with_index_attributes(attributes)
+                .with_data_area_size(data.len())
+                .build()?;
+            context.nv_define_space(Provision::Owner, None, public)?
+        };
+        context.nv_write(NvAuth::Owner, handle, MaxNvBuffer::try_from(data.to_vec())?, 0)
+    })
+}
+
+impl AzureDevice for AzureTpm {
+    /// The paravisor answers a write of the user data with a new report; the
+    /// verifier checks that the report repeats them.
+    fn hcl_report(&mut self, user_data: &[u8; 64]) -> Result<AzureEvidence, AttesterError> {
+        self.write_user_data(user_data)?;
+        Ok(AzureEvidence { hcl: self.read_report()?, certificates: Vec::new() })
+    }
+}
+
+impl QuoteDevice for AzureTpm {
+    fn ak_name(&self) -> &[u8] {
+        self.tpm.ak_name()
+    }
+
+    fn quote(&mut self, nonce: &[u8; 32], selection: &Selection) -> Result<TpmEvidence, AttesterError> {
+        self.tpm.quote(nonce, selection)
+    }
+
+    fn read_pcrs(&mut self, selection: &Selection) -> Result<PcrValues, AttesterError> {
+        self.tpm.read_pcrs(selection)
+    }
+}
+
+impl ActivateDevice for AzureTpm {
+    fn endorsement_key(&mut self) -> Result<Vec<u8>, AttesterError> {
+        self.tpm.endorsement_key()
+    }
+
+    fn ak_area(&self) -> &[u8] {
+        self.tpm.ak_area()
+    }
+
+    fn activate(&mut self, credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
+        self.tpm.activate(credential)
+    }
+}
+
+impl SealDevice for AzureTpm {
+    fn seal(&mut self, secret: &[u8; 32], selection: &Selection) -> Result<SealedBlob, AttesterError> {
+        self.tpm.seal(secret, selection)
+    }
+
+    fn unseal(&mut self, blob: &SealedBlob, selection: &Selection) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
+        self.tpm.unseal(blob, selection)
+    }
+}

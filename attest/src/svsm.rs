@@ -1,0 +1,88 @@
+//! A virtual TPM inside the guest, run by a Secure VM Service Module at VMPL 0
+//! (SVSM specification, attestation protocol; service GUID of the vTPM
+//! c476f1eb-0123-45a5-9641-b4e7dde5bfe3, manifest version 0).
+//!
+//! ```text
+//! manifest    = public area of the vTPM's endorsement key
+//! REPORT_DATA = SHA-512(64-byte nonce ‖ manifest)
+//! ```
+//!
+//! An endorsement key quotes nothing: which attestation key lives beside it,
+//! credential activation shows.
+
+use crate::check::Checks;
+use crate::crypto::sha512;
+use crate::evidence::SvsmEvidence;
+use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
+use crate::tpm::credential::EndorsementKey;
+use portcullis_wire::hex::hex;
+
+/// The level at which the module runs, and its report must be of.
+const LEVEL: u32 = 0;
+
+/// What a module vouches for. Only [`verify`] makes one.
+#[derive(Clone, Debug)]
+pub struct VerifiedSvsm {
+    snp: VerifiedSnpReport,
+    ek: [u8; 32],
+}
+
+impl VerifiedSvsm {
+    /// The report of the module.
+    #[must_use]
+    pub const fn snp(&self) -> &VerifiedSnpReport {
+        &self.snp
+    }
+
+    /// SHA-256 of the `SubjectPublicKeyInfo` of the vTPM's endorsement key.
+    #[must_use]
+    pub const fn ek(&self) -> &[u8; 32] {
+        &self.ek
+    }
+
+    /// The parts.
+    #[must_use]
+    pub fn into_parts(self) -> (VerifiedSnpReport, [u8; 32]) {
+        (self.snp, self.ek)
+    }
+}
+
+/// The REPORT_DATA of a service report.
+#[must_use]
+pub fn report_data(nonce: &[u8; 64], manifest: &[u8]) -> [u8; 64] {
+    sha512(&[nonce, manifest])
+}
+
+/// Verifies a service report with its manifest against a nonce, at a time (Unix
+/// seconds), recording every check.
+pub fn verify(
+    evidence: &SvsmEvidence,
+    nonce: &[u8; 64],
+    verifier: &SnpVerifier,
+    at: u64,
+    checks: &mut Checks,
+) -> Option<VerifiedSvsm> {
+    let presented = Presented::table(&evidence.snp.certificates);
+    let snp = verifier.verify(&evidence.snp.report, presented, at, checks)?;
+    let (found, required) = (&snp.report().report_data, report_data(nonce, &evidence.manifest));
+    let bound = checks.require(
+        "evidence.binding",
+        *found == required,
+        || hex(found),
+        || hex(&required),
+        "REPORT_DATA: report and manifest were made for this session, nonce and request",
+    );
+    checks.equal("svsm.vmpl", &snp.report().vmpl, &LEVEL, "privilege level of the service module");
+    // What the report does not vouch for is not read.
+    if !bound {
+        return None;
+    }
+    let ek = EndorsementKey::from_area(&evidence.manifest).ok().and_then(|key| key.digest());
+    let ek = checks.step(
+        "svsm.manifest",
+        ek.ok_or("something else"),
+        "the public area of an endorsement key",
+        "manifest of the vTPM service, version 0",
+    )?;
+    checks.passed().then_some(VerifiedSvsm { snp, ek })
+}
