@@ -177,6 +177,7 @@ const fn quote_input<'a>(tpm: &'a TpmEvidence, nonce: &'a [u8; 32], selection: &
         ak: tpm.ak.as_slice(),
         pcrs: Some(&tpm.pcrs),
         event_log: Some(tpm.event_log.as_slice()),
+        measured_files: None,
         nonce: Some(nonce),
         selection: SelectionRule::Exactly(selection),
     }

@@ -102,6 +102,7 @@ fn refused(root: &Path, sample: &Sample, ak: &[u8], nonce: &[u8]) -> Vec<String>
         ak,
         pcrs: Some(&sample.pcrs),
         event_log: None,
+        measured_files: None,
         nonce: Some(nonce),
         selection: SelectionRule::NotEmpty,
     };

@@ -128,6 +128,7 @@ pub(crate) fn judge(
         ak: parts.ak.as_deref().unwrap_or(&named),
         pcrs: parts.pcrs.as_ref(),
         event_log: parts.event_log.as_deref(),
+        measured_files: None,
         nonce: nonce.as_deref(),
         selection: SelectionRule::NotEmpty,
     });

@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
+use clap::ValueEnum;
 use portcullis_attest::check::Checks;
-use portcullis_attest::eventlog::{EventLog, Format, verify};
+use portcullis_attest::eventlog::{EventLog, EventLogError, Format, verify_parsed};
 use portcullis_attest::tpm::pcr::{Bank, PcrSet, PcrValues, Selection};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
@@ -17,8 +18,18 @@ use crate::report::{Facts, Output, Report};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Event log in TCG format.
+    /// Event log.
     log: PathBuf,
+    /// Its form: as firmware writes it, or a canonical event log.
+    #[arg(long, value_enum, default_value_t = Form::Tcg)]
+    form: Form,
+    /// What user space measured later: a canonical event log in JSON, such as
+    /// systemd's tpm2-measure.log.
+    #[arg(long, value_name = "FILE")]
+    user_space: Option<PathBuf>,
+    /// IMA measurement list that leads to PCR 10.
+    #[arg(long, value_name = "FILE", requires = "pcrs")]
+    ima: Option<PathBuf>,
     /// PCR values as JSON: {"sha256": {"0": "hex", ...}, ...}.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
@@ -26,7 +37,28 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+/// How a log is written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    /// TCG PC Client, crypto-agile or SHA-1.
+    Tcg,
+    /// Canonical event log, TLV.
+    CelTlv,
+    /// Canonical event log, JSON.
+    CelJson,
+}
+
+impl Form {
+    fn parse(self, bytes: &[u8]) -> Result<EventLog, EventLogError> {
+        match self {
+            Self::Tcg => EventLog::parse(bytes),
+            Self::CelTlv => EventLog::parse_cel_tlv(bytes),
+            Self::CelJson => EventLog::parse_cel_json(bytes),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut inputs = Inputs::default();
     let bytes = inputs.read(&arguments.log, "eventlog")?;
     let values = match &arguments.pcrs {
@@ -36,12 +68,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             Some(read_pcrs(&json).with_context(|| path.display().to_string())?)
         }
     };
+    let user_space = arguments.user_space.as_ref().map(|path| inputs.read(path, "user-space")).transpose()?;
+    let measured_files = arguments.ima.as_ref().map(|path| inputs.read(path, "ima")).transpose()?;
+    let parsed = arguments.form.parse(&bytes).and_then(|log| match &user_space {
+        Some(later) => Ok(log.followed_by(EventLog::parse_cel_json(later)?)),
+        None => Ok(log),
+    });
     let mut checks = Checks::all();
     let verified = match &values {
-        Some(values) => verify(&bytes, values, &selection_of(values), &mut checks),
+        Some(values) => {
+            let selection = selection_of(values);
+            verify_parsed(parsed.clone(), values, &selection, measured_files.as_deref(), &mut checks)
+        }
         None => {
-            let parsed = EventLog::parse(&bytes);
-            checks.step("tpm.eventlog", parsed, "a TCG event log", "form of the log");
+            checks.step("tpm.eventlog", parsed.clone(), "an event log", "form of the log");
             checks.missing("tpm.pcrs", "the values of the PCRs, best from a quote", "values that the log must lead to");
             None
         }
@@ -49,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     if values.as_ref().is_some_and(|values| selection_of(values).pcrs().next().is_none()) {
         checks.missing("tpm.bank", "values of a bank stronger than SHA-1", "PCR banks that can be trusted");
     }
-    let log = EventLog::parse(&bytes).ok();
+    let log = parsed.ok();
     let claims = verified.as_ref().map(|log| log.claims());
     let mut members = Map::new();
     members.insert("log".into(), log.as_ref().map_or(Value::Null, log_json));

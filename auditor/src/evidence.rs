@@ -164,6 +164,7 @@ impl Arguments {
             ak: &tpm.ak,
             pcrs: Some(&tpm.pcrs),
             event_log: Some(&tpm.event_log),
+            measured_files: None,
             nonce: nonce.as_deref(),
             selection: SelectionRule::NotEmpty,
         };

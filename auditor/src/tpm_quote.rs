@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Event log in TCG format.
     #[arg(long, value_name = "FILE")]
     eventlog: Option<PathBuf>,
+    /// IMA measurement list that leads to PCR 10.
+    #[arg(long, value_name = "FILE", requires = "eventlog")]
+    ima: Option<PathBuf>,
     /// The nonce that the quote must carry.
     #[arg(long, value_name = "HEX")]
     nonce: Option<String>,
@@ -72,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         }
     };
     let event_log = arguments.eventlog.as_ref().map(|path| inputs.read(path, "eventlog")).transpose()?;
+    let measured_files = arguments.ima.as_ref().map(|path| inputs.read(path, "ima")).transpose()?;
     let nonce = hex_argument("--nonce", arguments.nonce.as_ref())?;
 
     let mut checks = Checks::all();
@@ -82,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             ak: &ak,
             pcrs: pcrs.as_ref(),
             event_log: event_log.as_deref(),
+            measured_files: measured_files.as_deref(),
             nonce: nonce.as_deref(),
             selection: SelectionRule::NotEmpty,
         },

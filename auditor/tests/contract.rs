@@ -299,3 +299,28 @@ fn attestation_results_are_written() {
     assert_eq!(json(&root, &["snp-report", MILAN[0], "--ear", &file]).0, 3);
     assert_eq!(Ear::decode(&std::fs::read(&file).unwrap()).unwrap().vector.status(), Tier::None);
 }
+
+/// A quote over PCR 10 takes the list that leads there.
+#[test]
+fn measured_files_and_logs_of_user_space_take_part() {
+    let Some(root) = vectors("ima/h12ssl") else { return };
+    let base = ["eventlog", "binary_bios_measurements", "--pcrs", "pcrs.json"];
+    let (code, body) = json(&root, &base);
+    assert_eq!((code, body["missing"].clone()), (3, serde_json::json!(["tpm.pcr.10"])));
+    let (code, body) = json(&root, &[&base[..], &["--ima", "binary_runtime_measurements"]].concat());
+    assert_eq!((code, failed(&body)), (1, vec!["ima.pcr"]), "its SHA-256 bank is led to by nothing");
+
+    let folder = tempfile::tempdir().unwrap();
+    let digest = portcullis_wire::hex::hex(&portcullis_wire::sha256(&[b"ready"]));
+    let record = format!(
+        r#"[{{"pcr":11,"digests":[{{"hashAlg":"sha256","digest":"{digest}"}}],"content":{{"string":"ready"}}}}]"#
+    );
+    std::fs::write(folder.path().join("log.json"), record).unwrap();
+    let (code, body) = json(folder.path(), &["eventlog", "log.json", "--form", "cel-json"]);
+    assert_eq!((code, body["log"]["format"].as_str()), (3, Some("canonical")));
+    let value = body["log"]["replayed"][0]["value"].as_str().unwrap();
+    std::fs::write(folder.path().join("pcrs.json"), format!(r#"{{"sha256":{{"11":"{value}"}}}}"#)).unwrap();
+    let (code, body) = json(folder.path(), &["eventlog", "log.json", "--form", "cel-json", "--pcrs", "pcrs.json"]);
+    assert_eq!((code, body["boot"]["phases"].clone()), (0, serde_json::json!(["ready"])));
+    assert_eq!(json(folder.path(), &["eventlog", "log.json"]).0, 1, "not as firmware writes it");
+}

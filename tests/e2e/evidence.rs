@@ -227,6 +227,7 @@ fn quote_refusals(quoted: &Quoted, selection: &Selection) -> Vec<String> {
         ak: &quoted.ak,
         pcrs: Some(&quoted.pcrs),
         event_log: Some(&quoted.log),
+        measured_files: None,
         nonce: Some(&[5; 32]),
         selection: SelectionRule::Exactly(selection),
     };

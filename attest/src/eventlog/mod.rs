@@ -16,4 +16,4 @@ pub use claims::{BootClaims, SecureBoot};
 pub use parse::{Event, EventLog, EventLogError, Format, MAX_LENGTH};
 pub use replay::{ReplayError, Replayed};
 pub use variable::SignatureDatabase;
-pub use verify::{VerifiedLog, verify};
+pub use verify::{VerifiedLog, verify, verify_parsed};

@@ -1,14 +1,16 @@
 //! From a log and PCR values to [`VerifiedLog`].
 
 use super::claims::BootClaims;
-use super::parse::EventLog;
+use super::parse::{EventLog, EventLogError};
 use super::replay::Replayed;
 use crate::check::Checks;
+use crate::ima;
 use crate::tpm::pcr::{Bank, PcrSet, PcrValues, Selection};
 use portcullis_wire::hex::hex;
 
 /// The PCR of Linux's integrity measurement architecture.
 const IMA_PCR: u8 = 10;
+const IMA_DETAIL: &str = "quoted value, against the replay of its log";
 
 /// A log that leads to the given values of some PCRs of one bank. Only
 /// [`verify`] makes one. What it proves is worth what the values are worth.
@@ -43,13 +45,24 @@ impl VerifiedLog {
 /// Replays a log in every selected bank but SHA-1, and compares every selected
 /// PCR. Returns the first bank in which some of them matched.
 pub fn verify(bytes: &[u8], values: &PcrValues, selection: &Selection, checks: &mut Checks) -> Option<VerifiedLog> {
-    let parsed = EventLog::parse(bytes);
+    verify_parsed(EventLog::parse(bytes), values, selection, None, checks)
+}
+
+/// As [`verify`], with a log that was read from another form, or put together of
+/// several, and with the IMA list that leads to PCR 10.
+pub fn verify_parsed(
+    parsed: Result<EventLog, EventLogError>,
+    values: &PcrValues,
+    selection: &Selection,
+    measured_files: Option<&[u8]>,
+    checks: &mut Checks,
+) -> Option<VerifiedLog> {
     let log = checks.step("tpm.eventlog", parsed, "a TCG event log", "how the PCRs came to their values")?;
     let mut proven = None;
     for (bank, set) in selection.0.iter().filter(|(bank, _)| *bank != Bank::Sha1) {
         match log.replay(*bank) {
             Ok(replayed) => {
-                let pcrs = compare(&replayed, values, *bank, *set, checks);
+                let pcrs = compare(&replayed, values, *bank, *set, measured_files, checks);
                 proven = proven.or(Some((*bank, pcrs)));
             }
             Err(error) => {
@@ -62,13 +75,23 @@ pub fn verify(bytes: &[u8], values: &PcrValues, selection: &Selection, checks: &
 }
 
 /// Compares the PCRs of one bank; returns those that match.
-fn compare(replayed: &Replayed, values: &PcrValues, bank: Bank, set: PcrSet, checks: &mut Checks) -> PcrSet {
+fn compare(
+    replayed: &Replayed,
+    values: &PcrValues,
+    bank: Bank,
+    set: PcrSet,
+    measured_files: Option<&[u8]>,
+    checks: &mut Checks,
+) -> PcrSet {
     let mut matching = Vec::new();
     for pcr in set.iter() {
         let (found, required) = (values.value(bank, pcr).unwrap_or_default(), replayed.value(pcr));
         // Linux's IMA has PCR 10 to itself and a log of its own.
         if pcr == IMA_PCR && !replayed.covers(pcr) && found != required {
-            checks.missing("tpm.pcr.10", "the IMA measurement list", "quoted value, against the replay of its log");
+            match measured_files {
+                Some(list) => drop(ima::verify(list, bank, Some(found), None, checks)),
+                None => checks.missing("tpm.pcr.10", "the IMA measurement list", IMA_DETAIL),
+            }
             continue;
         }
         let same = checks.require(

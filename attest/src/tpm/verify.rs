@@ -14,7 +14,7 @@ use super::key::{AttestationKey, Attributes};
 use super::pcr::{Bank, PcrValues, Selection};
 use super::signature::Signature;
 use crate::check::Checks;
-use crate::eventlog::{self, VerifiedLog};
+use crate::eventlog::{self, EventLog, VerifiedLog};
 use portcullis_wire::hex::hex;
 
 /// What a quote must show. Absence is a missing check, never a skipped one.
@@ -30,6 +30,8 @@ pub struct QuoteInput<'a> {
     pub pcrs: Option<&'a PcrValues>,
     /// Event log in TCG format.
     pub event_log: Option<&'a [u8]>,
+    /// IMA measurement list, where PCR 10 was quoted and Linux measured files.
+    pub measured_files: Option<&'a [u8]>,
     /// Required `extraData`.
     pub nonce: Option<&'a [u8]>,
     /// Which PCRs must be quoted.
@@ -237,7 +239,10 @@ fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks:
             checks.missing("tpm.eventlog", "an event log", "how the PCRs came to their values");
             None
         }
-        Some(bytes) => eventlog::verify(bytes, values, &quote.selection, checks),
+        Some(bytes) => {
+            let log = EventLog::parse(bytes);
+            eventlog::verify_parsed(log, values, &quote.selection, input.measured_files, checks)
+        }
     }
 }
 
