@@ -14,7 +14,7 @@ use portcullis_attest::snp::certificate::{Certificate, PublicKey};
 use portcullis_attest::snp::collateral::{Collateral, encode_certificate_table};
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
-use portcullis_attest::tpm::pcr::Bank;
+use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_vectors::vectors;
 use sev::certs::snp::{Certificate as SevCertificate, Chain, Verifiable, ca};
 use sev::firmware::guest::AttestationReport;
@@ -154,8 +154,10 @@ fn measured_files(limits: &mut Limits) {
         })
     };
     let value = bare();
+    let mut values = PcrValues::default();
+    assert!(values.insert(Bank::Sha256, ima::PCR, value.to_vec()));
     let mut verify = || {
-        let verified = ima::verify(&list, Bank::Sha256, Some(&value), None, &mut Checks::refusals());
+        let verified = ima::verify(&list, Bank::Sha256, &values, None, &mut Checks::refusals());
         assert!(black_box(verified).is_some());
     };
     let [bare, ours] = race(1, [&mut || assert_eq!(black_box(bare()), value), &mut verify]);

@@ -5,12 +5,40 @@ mod common;
 
 use portcullis_attest::check::{Checks, Verdict};
 use portcullis_attest::ima::{AllowList, List, ListError, Template, verify};
-use portcullis_attest::tpm::pcr::Bank;
+use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_wire::hex::{hex, unhex};
 
-fn pcr10(folder: &std::path::Path, bank: &str) -> Vec<u8> {
+/// Every PCR of the folder.
+fn pcrs(folder: &std::path::Path) -> PcrValues {
     let json: serde_json::Value = serde_json::from_slice(&common::read(&folder.join("pcrs.json"))).unwrap();
-    unhex(json[bank]["10"].as_str().unwrap()).unwrap()
+    let mut values = PcrValues::default();
+    for (bank, of_bank) in json.as_object().unwrap() {
+        for (pcr, value) in of_bank.as_object().unwrap() {
+            let value = unhex(value.as_str().unwrap()).unwrap();
+            assert!(values.insert(Bank::from_name(bank).unwrap(), pcr.parse().unwrap(), value));
+        }
+    }
+    values
+}
+
+/// The same values, with one bit of one PCR changed.
+fn changed(values: &PcrValues, bank: Bank, pcr: u8) -> PcrValues {
+    let mut other = PcrValues::default();
+    for (of, at, value) in values.iter() {
+        let mut value = value.to_vec();
+        if (of, at) == (bank, pcr) {
+            value[7] ^= 1;
+        }
+        assert!(other.insert(of, at, value));
+    }
+    other
+}
+
+/// PCR 10 alone.
+fn quoted(bank: Bank, value: Vec<u8>) -> PcrValues {
+    let mut values = PcrValues::default();
+    assert!(values.insert(bank, 10, value));
+    values
 }
 
 fn refused(checks: &Checks) -> Vec<&str> {
@@ -24,19 +52,17 @@ fn h12ssl_is_vouched_for_by_its_sha1_bank_alone() {
     // SHA-1 leads to the PCR, but nobody should trust SHA-1: no check fails,
     // and the verdict names the bank.
     let mut checks = Checks::all();
-    assert!(verify(&list, Bank::Sha1, Some(&pcr10(&root, "sha1")), None, &mut checks).is_none());
+    assert!(verify(&list, Bank::Sha1, &pcrs(&root), None, &mut checks).is_none());
     assert_eq!((checks.verdict(), refused(&checks)), (Verdict::Undetermined, vec!["ima.bank"]));
     let covered = checks.list().iter().find(|check| check.id == "ima.pcr").unwrap();
     assert!(covered.found.as_ref().unwrap().ends_with("after 2364 of 2365 entries"), "{covered}");
 
     let mut checks = Checks::all();
-    assert!(verify(&list, Bank::Sha256, Some(&pcr10(&root, "sha256")), None, &mut checks).is_none());
+    assert!(verify(&list, Bank::Sha256, &pcrs(&root), None, &mut checks).is_none());
     assert_eq!(refused(&checks), ["ima.pcr"]);
 
-    let mut other = pcr10(&root, "sha1");
-    other[7] ^= 1;
     let mut checks = Checks::all();
-    assert!(verify(&list, Bank::Sha1, Some(&other), None, &mut checks).is_none());
+    assert!(verify(&list, Bank::Sha1, &changed(&pcrs(&root), Bank::Sha1, 10), None, &mut checks).is_none());
     assert_eq!(refused(&checks), ["ima.pcr", "ima.bank"]);
 }
 
@@ -48,10 +74,49 @@ fn h12ssl_begins_with_the_digest_of_its_boot() {
     let list = List::parse(&bytes).unwrap();
     assert_eq!(list.entries().len(), 2365);
     let (digest, name) = list.entries()[0].file().unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&common::read(&root.join("pcrs.json"))).unwrap();
-    let pcrs: Vec<u8> = (0..8).flat_map(|n| unhex(json["sha1"][n.to_string()].as_str().unwrap()).unwrap()).collect();
+    let values = pcrs(&root);
+    let of_boot: Vec<u8> = (0..8).flat_map(|pcr| values.value(Bank::Sha1, pcr).unwrap().to_vec()).collect();
     assert_eq!((name, digest.algorithm), ("boot_aggregate", "sha1"));
-    assert_eq!(hex(digest.digest), hex(&Bank::Sha1.hash(&[&pcrs])));
+    assert_eq!(hex(digest.digest), hex(&Bank::Sha1.hash(&[&of_boot])));
+    // With the PCRs of another boot, the list is not one of this.
+    for pcr in 0..8 {
+        let mut checks = Checks::all();
+        assert!(verify(&bytes, Bank::Sha1, &changed(&values, Bank::Sha1, pcr), None, &mut checks).is_none());
+        assert_eq!(refused(&checks), ["ima.boot_aggregate", "ima.bank"], "PCR {pcr}");
+    }
+}
+
+/// A kernel that had no SHA-384 when it started extends that bank with SHA-1
+/// digests and zeroes (seen on Linux 6.1): no check but SHA-1's would hold.
+#[test]
+fn sha1_digests_with_zeroes_behind_vouch_for_nothing() {
+    let aggregate = digest_field("sha256", &[1; 32]);
+    let bytes = list("ima-ng", &[&[&aggregate, b"boot_aggregate\0"]]);
+    let digest = List::parse(&bytes).unwrap().entries()[0].hash(Bank::Sha1);
+    let padded = [&digest[..], &[0; 28]].concat();
+    let values = quoted(Bank::Sha384, Bank::Sha384.extend(&Bank::Sha384.initial(10), &padded));
+    let mut checks = Checks::all();
+    assert!(verify(&bytes, Bank::Sha384, &values, None, &mut checks).is_none());
+    assert_eq!(refused(&checks), ["ima.pcr"]);
+    let check = checks.refused().next().unwrap();
+    assert!(check.found.as_ref().unwrap().ends_with("reached by SHA-1 digests with zeroes behind"), "{check}");
+}
+
+/// From Linux 5.8 the aggregate is over PCR 0 to 9 of the list's own algorithm.
+#[test]
+fn aggregates_of_ten_registers_and_of_eight() {
+    for registers in [8_u8, 10] {
+        let mut values = PcrValues::default();
+        (0..10).for_each(|pcr| assert!(values.insert(Bank::Sha256, pcr, vec![pcr; 32])));
+        let of_boot: Vec<u8> = (0..registers).flat_map(|pcr| [pcr; 32]).collect();
+        let aggregate = digest_field("sha256", &Bank::Sha256.hash(&[&of_boot]));
+        let bytes = list("ima-ng", &[&[&aggregate, b"boot_aggregate\0"]]);
+        assert!(values.insert(Bank::Sha256, 10, value_of(&bytes, Bank::Sha256)));
+        assert!(verify(&bytes, Bank::Sha256, &values, None, &mut Checks::all()).is_some());
+        let mut checks = Checks::all();
+        assert!(verify(&bytes, Bank::Sha256, &changed(&values, Bank::Sha256, 0), None, &mut checks).is_none());
+        assert_eq!(refused(&checks), ["ima.boot_aggregate"]);
+    }
 }
 
 #[test]
@@ -115,11 +180,11 @@ fn several_algorithms_signatures_and_allow_lists() {
         let value = value_of(&bytes, bank);
         let good = AllowList::parse(&format!("{}  a\n# comment\n{}  b\n", "02".repeat(32), "03".repeat(64))).unwrap();
         let mut checks = Checks::all();
-        let verified = verify(&bytes, bank, Some(&value), Some(&good), &mut checks).unwrap();
+        let verified = verify(&bytes, bank, &quoted(bank, value.clone()), Some(&good), &mut checks).unwrap();
         assert_eq!((verified.entries().len(), verified.beyond()), (3, 0));
         let less = AllowList::parse(&format!("{}  a\n", "02".repeat(32))).unwrap();
         let mut checks = Checks::all();
-        assert!(verify(&bytes, bank, Some(&value), Some(&less), &mut checks).is_none());
+        assert!(verify(&bytes, bank, &quoted(bank, value.clone()), Some(&less), &mut checks).is_none());
         assert_eq!(refused(&checks), ["ima.files"]);
     }
     for weak in ["zz  a", "0202  a", "02020202020202020202020202020202  md5", "no digest"] {
@@ -138,16 +203,19 @@ fn no_changed_byte_of_a_list_passes() {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
         let mut checks = Checks::refusals();
-        assert!(verify(&changed, Bank::Sha256, Some(&value), None, &mut checks).is_none(), "byte {at}");
+        assert!(
+            verify(&changed, Bank::Sha256, &quoted(Bank::Sha256, value.clone()), None, &mut checks).is_none(),
+            "byte {at}"
+        );
     }
     let mut checks = Checks::refusals();
-    assert!(verify(&bytes, Bank::Sha256, Some(&value), None, &mut checks).is_some());
+    assert!(verify(&bytes, Bank::Sha256, &quoted(Bank::Sha256, value.clone()), None, &mut checks).is_some());
     // A list without its end is not the list, and one that goes on is, up to there.
     let first = bytes.len() - bytes.len() / 2;
     assert!(List::parse(&bytes[..first]).is_err());
     let longer = [bytes.clone(), list("ima-ng", &[&[&a, b"/later\0"]])].concat();
     let mut checks = Checks::refusals();
-    let verified = verify(&longer, Bank::Sha256, Some(&value), None, &mut checks).unwrap();
+    let verified = verify(&longer, Bank::Sha256, &quoted(Bank::Sha256, value.clone()), None, &mut checks).unwrap();
     assert_eq!((verified.entries().len(), verified.beyond()), (2, 1));
 }
 
@@ -161,10 +229,10 @@ fn a_file_that_changed_while_it_was_measured_is_told() {
     bytes[at..at + 20].fill(0);
     let value = value_of(&bytes, Bank::Sha256);
     let mut checks = Checks::all();
-    let verified = verify(&bytes, Bank::Sha256, Some(&value), None, &mut checks).unwrap();
+    let verified = verify(&bytes, Bank::Sha256, &quoted(Bank::Sha256, value.clone()), None, &mut checks).unwrap();
     assert_eq!(verified.violations(), 1);
     let allow = AllowList::parse(&format!("{}  x\n", "01".repeat(32))).unwrap();
     let mut checks = Checks::all();
-    assert!(verify(&bytes, Bank::Sha256, Some(&value), Some(&allow), &mut checks).is_none());
+    assert!(verify(&bytes, Bank::Sha256, &quoted(Bank::Sha256, value.clone()), Some(&allow), &mut checks).is_none());
     assert_eq!(refused(&checks), ["ima.violations"]);
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
 use portcullis_attest::ima::{AllowList, List, VerifiedList, verify};
-use portcullis_attest::tpm::pcr::Bank;
+use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
@@ -38,12 +38,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let bytes = inputs.read(&arguments.list, "ima")?;
     let bank = Bank::from_name(&arguments.bank).context("--bank: sha1, sha256, sha384 or sha512")?;
-    let quoted = match &arguments.pcrs {
-        None => None,
-        Some(path) => {
-            let values = read_pcrs(&inputs.read(path, "pcrs")?).with_context(|| path.display().to_string())?;
-            values.value(bank, 10).map(<[u8]>::to_vec)
-        }
+    let values = match &arguments.pcrs {
+        None => PcrValues::default(),
+        Some(path) => read_pcrs(&inputs.read(path, "pcrs")?).with_context(|| path.display().to_string())?,
     };
     let allow = match &arguments.allow {
         None => None,
@@ -53,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         }
     };
     let mut checks = Checks::all();
-    let verified = verify(&bytes, bank, quoted.as_deref(), allow.as_ref(), &mut checks);
+    let verified = verify(&bytes, bank, &values, allow.as_ref(), &mut checks);
     let list = List::parse(&bytes).ok();
     let mut members = Map::new();
     members.insert("list".into(), list.as_ref().map_or(Value::Null, |list| list_json(list, verified.as_ref())));

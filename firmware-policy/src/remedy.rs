@@ -88,7 +88,7 @@ catalogue! {
     "ima.bank": "Only SHA-1 vouches for the list." => "Quote PCR 10 of the SHA-256 bank.";
     "ima.template": "An entry does not have the hash that it states." => "Treat the list as edited.";
     "ima.pcr": "The list does not lead to the quoted value of PCR 10." => "Treat the list as edited, or as one of another boot; read list and quote again.";
-    "ima.boot_aggregate": "The list does not begin with the boot." => "Read the list from its beginning.";
+    "ima.boot_aggregate": "The list does not begin with this boot." => "Read the list from its beginning, and list and PCRs of one boot.";
     "ima.violations": "A file changed while it was measured." => "Find out which program writes to files that run.";
     "ima.files": "A file was measured that is not allowed." => "Add its digest to the allow list, or treat the machine as altered.";
     "evidence.form": "The evidence cannot be read." => "Use a client of the same protocol version.";

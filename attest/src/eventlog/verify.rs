@@ -8,8 +8,6 @@ use crate::ima;
 use crate::tpm::pcr::{Bank, PcrSet, PcrValues, Selection};
 use portcullis_wire::hex::hex;
 
-/// The PCR of Linux's integrity measurement architecture.
-const IMA_PCR: u8 = 10;
 const IMA_DETAIL: &str = "quoted value, against the replay of its log";
 
 /// A log that leads to the given values of some PCRs of one bank. Only
@@ -87,9 +85,9 @@ fn compare(
     for pcr in set.iter() {
         let (found, required) = (values.value(bank, pcr).unwrap_or_default(), replayed.value(pcr));
         // Linux's IMA has PCR 10 to itself and a log of its own.
-        if pcr == IMA_PCR && !replayed.covers(pcr) && found != required {
+        if pcr == ima::PCR && !replayed.covers(pcr) && found != required {
             match measured_files {
-                Some(list) => drop(ima::verify(list, bank, Some(found), None, checks)),
+                Some(list) => drop(ima::verify(list, bank, values, None, checks)),
                 None => checks.missing("tpm.pcr.10", "the IMA measurement list", IMA_DETAIL),
             }
             continue;

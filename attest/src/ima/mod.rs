@@ -15,4 +15,4 @@ mod verify;
 
 pub use allow::{AllowError, AllowList};
 pub use parse::{Entry, FileDigest, List, ListError, MAX_LENGTH, Template};
-pub use verify::{VerifiedList, verify};
+pub use verify::{PCR, VerifiedList, verify};

@@ -3,9 +3,11 @@
 use super::allow::AllowList;
 use super::parse::{Entry, List};
 use crate::check::Checks;
-use crate::tpm::pcr::Bank;
+use crate::tpm::pcr::{Bank, PcrValues};
 use portcullis_wire::hex::hex;
 
+/// The PCR of Linux's integrity measurement architecture.
+pub const PCR: u8 = 10;
 /// The first entry's name: a digest over the PCRs of the boot.
 const BOOT_AGGREGATE: &str = "boot_aggregate";
 
@@ -36,12 +38,13 @@ impl<'a> VerifiedList<'a> {
     }
 }
 
-/// Verifies a list against the value of PCR 10 in one bank, and its files
+/// Verifies a list against the value of PCR 10 in one bank, its beginning
+/// against the PCRs of the boot where they are among the values, and its files
 /// against an allow list where there is one.
 pub fn verify<'a>(
     bytes: &'a [u8],
     bank: Bank,
-    quoted: Option<&[u8]>,
+    values: &PcrValues,
     allow: Option<&AllowList>,
     checks: &mut Checks,
 ) -> Option<VerifiedList<'a>> {
@@ -52,8 +55,8 @@ pub fn verify<'a>(
     } else {
         checks.require("ima.bank", true, || bank.to_string(), || "no SHA-1".into(), "bank that vouches for the list");
     }
-    let covered = replay(&list, bank, quoted, checks);
-    check_boot_aggregate(&list, checks);
+    let covered = replay(&list, bank, values.value(bank, PCR), checks);
+    check_boot_aggregate(&list, values, checks);
     let covered = covered?;
     let verified = VerifiedList { list, covered };
     check_files(&verified, allow, checks);
@@ -63,7 +66,7 @@ pub fn verify<'a>(
 /// Walks the list once: every stated hash is recomputed, and the PCR is looked
 /// for after every entry. Returns how many entries it covers.
 fn replay(list: &List<'_>, bank: Bank, quoted: Option<&[u8]>, checks: &mut Checks) -> Option<usize> {
-    let mut value = bank.initial(10);
+    let mut value = bank.initial(PCR);
     let (mut covered, mut wrong) = (None, None);
     for (at, entry) in list.entries().iter().enumerate() {
         let stated = || *entry.template_hash == *entry.hash(Bank::Sha1);
@@ -92,6 +95,9 @@ fn replay(list: &List<'_>, bank: Bank, quoted: Option<&[u8]>, checks: &mut Check
         covered.is_some(),
         || match covered {
             Some(covered) => format!("{bank}:{} after {covered} of {total} entries", hex(quoted)),
+            None if padded(list, bank, quoted) => {
+                format!("{bank}:{}, reached by SHA-1 digests with zeroes behind", hex(quoted))
+            }
             None => format!("{bank}:{}, reached after no entry", hex(quoted)),
         },
         || "the value after some entry of the list".into(),
@@ -100,16 +106,51 @@ fn replay(list: &List<'_>, bank: Bank, quoted: Option<&[u8]>, checks: &mut Check
     covered
 }
 
+/// Whether SHA-1 digests filled up with zeroes lead to the value: what a kernel
+/// extends that had no hash of the bank when it started, and worth no more than
+/// SHA-1.
+fn padded(list: &List<'_>, bank: Bank, quoted: &[u8]) -> bool {
+    let mut value = bank.initial(PCR);
+    list.entries().iter().any(|entry| {
+        let mut digest = entry.extended(if entry.is_violation() { bank } else { Bank::Sha1 });
+        digest.resize(bank.length(), 0);
+        value = bank.extend(&value, &digest);
+        value == quoted
+    })
+}
+
 /// The list begins with the boot: without that, entries may be of another one.
-fn check_boot_aggregate(list: &List<'_>, checks: &mut Checks) {
-    let first = list.entries().first().and_then(|entry| entry.file().ok()).map_or("nothing", |(_, name)| name);
+/// Where the PCRs of that boot are known, they must be the ones of the aggregate.
+fn check_boot_aggregate(list: &List<'_>, values: &PcrValues, checks: &mut Checks) {
+    let file = list.entries().first().and_then(|entry| entry.file().ok());
+    let name = file.as_ref().map_or("nothing", |(_, name)| name);
+    let boots = file.as_ref().and_then(|(file, _)| aggregates(Bank::from_name(file.algorithm)?, values));
+    let of_this_boot = match (&file, &boots) {
+        (Some((file, _)), Some(boots)) => boots.iter().any(|boot| boot == file.digest),
+        _ => true,
+    };
     checks.require(
         "ima.boot_aggregate",
-        first == BOOT_AGGREGATE,
-        || first.chars().take(80).collect(),
-        || BOOT_AGGREGATE.into(),
-        "first entry of the list",
+        name == BOOT_AGGREGATE && of_this_boot,
+        || match &file {
+            Some((file, BOOT_AGGREGATE)) => format!("{}:{}", file.algorithm, hex(file.digest)),
+            _ => name.chars().take(80).collect(),
+        },
+        || match &boots {
+            Some(boots) => {
+                format!("{BOOT_AGGREGATE} {}", boots.iter().map(|b| hex(b)).collect::<Vec<_>>().join(" or "))
+            }
+            None => BOOT_AGGREGATE.into(),
+        },
+        "first entry of the list, against the PCRs of the boot where they are known",
     );
+}
+
+/// The aggregates that a kernel makes of a boot with these PCRs: over PCR 0 to 9,
+/// and with SHA-1 and before Linux 5.8 over PCR 0 to 7. None where a value lacks.
+fn aggregates(bank: Bank, values: &PcrValues) -> Option<Vec<Vec<u8>>> {
+    let over = |end: u8| Some(bank.hash(&(0..end).map(|pcr| values.value(bank, pcr)).collect::<Option<Vec<_>>>()?));
+    Some(vec![over(PCR)?, over(8)?])
 }
 
 /// Only somebody who says which files may be there can say that one was not the
