@@ -17,6 +17,19 @@ pub const SECTIONS: [&str; 14] = [
     ".dtbauto", ".hwids", ".efifw",
 ];
 
+/// The sections that the stub of a version of systemd measures, in order; none
+/// where that is not known. What a stub does not know it does not measure, even
+/// where the image has it. Seen with the stubs of 252, 254, 257 and 262.
+#[must_use]
+pub fn sections_of_stub(version: u32) -> Option<&'static [&'static str]> {
+    match version {
+        ..=251 | 253 | 255 | 256 => None,
+        252 => Some(&[".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".pcrpkey"]),
+        254 => Some(&[".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey"]),
+        257.. => Some(&SECTIONS),
+    }
+}
+
 /// Words that user space measures on the way up, in order.
 pub const PHASES: [&str; 4] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
 

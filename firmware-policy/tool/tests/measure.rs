@@ -194,8 +194,9 @@ fn pcr_11_of_an_image_is_that_of_its_sections() {
     use portcullis_attest::uki::pcr11;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("uki.efi");
+    const MAGIC: &[u8] = b"#### LoaderInfo: systemd-stub 257.13-1 ####\0";
     let sections: [(&str, &[u8]); 5] =
-        [(".text", b"stub"), (".osrel", b"ID=x"), (".cmdline", b"quiet"), (".linux", b"kernel"), (".pcrsig", b"{}")];
+        [(".sdmagic", MAGIC), (".osrel", b"ID=x"), (".cmdline", b"quiet"), (".linux", b"kernel"), (".pcrsig", b"{}")];
     std::fs::write(&path, image(&sections)).unwrap();
     let run = |phase: &str| {
         let line = ["uki", &path.display().to_string(), "--phase", phase, "--json"].map(str::to_owned);
@@ -207,10 +208,45 @@ fn pcr_11_of_an_image_is_that_of_its_sections() {
     let required = portcullis_wire::hex::hex(&pcr11(Bank::Sha256, &measured, &["enter-initrd"]));
     assert_eq!(found["value"], required);
     assert_eq!(found["sections"], serde_json::json!([".linux", ".osrel", ".cmdline"]));
-    // Without a kernel, with two, or without a PE header it is no such image.
-    for bad in [image(&sections[..3]), image(&[sections[3], sections[3]]), b"MZ".to_vec()] {
+    // Without a kernel, with two, without a stub or a PE header it is no such image.
+    let two = image(&[sections[0], sections[3], sections[3]]);
+    for bad in [image(&sections[..3]), two, image(&sections[1..]), b"MZ".to_vec()] {
         std::fs::write(&path, bad).unwrap();
         assert_eq!(run("none").status.code(), Some(2));
+    }
+}
+
+/// An old stub leaves out what it does not know; of one that nobody watched
+/// nothing is said.
+#[test]
+fn pcr_11_is_of_the_sections_that_the_stub_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("uki.efi");
+    let run = |version: &str| {
+        let magic = format!("#### LoaderInfo: systemd-stub {version} ####\0");
+        let sections: [(&str, &[u8]); 5] = [
+            (".sdmagic", magic.as_bytes()),
+            (".sbat", b"sbat,1"),
+            (".uname", b"6.1"),
+            (".ucode", b"cpio"),
+            (".linux", b"kernel"),
+        ];
+        std::fs::write(&path, image(&sections)).unwrap();
+        measure(&["uki", &path.display().to_string(), "--phase", "none", "--json"].map(str::to_owned))
+    };
+    for (version, names) in [
+        ("252.39-1~deb12u2", vec![".linux"]),
+        ("254.26-1~bpo12+1", vec![".linux", ".uname", ".sbat"]),
+        ("257.13-1~deb13u1", vec![".linux", ".ucode", ".uname", ".sbat"]),
+        ("262.1-1", vec![".linux", ".ucode", ".uname", ".sbat"]),
+    ] {
+        let found: Value = serde_json::from_slice(&run(version).stdout).unwrap();
+        assert_eq!(found["sections"], serde_json::json!(names), "{version}");
+    }
+    for version in ["249.11", "253.5", "255.4", "x"] {
+        let output = run(version);
+        assert_eq!(output.status.code(), Some(2), "{version}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("with --section"), "{version}");
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use object::read::pe::PeFile64;
 use object::{Object, ObjectSection};
 use portcullis_attest::tpm::pcr::Bank;
-use portcullis_attest::uki::{PHASES, SECTIONS, pcr11};
+use portcullis_attest::uki::{PHASES, SECTIONS, pcr11, sections_of_stub};
 use portcullis_wire::hex::hex;
 use serde_json::json;
 
@@ -68,14 +68,18 @@ fn phases(text: &str) -> Result<Vec<&str>> {
 
 type Sections = Vec<(String, Vec<u8>)>;
 
-/// The sections of a PE image that the stub measures: as many bytes as it has in
+/// The sections of a PE image that its stub measures: as many bytes as it has in
 /// memory, which may be fewer than in the file.
 fn from_image(bytes: &[u8]) -> Result<Sections> {
     let image = PeFile64::parse(bytes).context("not a PE image")?;
+    let version = stub_version(&image).context("no systemd-stub in it: name what is measured with --section")?;
+    let measured = sections_of_stub(version).with_context(|| {
+        format!("it is not known which sections systemd-stub {version} measures: name them with --section")
+    })?;
     let mut sections = Sections::new();
     for section in image.sections() {
         let name = section.name().context("a section without a name")?.to_owned();
-        if !SECTIONS.contains(&name.as_str()) {
+        if !measured.contains(&name.as_str()) {
             continue;
         }
         if sections.iter().any(|(known, _)| *known == name) {
@@ -87,6 +91,15 @@ fn from_image(bytes: &[u8]) -> Result<Sections> {
     }
     ensure!(sections.iter().any(|(name, _)| name == ".linux"), "no .linux section: not a unified kernel image");
     Ok(sections)
+}
+
+/// The stub names itself in a section of its own:
+/// `#### LoaderInfo: systemd-stub 252.39-1 ####`.
+fn stub_version(image: &PeFile64<'_>) -> Option<u32> {
+    let data = image.section_by_name(".sdmagic")?.data().ok()?;
+    let text = std::str::from_utf8(data.split(|byte| *byte == 0).next()?).ok()?;
+    let version = text.strip_prefix("#### LoaderInfo: systemd-stub ")?;
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn from_files(list: &[String]) -> Result<Sections> {
