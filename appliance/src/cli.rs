@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use portcullis_attester::OpenMachine;
-use portcullis_cli::Common;
+use portcullis_cli::{Common, say};
 use portcullis_sys::locked;
 
 use crate::config::{Config, DEFAULT_PATH, LogFormat};
@@ -55,7 +55,7 @@ where
         Action::Init => with_config(&arguments.config, |config| {
             guard_memory()?;
             let made = genesis::run(&config, platform)?;
-            print!("{}", genesis::describe(&made));
+            say!("{}", genesis::describe(&made).trim_end());
             Ok(())
         }),
         Action::Serve => with_config(&arguments.config, |config| {

@@ -1,6 +1,7 @@
 //! `portcullis-audit explain-check`: what a check is about.
 
 use anyhow::{Result, bail};
+use portcullis_cli::say;
 use portcullis_firmware_policy::{CATALOGUE, Entry};
 use serde_json::json;
 
@@ -29,12 +30,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     }
     if arguments.json {
         let checks = found.iter().map(|e| json!({ "id": e.id, "cause": e.cause, "remedy": e.remedy }));
-        println!("{}", json!({ "schema": "portcullis/checks/1", "checks": checks.collect::<Vec<_>>() }));
+        say!("{}", json!({ "schema": "portcullis/checks/1", "checks": checks.collect::<Vec<_>>() }));
         return Ok(0);
     }
     for (at, entry) in found.iter().enumerate() {
         let gap = if at == 0 { "" } else { "\n" };
-        println!("{gap}{}\n  failed when  {}\n  what to do   {}", entry.id, entry.cause, entry.remedy);
+        say!("{gap}{}\n  failed when  {}\n  what to do   {}", entry.id, entry.cause, entry.remedy);
     }
     Ok(0)
 }

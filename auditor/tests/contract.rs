@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use portcullis_firmware_policy::CATALOGUE;
 use portcullis_vectors::vectors;
@@ -113,6 +113,24 @@ fn unreadable_input_and_usage_are_exit_code_2_with_empty_stdout() {
 
 /// Certificates of others may stand in the same file; one that claims a place in
 /// AMD's chains must be of AMD's profile.
+/// `| head` is no reason to panic; half an answer on a full disk is no answer.
+#[test]
+fn a_reader_who_leaves_and_a_full_disk() {
+    let command = |stdout: Stdio| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis-audit"));
+        child.arg("man").stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = command(Stdio::piped());
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{output:?}");
+
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command(full.into()).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("standard output: "), "{output:?}");
+}
+
 #[test]
 fn foreign_certificates_do_not_matter_and_false_ones_fail() {
     let (Some(root), Some(quotes)) = (vectors("snp"), vectors("tpm-quote")) else { return };

@@ -6,12 +6,38 @@
 //! ```
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 
 /// Exit code for wrong usage.
 pub const USAGE: u8 = 2;
+/// Exit code where a program could not do what it found right to do.
+pub const INTERNAL: u8 = 4;
+
+/// Prints a line to standard output, as [`println!`] does, but a reader who has
+/// seen enough, such as `head`, neither panics the program nor changes its exit
+/// code.
+#[macro_export]
+macro_rules! say {
+    ($($argument:tt)*) => {
+        $crate::write_line(&mut ::std::io::stdout().lock(), format_args!($($argument)*))
+    };
+}
+
+/// What [`say!`] does. Where nobody can be told, because the disk is full for
+/// example, the program ends: half an answer must not pass for one.
+pub fn write_line(out: &mut impl Write, line: fmt::Arguments<'_>) {
+    match writeln!(out, "{line}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => {
+            drop(writeln!(io::stderr(), "standard output: {error}"));
+            std::process::exit(INTERNAL.into());
+        }
+    }
+}
 
 /// Commands that every program has beside its own.
 #[derive(Debug, Subcommand)]
@@ -29,7 +55,7 @@ impl Common {
     /// Prints what was asked for, for the program of type `A`.
     ///
     /// # Errors
-    /// Standard output cannot be written.
+    /// The page cannot be made.
     pub fn print<A: Parser>(&self) -> io::Result<()> {
         let mut command = A::command();
         let mut page = Vec::new();
@@ -40,7 +66,8 @@ impl Common {
             }
             Self::Man => clap_mangen::Man::new(command).render(&mut page)?,
         }
-        io::stdout().write_all(&page)
+        say!("{}", String::from_utf8_lossy(&page).trim_end());
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use portcullis_attester::OpenMachine;
-use portcullis_cli::{Common, rfc3339};
+use portcullis_cli::{Common, rfc3339, say};
 use portcullis_permit::{Permit, SigningKey, Suite, TransparentPermit};
 use portcullis_wire::hex::hex;
 use serde_json::json;
@@ -212,10 +212,10 @@ fn attest(config: &Path, as_json: bool) -> Result<(), ClientError> {
         let mut body: serde_json::Map<String, serde_json::Value> =
             rows.into_iter().map(|(name, value)| (name.replace(' ', "_"), value.into())).collect();
         body.insert("schema".into(), "portcullis/authority/1".into());
-        println!("{}", serde_json::Value::Object(body));
+        say!("{}", serde_json::Value::Object(body));
     } else {
-        println!("the authority proved what it is");
-        rows.iter().for_each(|(name, value)| println!("  {name:<16}{value}"));
+        say!("the authority proved what it is");
+        rows.iter().for_each(|(name, value)| say!("  {name:<16}{value}"));
     }
     Ok(())
 }
@@ -239,7 +239,7 @@ fn request(
         session.permit(&mut machine, ask, &trust).await
     })?;
     fs::write(out, permit.transparent().bytes())?;
-    println!("permit {} until {}", permit.permit().id, rfc3339(permit.permit().expires));
+    say!("permit {} until {}", permit.permit().id, rfc3339(permit.permit().expires));
     Ok(())
 }
 
@@ -284,10 +284,10 @@ fn show(path: &Path, as_json: bool) -> Result<(), ClientError> {
             rows.into_iter().map(|(name, value)| (name.replace(' ', "_"), value.into())).collect();
         body.insert("schema".into(), "portcullis/permit/1".into());
         body.insert("verified".into(), false.into());
-        println!("{}", serde_json::Value::Object(body));
+        say!("{}", serde_json::Value::Object(body));
     } else {
-        println!("not verified");
-        rows.iter().for_each(|(name, value)| println!("  {name:<12}{value}"));
+        say!("not verified");
+        rows.iter().for_each(|(name, value)| say!("  {name:<12}{value}"));
     }
     Ok(())
 }
@@ -316,7 +316,7 @@ fn verify(
     };
     let verified = transparent.expect(&expectation)?;
     let inclusion = verified.transparent().inclusion();
-    println!("permit {} is valid until {}", verified.permit().id, rfc3339(verified.permit().expires));
-    println!("  logged as entry {} of {}", inclusion.index(), inclusion.size());
+    say!("permit {} is valid until {}", verified.permit().id, rfc3339(verified.permit().expires));
+    say!("  logged as entry {} of {}", inclusion.index(), inclusion.size());
     Ok(())
 }

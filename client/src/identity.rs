@@ -4,6 +4,7 @@ use portcullis_attest::check::Checks;
 use portcullis_attest::snp::report::Report;
 use portcullis_attest::tpm::credential::EndorsementKey;
 use portcullis_attester::{Machine, OpenMachine};
+use portcullis_cli::say;
 use portcullis_wire::hex::hex;
 use serde_json::json;
 
@@ -22,21 +23,21 @@ pub(crate) fn print(platform: &dyn OpenMachine, name: &str, as_json: bool) -> Re
             "ak_name": ak_name,
             "ek": ek,
         });
-        println!("{body}");
+        say!("{body}");
         return Ok(());
     }
-    println!("# As this machine's devices say; nothing here was verified. Governors compare");
-    println!("# chip_id with the host's, and ek with the TPM's endorsement certificate.");
-    println!("[[node]]\nname = \"{name}\"");
+    say!("# As this machine's devices say; nothing here was verified. Governors compare");
+    say!("# chip_id with the host's, and ek with the TPM's endorsement certificate.");
+    say!("[[node]]\nname = \"{name}\"");
     for (key, value) in [("chip_id", &chip), ("ek", &ek)] {
         if let Some(value) = value {
-            println!("{key} = \"{value}\"");
+            say!("{key} = \"{value}\"");
         }
     }
     if let Some(ak_name) = ak_name {
-        println!("# ak_name = \"{ak_name}\"    # pins the attestation key too");
+        say!("# ak_name = \"{ak_name}\"    # pins the attestation key too");
     }
-    println!("minimum_class = \"{class}\"\ntags = []");
+    say!("minimum_class = \"{class}\"\ntags = []");
     Ok(())
 }
 

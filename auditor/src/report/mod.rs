@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use portcullis_attest::check::{Check, Checks, Outcome, Verdict};
-use portcullis_cli::rfc3339;
+use portcullis_cli::{rfc3339, say};
 use portcullis_firmware_policy::ear::{Ear, TrustVector};
 use serde_json::{Map, Value, json};
 
@@ -78,7 +78,7 @@ impl Report {
             fs::write(path, ear.encode()).with_context(|| path.display().to_string())?;
         }
         if output.json {
-            println!("{}", self.json());
+            say!("{}", self.json());
         } else {
             text::print(self);
         }

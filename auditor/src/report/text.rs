@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stdout};
 
 use portcullis_attest::check::{Check, Outcome, Verdict};
-use portcullis_cli::rfc3339;
+use portcullis_cli::{rfc3339, say};
 use portcullis_firmware_policy::remedy;
 
 use super::Report;
@@ -31,27 +31,27 @@ impl Paint {
 pub(super) fn print(report: &Report) {
     let paint = Paint(stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let at = report.at.map(|at| format!(" at {}", rfc3339(at))).unwrap_or_default();
-    println!("{}{at}", paint.strong(&report.title));
+    say!("{}{at}", paint.strong(&report.title));
     for topic in topics(&report.checks) {
-        println!("\n{}", paint.strong(topic.title));
+        say!("\n{}", paint.strong(topic.title));
         if topic.outcome() == Outcome::Pass && !topic.meaning.is_empty() {
-            println!("  {}", topic.meaning);
+            say!("  {}", topic.meaning);
         }
         topic.checks.iter().for_each(|check| print_check(check, &paint));
     }
     for facts in &report.facts {
-        println!("\n{}", paint.strong(facts.title));
+        say!("\n{}", paint.strong(facts.title));
         let width = facts.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        facts.rows.iter().for_each(|(name, value)| println!("  {name:<width$}  {value}"));
+        facts.rows.iter().for_each(|(name, value)| say!("  {name:<width$}  {value}"));
     }
     if !report.beyond.is_empty() {
-        println!("\n{}", paint.strong("Not checked"));
-        report.beyond.iter().for_each(|sentence| println!("  {sentence}"));
+        say!("\n{}", paint.strong("Not checked"));
+        report.beyond.iter().for_each(|sentence| say!("  {sentence}"));
     }
     let note = if report.note.is_empty() { String::new() } else { format!("; {}", report.note) };
-    println!("\nverdict: {}{note}", paint.strong(report.checks.verdict().as_str()));
+    say!("\nverdict: {}{note}", paint.strong(report.checks.verdict().as_str()));
     if report.checks.verdict() == Verdict::Undetermined {
-        println!("nothing failed, but what is marked ? was not supplied");
+        say!("nothing failed, but what is marked ? was not supplied");
     }
 }
 
@@ -62,11 +62,11 @@ fn print_check(check: &Check, paint: &Paint) {
         Outcome::Fail => "FAIL",
         Outcome::Missing => "missing",
     };
-    println!("  {} {word:<8}{:<26}{}", paint.mark(check.outcome), check.id, check.detail);
+    say!("  {} {word:<8}{:<26}{}", paint.mark(check.outcome), check.id, check.detail);
     if check.outcome != Outcome::Pass {
         for (name, text) in [("found", &check.found), ("required", &check.required)] {
-            println!("             {name:<10}{}", text.as_deref().unwrap_or("nothing"));
+            say!("             {name:<10}{}", text.as_deref().unwrap_or("nothing"));
         }
-        println!("             {:<10}{}", "remedy", remedy(&check.id));
+        say!("             {:<10}{}", "remedy", remedy(&check.id));
     }
 }

@@ -13,7 +13,7 @@ use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::report::Report;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attester::OpenMachine;
-use portcullis_cli::rfc3339;
+use portcullis_cli::{rfc3339, say};
 use portcullis_collateral::{Item, Store};
 use serde_json::{Value, json};
 
@@ -164,7 +164,7 @@ async fn fetch(wanted: &Wanted, service: &Fetcher, kept: &Kept) -> Result<()> {
     if let Wanted::Report(report, generation) = wanted {
         // The service is slow on purpose; what is here is good for years.
         if store.has_vcek(report, *generation)? {
-            println!("kept already: the VCEK of chip {}…", report.chip_id_hex().get(..16).unwrap_or_default());
+            say!("kept already: the VCEK of chip {}…", report.chip_id_hex().get(..16).unwrap_or_default());
         } else {
             keep(service.vcek(report, *generation).await?)?;
         }
@@ -174,7 +174,7 @@ async fn fetch(wanted: &Wanted, service: &Fetcher, kept: &Kept) -> Result<()> {
 
 fn told(items: &[Item]) {
     for item in items {
-        println!("kept: {}, until {}", item.name(), rfc3339(item.validity().1));
+        say!("kept: {}, until {}", item.name(), rfc3339(item.validity().1));
     }
 }
 
@@ -183,7 +183,7 @@ fn export(store: &Store, out: &Path) -> Result<()> {
     let blocks: Option<Vec<String>> = items.iter().map(Item::pem).collect();
     let text = blocks.context("PEM")?.concat();
     fs::write(out, text).with_context(|| out.display().to_string())?;
-    println!("{}: {} certificates and lists", out.display(), items.len());
+    say!("{}: {} certificates and lists", out.display(), items.len());
     Ok(())
 }
 
@@ -209,16 +209,16 @@ fn status(store: &Store, as_json: bool) -> Result<()> {
             json!({ "name": item.name(), "from": rfc3339(from), "until": rfc3339(to), "state": state((from, to), now) })
         };
         let body = json!({ "schema": "portcullis/collateral/1", "items": items.iter().map(row).collect::<Value>() });
-        println!("{body}");
+        say!("{body}");
         return Ok(());
     }
     if items.is_empty() {
-        println!("nothing is kept; see portcullis collateral fetch");
+        say!("nothing is kept; see portcullis collateral fetch");
     }
     for item in &items {
         let validity = item.validity();
         let days = validity.1.saturating_sub(now) / DAY;
-        println!("{:<9}{:<21}{days:>6} days  {}", state(validity, now), rfc3339(validity.1), item.name());
+        say!("{:<9}{:<21}{days:>6} days  {}", state(validity, now), rfc3339(validity.1), item.name());
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use portcullis_cli::say;
 use portcullis_firmware_policy::{CONTENT_TYPE, Content, VerifiedBundle, remedy, unpack};
 use portcullis_permit::{
     Endorsement, Governance, PermitId, PublicKey, Quorum, Revocation, RevocationTarget, SigningKey, Suite,
@@ -54,8 +55,8 @@ pub(crate) fn keygen(out: &Path, suite: &str) -> Result<()> {
     let (private, public) = (out.with_extension("pem"), out.with_extension("cose"));
     files::write_private(&private, key.to_pem()?.as_bytes())?;
     files::write(&public, &key.public().to_cose())?;
-    println!("{}  private, keep it offline", private.display());
-    println!("{}  public, {} {}", public.display(), suite.name(), hex(key.public().thumbprint()));
+    say!("{}  private, keep it offline", private.display());
+    say!("{}  public, {} {}", public.display(), suite.name(), hex(key.public().thumbprint()));
     Ok(())
 }
 
@@ -63,7 +64,7 @@ pub(crate) fn governance(threshold: usize, keys: &[PathBuf], out: &Path) -> Resu
     let read = |path: &PathBuf| PublicKey::from_cose(&files::read(path)?).with_context(|| path.display().to_string());
     let governance = Governance::new(threshold, keys.iter().map(read).collect::<Result<_>>()?)?;
     files::write(out, &governance.encode())?;
-    println!("governance root {} ({threshold} of {})", governance.root_hex(), governance.keys().len());
+    say!("governance root {} ({threshold} of {})", governance.root_hex(), governance.keys().len());
     Ok(())
 }
 
@@ -84,9 +85,9 @@ pub(crate) fn check(bundle: &Path, governance: Option<&Path>) -> Result<()> {
         verified
             .map_err(|error| Refused(format!("{}: {error}\n  remedy: {}", error.check(), remedy(error.check()))))?;
     }
-    println!("{}: sound, version {}, digest {}", bundle.display(), content.policy().version, hex(&quorum.digest()));
+    say!("{}: sound, version {}, digest {}", bundle.display(), content.policy().version, hex(&quorum.digest()));
     if governance.is_none() {
-        println!("signatures were not looked at: --governance FILE checks them");
+        say!("signatures were not looked at: --governance FILE checks them");
     }
     Ok(())
 }
@@ -98,7 +99,7 @@ pub(crate) fn sign(bundle: &Path, keys: &[PathBuf], out: &Path) -> Result<()> {
         quorum.sign(CONTENT_TYPE, &files::key(path)?)?;
     }
     files::write(out, &quorum.encode())?;
-    println!("{}: version {}, digest {}", out.display(), content.policy().version, hex(&quorum.digest()));
+    say!("{}: version {}, digest {}", out.display(), content.policy().version, hex(&quorum.digest()));
     Ok(())
 }
 
@@ -131,24 +132,24 @@ pub(crate) fn show(bundle: &Path, as_json: bool) -> Result<()> {
                 "name": w.name, "digest": hex(&w.digest), "linking": w.linking.as_str(),
             })).collect::<Vec<_>>(),
         });
-        println!("{body}");
+        say!("{body}");
         return Ok(());
     }
-    println!("bundle {} version {}", hex(&quorum.digest()), policy.version);
-    println!("  valid         {} to {}", time(policy.not_before), time(policy.expires));
-    println!("  lease         {} s, status {} s", policy.lease_seconds, policy.status_seconds);
-    println!("  roots         {}: {}", roots.source().as_str(), roots.describe());
+    say!("bundle {} version {}", hex(&quorum.digest()), policy.version);
+    say!("  valid         {} to {}", time(policy.not_before), time(policy.expires));
+    say!("  lease         {} s, status {} s", policy.lease_seconds, policy.status_seconds);
+    say!("  roots         {}: {}", roots.source().as_str(), roots.describe());
     for (generation, floor) in &policy.floors {
-        println!("  floor         {generation}: {floor}");
+        say!("  floor         {generation}: {floor}");
     }
     for reference in &policy.references {
-        println!("  image         {} {:?} {}", reference.name, reference.role, hex(&reference.measurement));
+        say!("  image         {} {:?} {}", reference.name, reference.role, hex(&reference.measurement));
     }
     for node in policy.nodes.values() {
-        println!("  node          {} at least {} [{}]", node.name, node.minimum_class, node.tags.join(", "));
+        say!("  node          {} at least {} [{}]", node.name, node.minimum_class, node.tags.join(", "));
     }
     for workload in policy.workloads.values() {
-        println!("  workload      {} {} {}", workload.name, workload.linking.as_str(), hex(&workload.digest));
+        say!("  workload      {} {} {}", workload.name, workload.linking.as_str(), hex(&workload.digest));
     }
     Ok(())
 }
@@ -160,11 +161,11 @@ pub(crate) fn endorse(request: &Path, keys: &[PathBuf], out: &Path) -> Result<()
         quorum.sign(Endorsement::CONTENT_TYPE, &files::key(path)?)?;
     }
     files::write(out, &quorum.encode())?;
-    println!("{}: endorses", out.display());
-    println!("  origin        {}", endorsement.origin());
-    println!("  chip id       {}", hex(&endorsement.chip_id));
-    println!("  measurement   {}", hex(&endorsement.measurement));
-    println!("  permit key    {}", hex(endorsement.permit_key.thumbprint()));
+    say!("{}: endorses", out.display());
+    say!("  origin        {}", endorsement.origin());
+    say!("  chip id       {}", hex(&endorsement.chip_id));
+    say!("  measurement   {}", hex(&endorsement.measurement));
+    say!("  permit key    {}", hex(endorsement.permit_key.thumbprint()));
     Ok(())
 }
 
@@ -192,6 +193,6 @@ pub(crate) fn revoke(revoke: &Revoke, keys: &[PathBuf], out: &Path) -> Result<()
         quorum.sign(Revocation::CONTENT_TYPE, &files::key(path)?)?;
     }
     files::write(out, &quorum.encode())?;
-    println!("{}: revocation {} of {}", out.display(), command.sequence, command.authority);
+    say!("{}: revocation {} of {}", out.display(), command.sequence, command.authority);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use portcullis_cli::say;
 use portcullis_firmware_policy::SCHEMA;
 
 const DOCUMENT: &str = r#"# A policy bundle. Unknown keys are refused. Fill in every CHANGE-ME.
@@ -89,7 +90,7 @@ pub(crate) fn write(folder: &Path) -> Result<()> {
     fs::write(folder.join("bundle.toml"), DOCUMENT)?;
     fs::write(folder.join("policy.cedar"), POLICIES)?;
     fs::write(folder.join("schema.cedarschema"), SCHEMA)?;
-    println!("{}: fill in bundle.toml, put current CRLs into collateral/, then", folder.display());
-    println!("  portcullis-policy check {}", folder.display());
+    say!("{}: fill in bundle.toml, put current CRLs into collateral/, then", folder.display());
+    say!("  portcullis-policy check {}", folder.display());
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use portcullis_cli::say;
 use portcullis_wire::hex::{hex, unhex_array};
 use serde_json::json;
 
@@ -71,9 +72,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.json {
         let covers = if arguments.kernel.is_some() { "boot-chain" } else { "firmware" };
         let body = json!({ "schema": "portcullis/measure-snp/1", "measurement": measurement, "covers": covers });
-        println!("{body}");
+        say!("{body}");
     } else {
-        println!("{measurement}");
+        say!("{measurement}");
         if arguments.kernel.is_none() {
             eprintln!("note: this covers firmware alone, which no bundle admits for gates; see --kernel");
         }

@@ -8,6 +8,7 @@ use object::read::pe::PeFile64;
 use object::{Object, ObjectSection};
 use portcullis_attest::tpm::pcr::Bank;
 use portcullis_attest::uki::{PHASES, SECTIONS, pcr11, sections_of_stub};
+use portcullis_cli::say;
 use portcullis_wire::hex::hex;
 use serde_json::json;
 
@@ -50,9 +51,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             "sections": names,
             "phases": phases,
         });
-        println!("{body}");
+        say!("{body}");
     } else {
-        println!("{value}");
+        say!("{value}");
     }
     Ok(())
 }
