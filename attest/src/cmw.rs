@@ -12,8 +12,6 @@ const MAX_DEPTH: usize = 16;
 /// The tag of a content format (RFC 9277, §4.3): 255 of them in each page of 256.
 const TAG_BASE: u64 = 0x6374_0101;
 const TAG_PAGES: u64 = 256;
-/// Tag of COSE_Sign1.
-const SIGN1: u64 = 18;
 /// `__cmwc_t`.
 const COLLECTION_TYPE: &str = "__cmwc_t";
 
@@ -83,8 +81,7 @@ pub enum Cmw {
 }
 
 impl Cmw {
-    /// Reads a wrapper that fills `bytes`. A COSE_Sign1 is opened, and its
-    /// signature is not looked at.
+    /// Reads a wrapper that fills `bytes`.
     ///
     /// # Errors
     /// [`CmwError`].
@@ -128,16 +125,7 @@ pub(crate) fn cbor(bytes: &[u8]) -> Result<Value, CmwError> {
     if !rest.is_empty() {
         return Err(CmwError::Cbor);
     }
-    match value {
-        Value::Tag(SIGN1, inner) => match *inner {
-            Value::Array(parts) => match <[Value; 4]>::try_from(parts) {
-                Ok([_, _, Value::Bytes(payload), _]) => cbor(&payload),
-                _ => Err(CmwError::Form),
-            },
-            _ => Err(CmwError::Form),
-        },
-        other => Ok(other),
-    }
+    Ok(value)
 }
 
 fn format_of_tag(tag: u64) -> Option<u64> {

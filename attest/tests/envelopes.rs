@@ -5,8 +5,8 @@ mod common;
 
 use portcullis_attest::cmw::{Cmw, CmwError, Label, MessageType};
 use portcullis_attest::evidence::SnpEvidence;
-use portcullis_attest::import::{ImportError, Imported};
-use portcullis_wire::{Value, encode};
+use portcullis_attest::import::{Envelope, ImportError, Imported};
+use portcullis_wire::{Headers, Value, encode, sign1};
 use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser;
 
@@ -141,19 +141,40 @@ fn tsm_reports_and_our_own_collections_are_imported() {
         ]),
     )]);
     assert_eq!(Imported::parse(&encode(&wrapped)).as_ref(), Ok(&expected));
-    // Signed: the payload is what counts, and nobody says that it was verified.
-    let signed = Value::Tag(
-        18,
-        Box::new(Value::Array(vec![
-            Value::Bytes(Vec::new()),
-            Value::Map(Vec::new()),
-            Value::Bytes(encode(&wrapped)),
-            Value::Bytes(vec![0; 64]),
-        ])),
-    );
-    assert_eq!(Imported::parse(&encode(&signed)).as_ref(), Ok(&expected));
     assert_eq!(Imported::parse(&encode(&tsm("tdx_guest"))), Err(ImportError::Unknown));
     for nothing in [&b""[..], b"{}", b"{\"evidence\":1}", b"[]", b"\xff", b"{\"attestation_report\":{}}"] {
         assert!(Imported::parse(nothing).is_err());
+    }
+}
+
+/// A signed wrapper is opened where it says that it is one, and keeps its
+/// signature for whoever knows the key.
+#[test]
+fn signed_wrappers_are_opened_and_not_believed() {
+    let tsm =
+        Value::Map(vec![("provider".into(), "sev_guest".into()), ("outblob".into(), Value::Bytes(vec![1; 1184]))]);
+    let record =
+        Value::Array(vec!["application/vnd.veraison.tsm-report+cbor".into(), Value::Bytes(encode(&tsm)), 4.into()]);
+    let wrapper = encode(&Value::Map(vec![("snp".into(), record)]));
+    let signed = |headers: Headers, detached: bool| {
+        sign1(headers, &wrapper, detached, |_| Ok::<_, std::convert::Infallible>(vec![7; 64])).unwrap()
+    };
+    for kind in [Value::from("application/cmw+cbor"), 273.into()] {
+        let opened = Envelope::open(&signed(vec![(1, (-9).into()), (3, kind)], false)).unwrap();
+        assert!(matches!(opened.evidence, Imported::Snp { .. }));
+        assert_eq!(opened.signed.unwrap().signature(), [7; 64]);
+    }
+    assert!(Envelope::open(&wrapper).unwrap().signed.is_none());
+    // Whoever expects no signature does not skip one by accident.
+    let good = || vec![(1, Value::from(-9)), (3, "application/cmw+cbor".into())];
+    assert_eq!(Imported::parse(&signed(good(), false)), Err(ImportError::Unknown));
+    for (headers, detached, part) in [
+        (vec![(1, (-9).into())], false, "content type"),
+        (vec![(1, (-9).into()), (3, "application/cwt".into())], false, "content type"),
+        (vec![(3, "application/cmw+cbor".into())], false, "COSE_Sign1"),
+        ([good(), vec![(2, Value::Array(vec![3.into()]))]].concat(), false, "COSE_Sign1"),
+        (good(), true, "payload"),
+    ] {
+        assert_eq!(Envelope::open(&signed(headers, detached)).unwrap_err(), ImportError::Part(part));
     }
 }

@@ -1,16 +1,18 @@
 //! `portcullis-audit evidence`: whatever somebody archived, in its envelope.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
 use portcullis_attest::evidence::{Collected, SnpEvidence, TpmEvidence};
-use portcullis_attest::import::Imported;
+use portcullis_attest::import::{Envelope, Imported};
 use portcullis_attest::snp::collateral::certificate_table;
 use portcullis_attest::snp::report::Report as SnpReport;
 use portcullis_attest::snp::verify::Presented;
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
+use portcullis_permit::PublicKey;
+use portcullis_wire::Sign1;
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value};
 
@@ -27,6 +29,9 @@ pub(crate) struct Arguments {
     /// Evidence of Portcullis, a TSM report, a conceptual message wrapper around
     /// one, or JSON of Trustee (snp, az-snp-vtpm).
     evidence: PathBuf,
+    /// COSE_Key of whoever must have signed the envelope.
+    #[arg(long, value_name = "FILE")]
+    signer: Option<PathBuf>,
     /// REPORT_DATA that the verifier had asked for.
     #[arg(long, value_name = "HEX")]
     report_data: Option<String>,
@@ -47,7 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let bytes = inputs.read(&arguments.evidence, "evidence")?;
     let path = arguments.evidence.display();
     // An envelope of no known form is unreadable input, not failed evidence.
-    let imported = Imported::parse(&bytes).with_context(|| path.to_string())?;
+    let Envelope { evidence: imported, signed } = Envelope::open(&bytes).with_context(|| path.to_string())?;
+    let signer = arguments.signer.as_ref().map(|path| signer(&inputs.read(path, "signer")?, path)).transpose()?;
     let title = format!("{} in {path}", imported.name());
     let mut report = match &imported {
         Imported::Azure { hcl, quote, certificates } => {
@@ -85,6 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             }
         },
     };
+    check_signature(signed.as_ref(), signer.as_ref(), &mut report.checks);
     report.members.insert("envelope".into(), imported.name().into());
     report.give(&arguments.output)
 }
@@ -170,6 +177,37 @@ impl Arguments {
         };
         Ok(verify_quote(&input, checks))
     }
+}
+
+fn signer(bytes: &[u8], path: &Path) -> Result<PublicKey> {
+    PublicKey::from_cose(bytes).with_context(|| path.display().to_string())
+}
+
+/// A signature that nobody can judge is a gap, and one that was asked for and
+/// is not there is a failure.
+fn check_signature(signed: Option<&Sign1>, signer: Option<&PublicKey>, checks: &mut Checks) {
+    const ID: &str = "evidence.signature";
+    const DETAIL: &str = "signature of the envelope";
+    let Some(key) = signer else {
+        if signed.is_some() {
+            checks.missing(ID, "the key of whoever signed the envelope, with --signer", DETAIL);
+        }
+        return;
+    };
+    let good = signed.is_some_and(|signed| {
+        key.suite().signs_as(signed.algorithm()) && key.verifies(&signed.to_be_signed(None), signed.signature())
+    });
+    checks.require(
+        ID,
+        good,
+        || match signed {
+            None => "none".into(),
+            Some(signed) if good => format!("COSE algorithm {}, by that key", signed.algorithm()),
+            Some(signed) => format!("COSE algorithm {}, not by that key", signed.algorithm()),
+        },
+        || format!("one by key {}", hex(key.thumbprint())),
+        DETAIL,
+    );
 }
 
 /// The certificates of the host's table, where there is one.

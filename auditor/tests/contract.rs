@@ -210,6 +210,58 @@ fn azure_evidence_in_files_and_in_envelopes() {
     assert_eq!(body["runtime"], Value::Null, "what nothing vouches for is not shown");
 }
 
+/// A signed wrapper of a TSM report, as other verifiers archive it.
+#[test]
+fn signed_envelopes_are_judged_by_the_key_that_is_named() {
+    use portcullis_permit::{SigningKey, Suite};
+    use portcullis_wire::{Value, encode, sign1};
+    let Some(root) = vectors("snp/milan-v2-gsg") else { return };
+    let read = |file: &str| std::fs::read(root.join(file)).unwrap();
+    let tsm = encode(&Value::Map(vec![
+        ("outblob".into(), Value::Bytes(read("report.bin"))),
+        ("provider".into(), "sev_guest".into()),
+    ]));
+    let record = Value::Array(vec!["application/vnd.veraison.tsm-report+cbor".into(), Value::Bytes(tsm), 4.into()]);
+    let wrapper = encode(&Value::Map(vec![("snp".into(), record)]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    let (classic, pq) = (SigningKey::generate(Suite::Classic).unwrap(), SigningKey::generate(Suite::Pq).unwrap());
+    write("classic.key", &classic.public().to_cose());
+    write("pq.key", &pq.public().to_cose());
+    write("unsigned", &wrapper);
+    for (name, key, algorithm) in [("esp256", &classic, -9), ("es256", &classic, -7), ("ml-dsa", &pq, -49)] {
+        let headers = vec![(1, Value::from(algorithm)), (3, "application/cmw+cbor".into())];
+        write(name, &sign1(headers, &wrapper, false, |tbs| key.sign(tbs)).unwrap());
+    }
+    let mut changed = std::fs::read(folder.path().join("esp256")).unwrap();
+    *changed.last_mut().unwrap() ^= 1;
+    write("changed", &changed);
+
+    let signature = |file: &str, signer: Option<&str>| {
+        let mut line = vec!["evidence".to_owned(), path(file), "--at".into(), "2022-12-01T00:00:00Z".into()];
+        line.extend(["--certs", "vcek.der", "ask_ark.pem"].map(str::to_owned));
+        line.extend(signer.iter().flat_map(|key| ["--signer".into(), path(key)]));
+        let (_, body) = json(&root, &line.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(body["report"]["version"], 2, "{file}");
+        let check = body["checks"].as_array().unwrap().iter().find(|c| c["id"] == "evidence.signature");
+        check.map(|check| check["outcome"].as_str().unwrap().to_owned())
+    };
+    for (file, signer, outcome) in [
+        ("unsigned", None, None),
+        ("unsigned", Some("classic.key"), Some("fail")),
+        ("esp256", None, Some("missing")),
+        ("esp256", Some("classic.key"), Some("pass")),
+        ("es256", Some("classic.key"), Some("pass")),
+        ("ml-dsa", Some("pq.key"), Some("pass")),
+        ("esp256", Some("pq.key"), Some("fail")),
+        ("ml-dsa", Some("classic.key"), Some("fail")),
+        ("changed", Some("classic.key"), Some("fail")),
+    ] {
+        assert_eq!(signature(file, signer).as_deref(), outcome, "{file} {signer:?}");
+    }
+}
+
 #[test]
 fn event_logs_say_what_they_prove() {
     let Some(root) = vectors("eventlog") else { return };

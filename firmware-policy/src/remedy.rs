@@ -110,6 +110,7 @@ catalogue! {
     "request.nonce": "The nonce is not that of this connection, or was used." => "Fetch a new nonce.";
     "request.nonce.age": "The nonce is older than ten seconds." => "Fetch a new nonce and answer at once.";
     "node.enrolled": "The node is not enrolled." => "Enrol it in the bundle.";
+    "evidence.signature": "The envelope is not signed by the key that was named." => "Find out who signed it; treat what is in it as anybody's.";
     "evidence.class": "The evidence is weaker than the node's minimum." => "Attest with the report and the TPM that the node was enrolled with.";
     "node.chip_id": "The node runs on another chip than it was enrolled with." => "Enrol the chip, or treat the node as cloned.";
     "node.activation": "The quote's key was not shown to live in the enrolled TPM." => "Activate a credential on the connection, with the enrolled TPM; or enrol its endorsement key.";

@@ -54,6 +54,13 @@ impl Suite {
             Self::Pq => -49,
         }
     }
+
+    /// Whether a COSE algorithm of somebody else's signature means what keys of
+    /// this suite do: ES256 (-7) with a P-256 key is ESP256 (RFC 9864, §2.1).
+    #[must_use]
+    pub const fn signs_as(self, algorithm: i64) -> bool {
+        algorithm == self.algorithm() || (matches!(self, Self::Classic) && algorithm == -7)
+    }
 }
 
 /// Why a key was refused.

@@ -6,12 +6,20 @@ mod trustee;
 
 use std::fmt;
 
+use portcullis_wire::{Sign1, Value};
+
 use crate::cmw::{Cmw, CmwError, cbor};
 use crate::evidence::{Evidence, SnpEvidence, TSM_REPORT, read_snp_lenient};
 use crate::tpm::pcr::PcrValues;
 
 /// Largest envelope accepted, in bytes.
 pub const MAX_LENGTH: usize = 4 << 20;
+/// First byte of a tagged COSE_Sign1.
+const SIGN1: u8 = 0xd2;
+/// Content type of a signed wrapper (RFC 9999, §3.3), and its content format.
+const CONTENT_TYPE: i64 = 3;
+const CMW: &str = "application/cmw+cbor";
+const CMW_FORMAT: u64 = 273;
 
 /// Why an envelope is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +61,35 @@ pub struct ArchivedQuote {
     pub pcrs: PcrValues,
 }
 
+/// An envelope that was opened.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// What is in it.
+    pub evidence: Imported,
+    /// Its signature, which nobody has verified yet; none where it has none.
+    pub signed: Option<Sign1>,
+}
+
+impl Envelope {
+    /// Opens an envelope of any known form, or a signed conceptual message
+    /// wrapper (RFC 9999, §3.3) around one.
+    ///
+    /// # Errors
+    /// [`ImportError`].
+    pub fn open(bytes: &[u8]) -> Result<Self, ImportError> {
+        if bytes.first() != Some(&SIGN1) {
+            return Ok(Self { evidence: Imported::parse(bytes)?, signed: None });
+        }
+        let signed = Sign1::parse(bytes, MAX_LENGTH).map_err(|_| ImportError::Part("COSE_Sign1"))?;
+        let kind = signed.protected(CONTENT_TYPE);
+        if kind != Some(&CMW.into()) && kind != Some(&Value::from(CMW_FORMAT)) {
+            return Err(ImportError::Part("content type"));
+        }
+        let evidence = Imported::parse(signed.payload().ok_or(ImportError::Part("payload"))?)?;
+        Ok(Self { evidence, signed: Some(signed) })
+    }
+}
+
 /// Evidence out of an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Imported {
@@ -87,7 +124,7 @@ impl Imported {
         }
     }
 
-    /// Reads an envelope of any known form.
+    /// Reads an unsigned envelope of any known form.
     ///
     /// # Errors
     /// [`ImportError`].

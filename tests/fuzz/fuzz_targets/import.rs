@@ -2,8 +2,8 @@
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use portcullis_attest::cmw::Cmw;
-use portcullis_attest::import::Imported;
+use portcullis_attest::import::Envelope;
 
 fuzz_target!(|data: &[u8]| {
-    drop((Cmw::parse(data), Imported::parse(data)));
+    drop((Cmw::parse(data), Envelope::open(data)));
 });
