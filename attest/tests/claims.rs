@@ -47,6 +47,16 @@ fn grub_on_google_cloud() {
 }
 
 #[test]
+fn grub_of_red_hat() {
+    let Some(claims) = claims("go-tpm-tools/rhel8-uefi.bin") else { return };
+    assert!(claims.secure_boot.unwrap().enabled);
+    assert_eq!(claims.command_lines.len(), 1);
+    assert!(claims.command_lines[0].starts_with("(hd0,gpt2)/boot/vmlinuz-4.18.0-240.22.1.el8_3.x86_64 root=UUID="));
+    let initrd = "initrd (hd0,gpt2)/boot/initramfs-4.18.0-240.22.1.el8_3.x86_64.img";
+    assert!(claims.grub_commands.iter().any(|command| command == initrd), "{:?}", claims.grub_commands.last());
+}
+
+#[test]
 fn secure_boot_on_fedora() {
     let Some(claims) = claims("keylime/binary_bios_measurements-secureboot") else { return };
     assert!(claims.secure_boot.unwrap().enabled);

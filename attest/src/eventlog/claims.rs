@@ -22,9 +22,9 @@ const PCR_GRUB: u8 = 8;
 /// systemd: sections of a unified kernel image and phases; its command line.
 const PCR_UKI: u8 = uki::PCR;
 const PCR_UKI_COMMAND_LINE: u8 = 12;
-/// What GRUB puts before the text that it hashed.
-const GRUB_COMMAND: &[u8] = b"grub_cmd: ";
-const GRUB_COMMAND_LINE: &[u8] = b"kernel_cmdline: ";
+/// What GRUB puts before the text that it hashed, and what Red Hat's of RHEL 8 puts.
+const GRUB_COMMAND: [&[u8]; 2] = [b"grub_cmd: ", b"grub_cmd "];
+const GRUB_COMMAND_LINE: [&[u8]; 2] = [b"kernel_cmdline: ", b"grub_kernel_cmdline "];
 /// Words that systemd-pcrphase measures: on the way up, and down.
 const DOWN: [&str; 2] = ["shutdown", "final"];
 
@@ -53,7 +53,8 @@ pub struct BootClaims {
     /// Digests of what was started, in PCR 4 after the separator: Authenticode
     /// hashes of boot loaders and kernels.
     pub boot_chain: Vec<Vec<u8>>,
-    /// GRUB's commands.
+    /// GRUB's commands. GRUB does not hash what it calls a text, so whoever holds
+    /// the log can pass a command off as a command line, or the reverse.
     pub grub_commands: Vec<String>,
     /// Command lines of kernels.
     pub command_lines: Vec<String>,
@@ -171,12 +172,13 @@ fn boot_chain(bank: Bank, events: &[Measured<'_>]) -> Vec<Vec<u8>> {
     images.map(|(_, digest)| digest.to_vec()).collect()
 }
 
-/// Text that GRUB hashed without prefix and final zero.
-fn grub_text(bank: Bank, events: &[Measured<'_>], prefix: &[u8]) -> Vec<String> {
+/// Text that GRUB hashed without prefix, and mostly without the final zero.
+fn grub_text(bank: Bank, events: &[Measured<'_>], prefixes: [&[u8]; 2]) -> Vec<String> {
     let text = |(event, digest): &Measured<'_>| {
-        let text = event.data.strip_prefix(prefix)?;
-        let text = text.strip_suffix(&[0]).unwrap_or(text);
-        (bank.hash(&[text]) == *digest).then(|| String::from_utf8_lossy(text).into_owned())
+        let whole = prefixes.iter().find_map(|prefix| event.data.strip_prefix(*prefix))?;
+        let text = whole.strip_suffix(&[0]).unwrap_or(whole);
+        let hashed = [text, whole].into_iter().find(|text| bank.hash(&[text]) == *digest)?;
+        Some(String::from_utf8_lossy(hashed).trim_end_matches('\0').to_owned())
     };
     events.iter().filter_map(text).collect()
 }
