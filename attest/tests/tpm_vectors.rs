@@ -99,6 +99,38 @@ fn sha1_is_never_trusted() {
     assert_refused(found, &[("tpm.bank", Outcome::Fail), BARE_KEY], "SHA-1 beside SHA-256");
 }
 
+/// Keylime's string, without the key: quote and digest are read, SHA-1 is refused.
+#[test]
+fn a_quote_of_keylime_names_sha1_and_is_refused_for_it() {
+    let Some(root) = common::vectors("tpm-quote") else { return };
+    let text = String::from_utf8(common::read(&root.join("keylime-quote-encoding/test-quote.txt"))).unwrap();
+    let parts: Vec<Vec<u8>> = text
+        .trim_end()
+        .strip_prefix('r')
+        .unwrap()
+        .split(':')
+        .map(|part| BASE64.decode(part.as_bytes()).unwrap())
+        .collect();
+    let [attest, signature, _pcrs] = parts.try_into().unwrap();
+    let quote = Quote::parse(&attest).unwrap();
+    assert_eq!(quote.extra_data, b"TEST");
+    assert_eq!(quote.selection.pcrs().collect::<Vec<_>>(), [(Bank::Sha1, 16)]);
+    let mut checks = Checks::all();
+    let input = QuoteInput {
+        attest: &attest,
+        signature: &signature,
+        ak: &[],
+        pcrs: None,
+        event_log: None,
+        measured_files: None,
+        nonce: Some(b"TEST"),
+        selection: SelectionRule::NotEmpty,
+    };
+    assert!(verify(&input, &mut checks).is_none());
+    let failed = checks.list().iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.id.as_ref());
+    assert_eq!(failed.collect::<Vec<_>>(), ["tpm.ak", "tpm.bank"]);
+}
+
 #[test]
 fn a_sha1_signature_is_refused_by_scheme() {
     let Some(root) = common::vectors("tpm-quote") else { return };
