@@ -43,12 +43,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn random_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..1300)) {
+    fn threat_28_random_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..1300)) {
         feed(&bytes);
     }
 
     #[test]
-    fn damaged_certificates_and_tables(
+    fn threat_28_damaged_certificates_and_tables(
         hits in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 1..6),
         cut in 0_usize..64,
     ) {
@@ -61,14 +61,14 @@ proptest! {
     }
 
     #[test]
-    fn damaged_reports(hits in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..12), version in 0_u8..7) {
+    fn threat_28_damaged_reports(hits in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..12), version in 0_u8..7) {
         let mut report = vec![0; 1184];
         report[0] = version;
         feed(&damage(report, &hits, 1184));
     }
 
     #[test]
-    fn damaged_event_logs(hits in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..6), cut in 0_usize..40) {
+    fn threat_28_damaged_event_logs(hits in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..6), cut in 0_usize..40) {
         let mut log = vec![0; 28];
         log[4] = 3;
         let mut spec = b"Spec ID Event03\0".to_vec();

@@ -1,11 +1,12 @@
 //! `portcullis-audit ima`: does a measurement list lead to PCR 10, and are its
 //! files allowed?
 
+use std::io::{BufRead, Seek};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
-use portcullis_attest::ima::{AllowList, List, VerifiedList, verify};
+use portcullis_attest::ima::{AllowList, Entries, Entry, VerifiedList, verify};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
@@ -36,7 +37,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
-    let bytes = inputs.read(&arguments.list, "ima")?;
+    let mut file = inputs.open(&arguments.list, "ima")?;
     let bank = Bank::from_name(&arguments.bank).context("--bank: sha1, sha256, sha384 or sha512")?;
     let values = match &arguments.pcrs {
         None => PcrValues::default(),
@@ -50,10 +51,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         }
     };
     let mut checks = Checks::all();
-    let verified = verify(&bytes, bank, &values, allow.as_ref(), &mut checks);
-    let list = List::parse(&bytes).ok();
+    let verified = verify(&mut file, bank, &values, allow.as_ref(), &mut checks);
+    // A second walk for what is shown: the first keeps nothing.
+    file.rewind().with_context(|| arguments.list.display().to_string())?;
+    let stated = Stated::read(file, arguments.output.json);
     let mut members = Map::new();
-    members.insert("list".into(), list.as_ref().map_or(Value::Null, |list| list_json(list, verified.as_ref())));
+    members.insert("list".into(), stated.as_ref().map_or(Value::Null, |stated| stated.json(verified.as_ref())));
     let mut beyond = vec![
         "Whether the PCR value is of a TPM at all: verify its quote with `tpm-quote`.",
         "Signatures of files: they are shown as stated.",
@@ -67,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         at: None,
         inputs,
         checks,
-        facts: list.iter().map(|list| list_facts(list, verified.as_ref())).collect(),
+        facts: stated.iter().map(|stated| stated.facts(verified.as_ref())).collect(),
         beyond,
         note: "the PCR value was taken as given",
         policies: Vec::new(),
@@ -76,38 +79,59 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     report.give(&arguments.output)
 }
 
-fn list_facts(list: &List<'_>, verified: Option<&VerifiedList<'_>>) -> Facts {
-    let mut rows = vec![("entries".to_owned(), list.entries().len().to_string())];
-    if let Some(verified) = verified {
-        rows.push(("vouched for".into(), verified.entries().len().to_string()));
-        rows.push(("changed while measured".into(), verified.violations().to_string()));
-    }
-    let files = list.entries().iter().filter_map(|entry| entry.file().ok());
-    rows.extend(
-        files.take(SHOWN).map(|(file, name)| (format!("{}:{}", file.algorithm, hex(file.digest)), name.into())),
-    );
-    let left = list.entries().len().saturating_sub(SHOWN);
-    if left > 0 {
-        rows.push(("and".into(), format!("{left} more, see --json")));
-    }
-    Facts { title: "What the list states", rows }
+/// What the list states, whether or not anything vouches for it.
+struct Stated {
+    entries: usize,
+    /// All of them for JSON, the first few for people.
+    files: Vec<Value>,
 }
 
-fn list_json(list: &List<'_>, verified: Option<&VerifiedList<'_>>) -> Value {
-    let files = list.entries().iter().filter_map(|entry| {
-        let (file, name) = entry.file().ok()?;
-        Some(json!({
-            "name": name,
-            "algorithm": file.algorithm,
-            "digest": hex(file.digest),
-            "template": entry.template.name(),
-            "violation": entry.is_violation(),
-            "signature": entry.signature().map(hex),
-        }))
-    });
-    json!({
-        "entries": list.entries().len(),
-        "covered": verified.map(|verified| verified.entries().len()),
-        "files": files.collect::<Vec<_>>(),
-    })
+impl Stated {
+    fn read(list: impl BufRead, all: bool) -> Option<Self> {
+        let mut stated = Self { entries: 0, files: Vec::new() };
+        for entry in Entries::of(list).ok()? {
+            let entry = entry.ok()?;
+            stated.entries = stated.entries.saturating_add(1);
+            if all || stated.files.len() < SHOWN {
+                stated.files.extend(file_json(&entry));
+            }
+        }
+        Some(stated)
+    }
+
+    fn facts(&self, verified: Option<&VerifiedList>) -> Facts {
+        let mut rows = vec![("entries".to_owned(), self.entries.to_string())];
+        if let Some(verified) = verified {
+            rows.push(("vouched for".into(), verified.covered().to_string()));
+            rows.push(("changed while measured".into(), verified.violations().to_string()));
+        }
+        let text = |file: &Value, name: &str| file[name].as_str().unwrap_or_default().to_owned();
+        let row = |file: &Value| (format!("{}:{}", text(file, "algorithm"), text(file, "digest")), text(file, "name"));
+        rows.extend(self.files.iter().take(SHOWN).map(row));
+        let left = self.entries.saturating_sub(SHOWN);
+        if left > 0 {
+            rows.push(("and".into(), format!("{left} more, see --json")));
+        }
+        Facts { title: "What the list states", rows }
+    }
+
+    fn json(&self, verified: Option<&VerifiedList>) -> Value {
+        json!({
+            "entries": self.entries,
+            "covered": verified.map(VerifiedList::covered),
+            "files": self.files,
+        })
+    }
+}
+
+fn file_json(entry: &Entry) -> Option<Value> {
+    let (file, name) = entry.file().ok()?;
+    Some(json!({
+        "name": name,
+        "algorithm": file.algorithm,
+        "digest": hex(file.digest),
+        "template": entry.template.name(),
+        "violation": entry.is_violation(),
+        "signature": entry.signature().map(hex),
+    }))
 }

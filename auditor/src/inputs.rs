@@ -1,11 +1,12 @@
 //! Files that an auditor names, each with its digest and role in the report.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufReader, Seek};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use portcullis_attest::crypto::sha256;
 use portcullis_wire::hex::hex;
+use portcullis_wire::{sha256, sha256_of};
 use serde_json::{Value, json};
 
 /// Largest file read, in bytes.
@@ -29,14 +30,28 @@ impl Inputs {
     /// Reads a file and records it.
     pub(crate) fn read(&mut self, path: &Path, role: &str) -> Result<Vec<u8>> {
         let bytes = read(path)?;
-        let digest = hex(&sha256(&[&bytes]));
+        self.record(path, role, &sha256(&[&bytes]));
+        Ok(bytes)
+    }
+
+    fn record(&mut self, path: &Path, role: &str, digest: &[u8; 32]) {
+        let digest = hex(digest);
         self.0.push(Input {
             path: path.display().to_string(),
             description: format!("{role}, sha256 {digest}"),
             sha256: digest,
             role: role.to_owned(),
         });
-        Ok(bytes)
+    }
+
+    /// Records a file that is too long to keep, and opens it for reading.
+    pub(crate) fn open(&mut self, path: &Path, role: &str) -> Result<BufReader<File>> {
+        let describe = || path.display().to_string();
+        let mut file = File::open(path).with_context(describe)?;
+        let digest = sha256_of(&mut file).with_context(describe)?;
+        self.record(path, role, &digest);
+        file.rewind().with_context(describe)?;
+        Ok(BufReader::new(file))
     }
 
     /// What was read.

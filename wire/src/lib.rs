@@ -28,6 +28,8 @@ pub mod merkle;
 mod sign1;
 mod strict;
 
+use std::io::{self, Read};
+
 pub use ciborium::Value;
 pub use ciborium::value::Integer;
 pub use error::Error;
@@ -43,6 +45,26 @@ pub type Digest = [u8; 32];
 pub fn sha256(parts: &[&[u8]]) -> Digest {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     parts.iter().for_each(|part| context.update(part));
+    finish(context)
+}
+
+/// SHA-256 over all that a reader has.
+///
+/// # Errors
+/// The reader's.
+pub fn sha256_of(mut reader: impl Read) -> io::Result<Digest> {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = reader.read(&mut buffer)?;
+        match buffer.get(..count) {
+            Some([]) | None => return Ok(finish(context)),
+            Some(part) => context.update(part),
+        }
+    }
+}
+
+fn finish(context: aws_lc_rs::digest::Context) -> Digest {
     let mut out = [0; 32];
     out.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
     out

@@ -65,7 +65,7 @@ impl AllowList {
 
     /// Whether an entry's file is allowed. A violation never is.
     #[must_use]
-    pub fn admits(&self, entry: &Entry<'_>) -> bool {
+    pub fn admits(&self, entry: &Entry) -> bool {
         !entry.is_violation() && entry.file().is_ok_and(|(file, _)| self.digests.contains(file.digest))
     }
 }

@@ -2,7 +2,7 @@
 //! measured into PCR 10 before it used them.
 //!
 //! ```text
-//! bytes --List::parse--> List --verify--> VerifiedList (the entries that the PCR covers)
+//! bytes --Entries--> Entry by Entry --verify--> VerifiedList (how many of them the PCR covers)
 //! ```
 //!
 //! An entry's template hash is recomputed from its data, and the list must lead
@@ -14,5 +14,5 @@ mod parse;
 mod verify;
 
 pub use allow::{AllowError, AllowList};
-pub use parse::{Entry, FileDigest, List, ListError, MAX_LENGTH, Template};
+pub use parse::{Entries, Entry, FileDigest, ListError, MAX_LENGTH, Template};
 pub use verify::{PCR, VerifiedList, verify};

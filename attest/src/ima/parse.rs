@@ -1,23 +1,29 @@
 //! The binary list (`binary_runtime_measurements`, `Documentation/security/
-//! IMA-templates.rst` of Linux) and its ASCII form. Nothing is copied.
+//! IMA-templates.rst` of Linux) and its ASCII form, entry by entry: a list of any
+//! length takes the memory of one entry.
 
-use std::borrow::Cow;
 use std::fmt;
+use std::io::{self, BufRead, Chain, Cursor, Read};
 
-use portcullis_wire::hex::unhex;
+use portcullis_wire::hex::{unhex, unhex_array};
 
 use crate::bytes::{Reader, Truncated};
 use crate::tpm::pcr::Bank;
 
 /// Largest list accepted, in bytes: some 400,000 entries.
-pub const MAX_LENGTH: usize = 64 << 20;
+pub const MAX_LENGTH: u64 = 64 << 20;
 /// `CONFIG_IMA_MEASURE_PCR_IDX`, the default.
 const PCR: u32 = 10;
 /// Longest template name and longest template data accepted, in bytes.
 const MAX_NAME: u32 = 64;
 const MAX_DATA: u32 = 1 << 20;
-/// The kernel's limit for file names in the template `ima`.
+/// Longest line of the ASCII form, in bytes.
+const MAX_LINE: u64 = 4 << 20;
+/// Bytes that tell the two forms apart.
+const HEAD: u64 = 4;
+/// The kernel's buffer for file names in the template `ima`, and the longest name.
 const OLD_NAME: usize = 256;
+const MAX_OLD_NAME: u32 = 255;
 
 /// Why a list is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub enum ListError {
     Empty,
     /// An entry, counted from zero, that does not fit, or of an unknown form.
     Entry(usize),
+    /// The file cannot be read.
+    Unreadable(io::ErrorKind),
 }
 
 impl fmt::Display for ListError {
@@ -36,6 +44,7 @@ impl fmt::Display for ListError {
             Self::TooLarge => f.write_str("measurement list too large"),
             Self::Empty => f.write_str("measurement list is empty"),
             Self::Entry(at) => write!(f, "entry {at} of the measurement list is malformed"),
+            Self::Unreadable(kind) => write!(f, "measurement list: {kind}"),
         }
     }
 }
@@ -96,17 +105,17 @@ pub struct FileDigest<'a> {
 
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct Entry {
     /// Hash over the template data as the list states it: SHA-1, or zeroes for
     /// a violation.
-    pub template_hash: Cow<'a, [u8]>,
+    pub template_hash: [u8; 20],
     /// Template.
     pub template: Template,
     /// What the hash is over.
-    pub data: Cow<'a, [u8]>,
+    pub data: Vec<u8>,
 }
 
-impl<'a> Entry<'a> {
+impl Entry {
     /// Whether the kernel found the file changed while it was measured: it then
     /// states zeroes and extends ones.
     #[must_use]
@@ -168,39 +177,48 @@ impl<'a> Entry<'a> {
         field(&mut r).ok().filter(|signature| !signature.is_empty())
     }
 
-    fn read(r: &mut Reader<'a>) -> Result<Self, Truncated> {
-        if r.u32_le()? != PCR {
-            return Err(Truncated);
+    fn read(r: &mut impl Read) -> io::Result<Self> {
+        if u32_of(r)? != PCR {
+            return Err(malformed());
         }
-        let template_hash = r.take(20)?;
-        let length = r.u32_le()?;
-        if length > MAX_NAME {
-            return Err(Truncated);
-        }
-        let template = Template::from_name(r.take(length as usize)?).ok_or(Truncated)?;
+        let template_hash = array_of(r)?;
+        let template = Template::from_name(&counted_of(r, MAX_NAME)?).ok_or_else(malformed)?;
         let data = if template == Template::Ima {
-            old_data(r)?
+            // Digest, then a counted name: the hash is over both without the count.
+            let digest: [u8; 20] = array_of(r)?;
+            [&digest[..], &counted_of(r, MAX_OLD_NAME)?].concat()
         } else {
-            let length = r.u32_le()?;
-            if length > MAX_DATA {
-                return Err(Truncated);
-            }
-            Cow::Borrowed(r.take(length as usize)?)
+            counted_of(r, MAX_DATA)?
         };
-        let entry = Self { template_hash: Cow::Borrowed(template_hash), template, data };
-        entry.file()?;
-        Ok(entry)
+        let entry = Self { template_hash, template, data };
+        if entry.file().is_ok() { Ok(entry) } else { Err(malformed()) }
     }
 }
 
-/// Digest, then a counted name: the hash is over both without the count.
-fn old_data<'a>(r: &mut Reader<'a>) -> Result<Cow<'a, [u8]>, Truncated> {
-    let digest = r.take(20)?;
-    let length = r.u32_le()? as usize;
-    if length >= OLD_NAME {
-        return Err(Truncated);
+/// What an entry is that does not fit; the caller says which one.
+fn malformed() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}
+
+fn array_of<const N: usize>(r: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    r.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn u32_of(r: &mut impl Read) -> io::Result<u32> {
+    array_of(r).map(u32::from_le_bytes)
+}
+
+/// A length, at most `most`, and as many bytes.
+fn counted_of(r: &mut impl Read, most: u32) -> io::Result<Vec<u8>> {
+    let length = u32_of(r)?;
+    if length > most {
+        return Err(malformed());
     }
-    Ok(Cow::Owned([digest, r.take(length)?].concat()))
+    let mut bytes = vec![0; length as usize];
+    r.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A counted field of template data.
@@ -228,60 +246,97 @@ fn text(bytes: &[u8]) -> Result<&str, Truncated> {
     std::str::from_utf8(bytes).map_err(|_| Truncated)
 }
 
-/// A parsed list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List<'a> {
-    entries: Vec<Entry<'a>>,
+/// The entries of a list in binary or ASCII form, in the order in which they
+/// were measured. After an error there is nothing more.
+#[derive(Debug)]
+pub struct Entries<R> {
+    reader: io::Take<Chain<Cursor<Vec<u8>>, R>>,
+    ascii: bool,
+    read: usize,
+    ended: bool,
 }
 
-impl<'a> List<'a> {
-    /// Parses a whole list in binary or ASCII form.
+impl<R: BufRead> Entries<R> {
+    /// Begins to read.
     ///
     /// # Errors
-    /// [`ListError`].
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, ListError> {
-        if bytes.len() > MAX_LENGTH {
-            return Err(ListError::TooLarge);
+    /// [`ListError::Unreadable`], and [`ListError::Empty`] where there is nothing.
+    pub fn of(mut reader: R) -> Result<Self, ListError> {
+        let mut head = Vec::new();
+        reader.by_ref().take(HEAD).read_to_end(&mut head).map_err(|error| ListError::Unreadable(error.kind()))?;
+        if head.is_empty() {
+            return Err(ListError::Empty);
         }
-        let entries = match bytes.get(..3) {
-            None if bytes.is_empty() => return Err(ListError::Empty),
-            Some(b"10 ") => read_ascii(bytes)?,
-            _ => read_binary(bytes)?,
+        let ascii = head.starts_with(b"10 ");
+        // One byte more than may be there shows that it is there.
+        let reader = Cursor::new(head).chain(reader).take(MAX_LENGTH.saturating_add(1));
+        Ok(Self { reader, ascii, read: 0, ended: false })
+    }
+
+    fn error(&self, error: &io::Error) -> ListError {
+        match error.kind() {
+            _ if self.reader.limit() == 0 => ListError::TooLarge,
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => ListError::Entry(self.read),
+            kind => ListError::Unreadable(kind),
+        }
+    }
+
+    fn entry(&mut self) -> io::Result<Option<Entry>> {
+        if self.ascii {
+            return self.line();
+        }
+        if self.reader.fill_buf()?.is_empty() {
+            return Ok(None);
+        }
+        Entry::read(&mut self.reader).map(Some)
+    }
+
+    fn line(&mut self) -> io::Result<Option<Entry>> {
+        loop {
+            let mut line = Vec::new();
+            if self.reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+                return Ok(None);
+            }
+            let line = std::str::from_utf8(&line).map_err(|_| malformed())?;
+            let line = line.strip_suffix('\n').unwrap_or(line);
+            if !line.trim().is_empty() {
+                return ascii_entry(line.strip_suffix('\r').unwrap_or(line)).map(Some).ok_or_else(malformed);
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for Entries<R> {
+    type Item = Result<Entry, ListError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let item = match self.entry() {
+            Ok(Some(entry)) => Ok(entry),
+            Ok(None) if self.reader.limit() == 0 => Err(ListError::TooLarge),
+            Ok(None) if self.read == 0 => Err(ListError::Empty),
+            Ok(None) => {
+                self.ended = true;
+                return None;
+            }
+            Err(error) => Err(self.error(&error)),
         };
-        if entries.is_empty() { Err(ListError::Empty) } else { Ok(Self { entries }) }
+        self.ended = item.is_err();
+        self.read = self.read.saturating_add(1);
+        Some(item)
     }
-
-    /// The entries, in the order in which they were measured.
-    #[must_use]
-    pub fn entries(&self) -> &[Entry<'a>] {
-        &self.entries
-    }
-}
-
-fn read_binary(bytes: &[u8]) -> Result<Vec<Entry<'_>>, ListError> {
-    let mut r = Reader::new(bytes);
-    let mut entries = Vec::new();
-    while !r.rest().is_empty() {
-        let entry = Entry::read(&mut r).map_err(|_| ListError::Entry(entries.len()))?;
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
-fn read_ascii(bytes: &[u8]) -> Result<Vec<Entry<'_>>, ListError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| ListError::Entry(0))?;
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    lines.enumerate().map(|(at, line)| ascii_entry(line).ok_or(ListError::Entry(at))).collect()
 }
 
 /// `PCR template-hash template algorithm:digest name [signature]`: the data is
 /// put together as the kernel does.
-fn ascii_entry(line: &str) -> Option<Entry<'_>> {
+fn ascii_entry(line: &str) -> Option<Entry> {
     let mut parts = line.splitn(5, ' ');
     if parts.next()? != "10" {
         return None;
     }
-    let template_hash = unhex(parts.next()?).filter(|hash| hash.len() == 20)?;
+    let template_hash = unhex_array(parts.next()?)?;
     let template = Template::from_name(parts.next()?.as_bytes())?;
     let (algorithm, digest) = parts.next()?.rsplit_once(':')?;
     let digest = unhex(digest)?;
@@ -302,6 +357,6 @@ fn ascii_entry(line: &str) -> Option<Entry<'_>> {
         // Their ASCII form does not show everything that was hashed.
         Template::Ima | Template::ImaModSig => return None,
     };
-    let entry = Entry { template_hash: Cow::Owned(template_hash), template, data: Cow::Owned(data) };
+    let entry = Entry { template_hash, template, data };
     entry.file().is_ok().then_some(entry)
 }

@@ -1,7 +1,9 @@
 //! From a list to the part of it that a quoted PCR vouches for.
 
+use std::io::BufRead;
+
 use super::allow::AllowList;
-use super::parse::{Entry, List};
+use super::parse::{Entries, Entry, ListError};
 use crate::check::Checks;
 use crate::tpm::pcr::{Bank, PcrValues};
 use portcullis_wire::hex::hex;
@@ -11,118 +13,198 @@ pub const PCR: u8 = 10;
 /// The first entry's name: a digest over the PCRs of the boot.
 const BOOT_AGGREGATE: &str = "boot_aggregate";
 
-/// The entries that lead to the quoted PCR. Only [`verify`] makes one.
-#[derive(Clone, Debug)]
-pub struct VerifiedList<'a> {
-    list: List<'a>,
-    covered: usize,
+/// How much of a list leads to the quoted PCR. Only [`verify`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedList {
+    covered: Seen,
+    total: usize,
 }
 
-impl<'a> VerifiedList<'a> {
-    /// What the PCR covers.
+impl VerifiedList {
+    /// How many entries the PCR covers, from the first on.
     #[must_use]
-    pub fn entries(&self) -> &[Entry<'a>] {
-        self.list.entries().get(..self.covered).unwrap_or_default()
+    pub const fn covered(&self) -> usize {
+        self.covered.entries
     }
 
     /// How many of them are files that changed while they were measured.
     #[must_use]
-    pub fn violations(&self) -> usize {
-        self.entries().iter().filter(|entry| entry.is_violation()).count()
+    pub const fn violations(&self) -> usize {
+        self.covered.violations
     }
 
     /// How many entries the list has beyond that. Nothing vouches for them.
     #[must_use]
-    pub fn beyond(&self) -> usize {
-        self.list.entries().len().saturating_sub(self.covered)
+    pub const fn beyond(&self) -> usize {
+        self.total.saturating_sub(self.covered.entries)
     }
 }
 
 /// Verifies a list against the value of PCR 10 in one bank, its beginning
 /// against the PCRs of the boot where they are among the values, and its files
-/// against an allow list where there is one.
-pub fn verify<'a>(
-    bytes: &'a [u8],
+/// against an allow list where there is one. The list is read once and not kept.
+pub fn verify(
+    list: impl BufRead,
     bank: Bank,
     values: &PcrValues,
     allow: Option<&AllowList>,
     checks: &mut Checks,
-) -> Option<VerifiedList<'a>> {
-    let parsed = List::parse(bytes);
-    let list = checks.step("ima.form", parsed, "an IMA measurement list", "form of the measurement list")?;
+) -> Option<VerifiedList> {
+    let quoted = values.value(bank, PCR);
+    let walked = Walk::over(list, bank, quoted, allow);
+    let walk = checks.step("ima.form", walked, "an IMA measurement list", "form of the measurement list")?;
     if bank == Bank::Sha1 {
         checks.missing("ima.bank", "PCR 10 of a bank stronger than SHA-1", "bank that vouches for the list");
     } else {
         checks.require("ima.bank", true, || bank.to_string(), || "no SHA-1".into(), "bank that vouches for the list");
     }
-    let covered = replay(&list, bank, values.value(bank, PCR), checks);
-    check_boot_aggregate(&list, values, checks);
-    let covered = covered?;
-    let verified = VerifiedList { list, covered };
-    check_files(&verified, allow, checks);
-    checks.passed().then_some(verified)
-}
-
-/// Walks the list once: every stated hash is recomputed, and the PCR is looked
-/// for after every entry. Returns how many entries it covers.
-fn replay(list: &List<'_>, bank: Bank, quoted: Option<&[u8]>, checks: &mut Checks) -> Option<usize> {
-    let mut value = bank.initial(PCR);
-    let (mut covered, mut wrong) = (None, None);
-    for (at, entry) in list.entries().iter().enumerate() {
-        let stated = || *entry.template_hash == *entry.hash(Bank::Sha1);
-        if wrong.is_none() && !entry.is_violation() && !stated() {
-            wrong = Some(at);
-        }
-        value = bank.extend(&value, &entry.extended(bank));
-        if quoted == Some(value.as_slice()) {
-            covered = Some(at.saturating_add(1));
-        }
+    walk.check_replay(bank, quoted, checks);
+    check_boot_aggregate(walk.first.as_ref(), values, checks);
+    let covered = walk.covered?;
+    if let Some(allow) = allow {
+        walk.check_files(covered, allow, checks);
     }
-    checks.require(
-        "ima.template",
-        wrong.is_none(),
-        || wrong.map_or_else(|| "every one".into(), |at| format!("entry {at} states another hash")),
-        || "the hash of its data in every entry".into(),
-        "hash of every entry, recomputed from its data",
-    );
-    let Some(quoted) = quoted else {
-        checks.missing("ima.pcr", format!("the quoted {bank} value of PCR 10"), "PCR 10, against the replay");
-        return None;
-    };
-    let total = list.entries().len();
-    checks.require(
-        "ima.pcr",
-        covered.is_some(),
-        || match covered {
-            Some(covered) => format!("{bank}:{} after {covered} of {total} entries", hex(quoted)),
-            None if padded(list, bank, quoted) => {
-                format!("{bank}:{}, reached by SHA-1 digests with zeroes behind", hex(quoted))
-            }
-            None => format!("{bank}:{}, reached after no entry", hex(quoted)),
-        },
-        || "the value after some entry of the list".into(),
-        "PCR 10, against the replay of the list",
-    );
-    covered
+    checks.passed().then_some(VerifiedList { covered, total: walk.seen.entries })
 }
 
-/// Whether SHA-1 digests filled up with zeroes lead to the value: what a kernel
-/// extends that had no hash of the bank when it started, and worth no more than
-/// SHA-1.
-fn padded(list: &List<'_>, bank: Bank, quoted: &[u8]) -> bool {
-    let mut value = bank.initial(PCR);
-    list.entries().iter().any(|entry| {
-        let mut digest = entry.extended(if entry.is_violation() { bank } else { Bank::Sha1 });
-        digest.resize(bank.length(), 0);
-        value = bank.extend(&value, &digest);
-        value == quoted
-    })
+/// What was counted up to some entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    entries: usize,
+    violations: usize,
+    /// Entries that are files, and not the boot aggregate.
+    files: usize,
+}
+
+/// What one walk over a list leaves behind, whatever its length.
+struct Walk {
+    value: Vec<u8>,
+    /// The value had the kernel put zeroes behind SHA-1 digests, and whether it
+    /// was the quoted one somewhere.
+    padded: Vec<u8>,
+    reached_by_padding: bool,
+    first: Option<Entry>,
+    seen: Seen,
+    /// What was seen when the value was the quoted one for the last time.
+    covered: Option<Seen>,
+    wrong_hash: Option<usize>,
+    violation: Option<usize>,
+    foreign: Option<(usize, String)>,
+}
+
+impl Walk {
+    fn over(
+        list: impl BufRead,
+        bank: Bank,
+        quoted: Option<&[u8]>,
+        allow: Option<&AllowList>,
+    ) -> Result<Self, ListError> {
+        let mut walk = Self {
+            value: bank.initial(PCR),
+            padded: bank.initial(PCR),
+            reached_by_padding: false,
+            first: None,
+            seen: Seen::default(),
+            covered: None,
+            wrong_hash: None,
+            violation: None,
+            foreign: None,
+        };
+        for entry in Entries::of(list)? {
+            walk.take(entry?, bank, quoted, allow);
+        }
+        Ok(walk)
+    }
+
+    /// Recomputes what the entry states, extends by it, and looks for the PCR.
+    fn take(&mut self, entry: Entry, bank: Bank, quoted: Option<&[u8]>, allow: Option<&AllowList>) {
+        let at = self.seen.entries;
+        let violation = entry.is_violation();
+        let sha1 = entry.hash(Bank::Sha1);
+        if !violation && entry.template_hash != *sha1 {
+            self.wrong_hash.get_or_insert(at);
+        }
+        self.value = bank.extend(&self.value, &entry.extended(bank));
+        let mut padded = if violation { vec![0xff; bank.length()] } else { sha1 };
+        padded.resize(bank.length(), 0);
+        self.padded = bank.extend(&self.padded, &padded);
+        self.reached_by_padding |= quoted == Some(&self.padded);
+
+        self.seen.entries = at.saturating_add(1);
+        if violation {
+            self.seen.violations = self.seen.violations.saturating_add(1);
+            self.violation.get_or_insert(at);
+        } else if let Ok((file, name)) = entry.file()
+            && name != BOOT_AGGREGATE
+        {
+            self.seen.files = self.seen.files.saturating_add(1);
+            if allow.is_some_and(|allow| !allow.admits(&entry)) {
+                let named = || format!("{name:.200} {}:{}", file.algorithm, hex(file.digest));
+                self.foreign.get_or_insert_with(|| (at, named()));
+            }
+        }
+        if quoted == Some(&self.value) {
+            self.covered = Some(self.seen);
+        }
+        self.first.get_or_insert(entry);
+    }
+
+    fn check_replay(&self, bank: Bank, quoted: Option<&[u8]>, checks: &mut Checks) {
+        checks.require(
+            "ima.template",
+            self.wrong_hash.is_none(),
+            || self.wrong_hash.map_or_else(|| "every one".into(), |at| format!("entry {at} states another hash")),
+            || "the hash of its data in every entry".into(),
+            "hash of every entry, recomputed from its data",
+        );
+        let Some(quoted) = quoted else {
+            checks.missing("ima.pcr", format!("the quoted {bank} value of PCR 10"), "PCR 10, against the replay");
+            return;
+        };
+        let total = self.seen.entries;
+        let reached = || match self.covered {
+            Some(covered) => format!("after {} of {total} entries", covered.entries),
+            // What a kernel extends that had no hash of the bank when it started
+            // is worth no more than SHA-1.
+            None if self.reached_by_padding => "reached by SHA-1 digests with zeroes behind".into(),
+            None => "reached after no entry".into(),
+        };
+        checks.require(
+            "ima.pcr",
+            self.covered.is_some(),
+            || format!("{bank}:{}, {}", hex(quoted), reached()),
+            || "the value after some entry of the list".into(),
+            "PCR 10, against the replay of the list",
+        );
+    }
+
+    /// Only somebody who says which files may be there can say that one was not
+    /// the file that it seemed to be. What the PCR does not cover does not count.
+    fn check_files(&self, covered: Seen, allow: &AllowList, checks: &mut Checks) {
+        let within = |at: &usize| *at < covered.entries;
+        let violation = self.violation.filter(within);
+        checks.require(
+            "ima.violations",
+            violation.is_none(),
+            || violation.map_or_else(|| "none".into(), |at| format!("entry {at}")),
+            || "none".into(),
+            "files that changed while they were measured",
+        );
+        let foreign = self.foreign.as_ref().filter(|(at, _)| within(at));
+        checks.require(
+            "ima.files",
+            foreign.is_none(),
+            || foreign.map_or_else(|| format!("{} files, all allowed", covered.files), |(_, named)| named.clone()),
+            || format!("one of {} allowed digests for every file", allow.len()),
+            "measured files, against the allow list",
+        );
+    }
 }
 
 /// The list begins with the boot: without that, entries may be of another one.
 /// Where the PCRs of that boot are known, they must be the ones of the aggregate.
-fn check_boot_aggregate(list: &List<'_>, values: &PcrValues, checks: &mut Checks) {
-    let file = list.entries().first().and_then(|entry| entry.file().ok());
+fn check_boot_aggregate(first: Option<&Entry>, values: &PcrValues, checks: &mut Checks) {
+    let file = first.and_then(|entry| entry.file().ok());
     let name = file.as_ref().map_or("nothing", |(_, name)| name);
     let boots = file.as_ref().and_then(|(file, _)| aggregates(Bank::from_name(file.algorithm)?, values));
     let of_this_boot = match (&file, &boots) {
@@ -151,32 +233,4 @@ fn check_boot_aggregate(list: &List<'_>, values: &PcrValues, checks: &mut Checks
 fn aggregates(bank: Bank, values: &PcrValues) -> Option<Vec<Vec<u8>>> {
     let over = |end: u8| Some(bank.hash(&(0..end).map(|pcr| values.value(bank, pcr)).collect::<Option<Vec<_>>>()?));
     Some(vec![over(PCR)?, over(8)?])
-}
-
-/// Only somebody who says which files may be there can say that one was not the
-/// file that it seemed to be.
-fn check_files(list: &VerifiedList<'_>, allow: Option<&AllowList>, checks: &mut Checks) {
-    let Some(allow) = allow else { return };
-    let violation = list.entries().iter().position(Entry::is_violation);
-    checks.require(
-        "ima.violations",
-        violation.is_none(),
-        || violation.map_or_else(|| "none".into(), |at| format!("entry {at}")),
-        || "none".into(),
-        "files that changed while they were measured",
-    );
-    let files = || {
-        list.entries().iter().filter(|e| !e.is_violation() && e.file().is_ok_and(|(_, name)| name != BOOT_AGGREGATE))
-    };
-    let foreign = files().find(|entry| !allow.admits(entry));
-    checks.require(
-        "ima.files",
-        foreign.is_none(),
-        || match foreign.and_then(|entry| entry.file().ok()) {
-            None => format!("{} files, all allowed", files().count()),
-            Some((file, name)) => format!("{name:.200} {}:{}", file.algorithm, hex(file.digest)),
-        },
-        || format!("one of {} allowed digests for every file", allow.len()),
-        "measured files, against the allow list",
-    );
 }

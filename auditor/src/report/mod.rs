@@ -21,7 +21,7 @@ use crate::inputs::{Inputs, time};
 pub(crate) struct Output {
     /// One JSON object on stdout.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// Write the report as one self-contained page, too.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
