@@ -4,7 +4,14 @@
 
 mod common;
 
-use portcullis_attest::evidence::{Collected, Evidence};
+use portcullis_attest::check::Checks;
+use portcullis_attest::evidence::{Collected, Evidence, SvsmEvidence};
+use portcullis_attest::snp::certificate::Certificate;
+use portcullis_attest::snp::collateral::Collateral;
+use portcullis_attest::snp::generation::Generation;
+use portcullis_attest::snp::roots::Roots;
+use portcullis_attest::snp::verify::SnpVerifier;
+use portcullis_attest::svsm;
 use portcullis_attester::{Machine, OpenMachine};
 use portcullis_lab::deployment::{NODE_IMAGE, SLEEP};
 use portcullis_lab::raw::RawSession;
@@ -95,6 +102,41 @@ fn a_service_module_vouches_for_its_own_vtpm_alone() {
         deployment.describe("node-2", |machine| machine.vmpl = 2).unwrap();
         assert_eq!(ask(&mut session, &mut own, "node-2", same).await, ["svsm.vmpl"]);
     });
+}
+
+/// Every byte of the manifest, of the service report and of the nonce counts.
+#[test]
+fn no_changed_byte_of_a_modules_evidence_passes() {
+    let (_folder, deployment, _daemon) = with_nodes(Vtpm::Svsm);
+    let collected = machine(&deployment, "node-2").collect(&[7; 64], &Default::default()).unwrap();
+    let Collected::SvsmVtpm(svsm, _) = collected.collected() else { panic!("no service module") };
+    let root = common::root(Generation::Milan);
+    let verifier = SnpVerifier::new(
+        Roots::given(vec![Certificate::parse(root.ark()).unwrap()]),
+        Collateral::parse(&root.crl(1, &[], None).unwrap()).unwrap(),
+    );
+    let refused = |svsm: &SvsmEvidence, nonce: &[u8; 64]| {
+        let mut checks = Checks::refusals();
+        let verified = svsm::verify(svsm, nonce, &verifier, 1_795_000_000, &mut checks);
+        assert_eq!(verified.is_some(), checks.passed());
+        checks.refused().map(|check| check.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(svsm, &[7; 64]), Vec::<String>::new());
+    for at in 0..svsm.manifest.len() {
+        let mut changed = svsm.clone();
+        changed.manifest[at] ^= 1;
+        assert_eq!(refused(&changed, &[7; 64]), ["evidence.binding"], "manifest byte {at}");
+    }
+    for at in 0..svsm.snp.report.len() {
+        let mut changed = svsm.clone();
+        changed.snp.report[at] ^= 1;
+        assert_ne!(refused(&changed, &[7; 64]), Vec::<String>::new(), "report byte {at}");
+    }
+    for at in 0..64 {
+        let mut nonce = [7; 64];
+        nonce[at] ^= 1;
+        assert_eq!(refused(svsm, &nonce), ["evidence.binding"], "nonce byte {at}");
+    }
 }
 
 /// THREATS row 14, live: either half may be old, and neither passes.
