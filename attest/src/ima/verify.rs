@@ -80,8 +80,8 @@ struct Seen {
 struct Walk {
     value: Vec<u8>,
     /// The value had the kernel put zeroes behind SHA-1 digests, and whether it
-    /// was the quoted one somewhere.
-    padded: Vec<u8>,
+    /// was the quoted one somewhere. Every kernel that knows banks has SHA-256.
+    padded: Option<Vec<u8>>,
     reached_by_padding: bool,
     first: Option<Entry>,
     seen: Seen,
@@ -101,7 +101,7 @@ impl Walk {
     ) -> Result<Self, ListError> {
         let mut walk = Self {
             value: bank.initial(PCR),
-            padded: bank.initial(PCR),
+            padded: (bank > Bank::Sha256).then(|| bank.initial(PCR)),
             reached_by_padding: false,
             first: None,
             seen: Seen::default(),
@@ -125,10 +125,12 @@ impl Walk {
             self.wrong_hash.get_or_insert(at);
         }
         self.value = bank.extend(&self.value, &entry.extended(bank));
-        let mut padded = if violation { vec![0xff; bank.length()] } else { sha1 };
-        padded.resize(bank.length(), 0);
-        self.padded = bank.extend(&self.padded, &padded);
-        self.reached_by_padding |= quoted == Some(&self.padded);
+        if let Some(padded) = &mut self.padded {
+            let mut digest = if violation { vec![0xff; bank.length()] } else { sha1 };
+            digest.resize(bank.length(), 0);
+            *padded = bank.extend(padded, &digest);
+            self.reached_by_padding |= quoted == Some(padded);
+        }
 
         self.seen.entries = at.saturating_add(1);
         if violation {
