@@ -100,6 +100,29 @@ fn threat_08_debug_migration_and_vmpl_are_denied() {
     }
 }
 
+/// What verifies may be distrusted all the same: a chip, and a whole generation,
+/// the authority's own included.
+#[test]
+fn what_the_bundle_distrusts_is_denied_by_name() {
+    let (_folder, mut deployment) = common::deployment(portcullis_lab::Options::default());
+    let chip = deployment.document().nodes.first().unwrap().chip_id.clone();
+    deployment.document().distrust.chips = chip.into_iter().collect();
+    deployment.sign_bundle().unwrap();
+    let daemon = deployment.serve().unwrap();
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.starts_with("portcullis: denied\n  chip.id\n"), "{said}");
+    drop(daemon);
+
+    let (_folder, mut deployment) = common::deployment(portcullis_lab::Options::default());
+    deployment.document().distrust.generations = vec!["Milan".into()];
+    deployment.sign_bundle().unwrap();
+    let output = deployment.portcullisd("authority", &["serve"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("chip.generation") && said.contains("distrusted"), "{said}");
+}
+
 /// THREATS row 9: every bit of every byte, and what a host can make the firmware
 /// sign: reserved bytes, algorithm, trailing signature bytes.
 #[test]
