@@ -96,13 +96,19 @@ pub trait ServiceDevice: Send {
     fn service_report(&mut self, nonce: &[u8; 64]) -> Result<SvsmEvidence, AttesterError>;
 }
 
-/// Azure's vTPM, which keeps the paravisor's report.
-pub trait AzureDevice: SealDevice {
+/// Azure's paravisor, which speaks through the vTPM that it runs.
+pub trait AzureDevice: Send {
     /// The HCL report, made anew with this user data.
     ///
     /// # Errors
     /// [`AttesterError`].
     fn hcl_report(&mut self, user_data: &[u8; 64]) -> Result<AzureEvidence, AttesterError>;
+
+    /// The vTPM, to ask what it is.
+    fn tpm(&self) -> &dyn SealDevice;
+
+    /// The vTPM, to use it.
+    fn tpm_mut(&mut self) -> &mut dyn SealDevice;
 }
 
 /// The devices that a machine has.
@@ -137,7 +143,7 @@ impl Machine {
     pub fn ak_name(&self) -> Option<&[u8]> {
         match self {
             Self::SnpTpm(_, tpm) | Self::Tpm(tpm) | Self::SvsmVtpm(_, tpm) => Some(tpm.ak_name()),
-            Self::AzureVtpm(tpm) => Some(tpm.ak_name()),
+            Self::AzureVtpm(azure) => Some(azure.tpm().ak_name()),
             Self::Snp(_) => None,
         }
     }
@@ -146,7 +152,7 @@ impl Machine {
     pub fn tpm(&mut self) -> Option<&mut dyn SealDevice> {
         match self {
             Self::SnpTpm(_, tpm) | Self::Tpm(tpm) | Self::SvsmVtpm(_, tpm) => Some(tpm.as_mut()),
-            Self::AzureVtpm(tpm) => Some(tpm.as_mut()),
+            Self::AzureVtpm(azure) => Some(azure.tpm_mut()),
             Self::Snp(_) => None,
         }
     }
@@ -159,8 +165,8 @@ impl Machine {
         match self {
             Self::SnpTpm(snp, _) | Self::Snp(snp) => snp.report(&[0; 64]).map(|snp| Some(snp.report)),
             Self::SvsmVtpm(service, _) => service.service_report(&[0; 64]).map(|svsm| Some(svsm.snp.report)),
-            Self::AzureVtpm(tpm) => {
-                let hcl = tpm.hcl_report(&[0; 64])?.hcl;
+            Self::AzureVtpm(azure) => {
+                let hcl = azure.hcl_report(&[0; 64])?.hcl;
                 let report = HclReport::parse(&hcl).map_err(|_| AttesterError::Form("HCL report"))?;
                 Ok(Some(report.snp.to_vec()))
             }
@@ -190,7 +196,9 @@ impl Machine {
             Self::SvsmVtpm(service, tpm) => {
                 Collected::SvsmVtpm(service.service_report(report_data)?, tpm.quote(&nonce, selection)?)
             }
-            Self::AzureVtpm(tpm) => Collected::AzureVtpm(tpm.hcl_report(report_data)?, tpm.quote(&nonce, selection)?),
+            Self::AzureVtpm(azure) => {
+                Collected::AzureVtpm(azure.hcl_report(report_data)?, azure.tpm_mut().quote(&nonce, selection)?)
+            }
         };
         Ok(Evidence::of(collected))
     }

@@ -9,13 +9,9 @@ use data_encoding::BASE64URL_NOPAD;
 use der::asn1::UintRef;
 use der::{Decode, Reader, SliceReader};
 use portcullis_attest::crypto::sha256;
-use portcullis_attest::evidence::{AzureEvidence, TpmEvidence};
-use portcullis_attest::tpm::credential::Credential;
+use portcullis_attest::evidence::AzureEvidence;
 use portcullis_attest::tpm::key::{AttestationKey, KeyMaterial};
-use portcullis_attest::tpm::pcr::{PcrValues, Selection};
-use portcullis_attester::{
-    ActivateDevice, AttesterError, AzureDevice, AzureTpm, QuoteDevice, SealDevice, SealedBlob, SnpDevice, TpmHandle,
-};
+use portcullis_attester::{ActivateDevice, AttesterError, AzureDevice, AzureTpm, SealDevice, SnpDevice, TpmHandle};
 use portcullis_wire::hex::hex;
 use tss_esapi::Context;
 use tss_esapi::attributes::{NvIndexAttributesBuilder, ObjectAttributesBuilder};
@@ -29,7 +25,6 @@ use tss_esapi::structures::{
     HashScheme, MaxNvBuffer, NvPublicBuilder, Public, PublicBuilder, PublicKeyRsa, PublicRsaParametersBuilder,
     RsaExponent, RsaScheme,
 };
-use zeroize::Zeroizing;
 
 use crate::machine::{LabProcessor, failed};
 use crate::tpm::tcti;
@@ -123,7 +118,7 @@ impl LabAzure {
 
     /// What the paravisor does when the guest has written user data.
     fn renew(&mut self, user_data: &[u8; 64]) -> Result<Vec<u8>> {
-        let json = runtime_data(self.vtpm.ak_area(), user_data)?;
+        let json = runtime_data(self.vtpm.tpm().ak_area(), user_data)?;
         let mut report_data = [0; 64];
         report_data.iter_mut().zip(sha256(&[&json])).for_each(|(to, from)| *to = from);
         let report = self.processor.report(&report_data)?;
@@ -182,42 +177,12 @@ impl AzureDevice for LabAzure {
         let certificates = self.renew(user_data).map_err(failed)?;
         Ok(AzureEvidence { hcl: self.vtpm.read_report()?, certificates })
     }
-}
 
-impl QuoteDevice for LabAzure {
-    fn ak_name(&self) -> &[u8] {
-        self.vtpm.ak_name()
+    fn tpm(&self) -> &dyn SealDevice {
+        self.vtpm.tpm()
     }
 
-    fn quote(&mut self, nonce: &[u8; 32], selection: &Selection) -> Result<TpmEvidence, AttesterError> {
-        self.vtpm.quote(nonce, selection)
-    }
-
-    fn read_pcrs(&mut self, selection: &Selection) -> Result<PcrValues, AttesterError> {
-        self.vtpm.read_pcrs(selection)
-    }
-}
-
-impl ActivateDevice for LabAzure {
-    fn endorsement_key(&mut self) -> Result<Vec<u8>, AttesterError> {
-        self.vtpm.endorsement_key()
-    }
-
-    fn ak_area(&self) -> &[u8] {
-        self.vtpm.ak_area()
-    }
-
-    fn activate(&mut self, credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
-        self.vtpm.activate(credential)
-    }
-}
-
-impl SealDevice for LabAzure {
-    fn seal(&mut self, secret: &[u8; 32], selection: &Selection) -> Result<SealedBlob, AttesterError> {
-        self.vtpm.seal(secret, selection)
-    }
-
-    fn unseal(&mut self, blob: &SealedBlob, selection: &Selection) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
-        self.vtpm.unseal(blob, selection)
+    fn tpm_mut(&mut self) -> &mut dyn SealDevice {
+        self.vtpm.tpm_mut()
     }
 }

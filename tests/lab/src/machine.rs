@@ -11,7 +11,8 @@ use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::tcb::Tcb;
 use portcullis_attest::svsm;
 use portcullis_attester::{
-    ActivateDevice, AttesterError, DerivedKeyRequest, Machine, OpenMachine, QuoteDevice, ServiceDevice, SnpDevice,
+    ActivateDevice, AttesterError, AzureDevice, DerivedKeyRequest, Machine, OpenMachine, QuoteDevice, ServiceDevice,
+    SnpDevice,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -154,7 +155,7 @@ impl Booted {
             Vtpm::Azure => {
                 provision(&device.handle())?;
                 drop(device);
-                LabAzure::open(machine)?.ak_name().to_vec()
+                LabAzure::open(machine)?.tpm().ak_name().to_vec()
             }
         };
         Ok(Self { _tpm: tpm, machine: machine.to_owned(), ak_name, ek_digest })

@@ -3,9 +3,7 @@
 
 use std::str::FromStr;
 
-use portcullis_attest::evidence::{AzureEvidence, TpmEvidence};
-use portcullis_attest::tpm::credential::Credential;
-use portcullis_attest::tpm::pcr::{PcrValues, Selection};
+use portcullis_attest::evidence::AzureEvidence;
 use tss_esapi::Context;
 use tss_esapi::abstraction::nv::{list, read_full};
 use tss_esapi::attributes::NvIndexAttributesBuilder;
@@ -15,11 +13,10 @@ use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{MaxNvBuffer, NvPublicBuilder};
 use tss_esapi::tcti_ldr::TctiNameConf;
-use zeroize::Zeroizing;
 
-use super::{SealedBlob, Tpm};
+use super::Tpm;
 use crate::error::AttesterError;
-use crate::machine::{ActivateDevice, AzureDevice, QuoteDevice, SealDevice};
+use crate::machine::{AzureDevice, SealDevice};
 
 /// The paravisor's report, the guest's user data, the attestation key.
 const REPORT: u32 = 0x0140_0001;
@@ -120,42 +117,12 @@ impl AzureDevice for AzureTpm {
         self.write_user_data(user_data)?;
         Ok(AzureEvidence { hcl: self.read_report()?, certificates: Vec::new() })
     }
-}
 
-impl QuoteDevice for AzureTpm {
-    fn ak_name(&self) -> &[u8] {
-        self.tpm.ak_name()
+    fn tpm(&self) -> &dyn SealDevice {
+        &self.tpm
     }
 
-    fn quote(&mut self, nonce: &[u8; 32], selection: &Selection) -> Result<TpmEvidence, AttesterError> {
-        self.tpm.quote(nonce, selection)
-    }
-
-    fn read_pcrs(&mut self, selection: &Selection) -> Result<PcrValues, AttesterError> {
-        self.tpm.read_pcrs(selection)
-    }
-}
-
-impl ActivateDevice for AzureTpm {
-    fn endorsement_key(&mut self) -> Result<Vec<u8>, AttesterError> {
-        self.tpm.endorsement_key()
-    }
-
-    fn ak_area(&self) -> &[u8] {
-        self.tpm.ak_area()
-    }
-
-    fn activate(&mut self, credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
-        self.tpm.activate(credential)
-    }
-}
-
-impl SealDevice for AzureTpm {
-    fn seal(&mut self, secret: &[u8; 32], selection: &Selection) -> Result<SealedBlob, AttesterError> {
-        self.tpm.seal(secret, selection)
-    }
-
-    fn unseal(&mut self, blob: &SealedBlob, selection: &Selection) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
-        self.tpm.unseal(blob, selection)
+    fn tpm_mut(&mut self) -> &mut dyn SealDevice {
+        &mut self.tpm
     }
 }
