@@ -1,7 +1,7 @@
 //! Files that an auditor names, each with its digest and role in the report.
 
-use std::fs::{self, File};
-use std::io::{BufReader, Seek};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -29,7 +29,8 @@ pub(crate) struct Inputs(Vec<Input>);
 impl Inputs {
     /// Reads a file and records it.
     pub(crate) fn read(&mut self, path: &Path, role: &str) -> Result<Vec<u8>> {
-        let bytes = read(path)?;
+        let mut bytes = Vec::new();
+        open(path)?.read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
         self.record(path, role, &sha256(&[&bytes]));
         Ok(bytes)
     }
@@ -47,7 +48,7 @@ impl Inputs {
     /// Records a file that is too long to keep, and opens it for reading.
     pub(crate) fn open(&mut self, path: &Path, role: &str) -> Result<BufReader<File>> {
         let describe = || path.display().to_string();
-        let mut file = File::open(path).with_context(describe)?;
+        let mut file = open(path)?;
         let digest = sha256_of(&mut file).with_context(describe)?;
         self.record(path, role, &digest);
         file.rewind().with_context(describe)?;
@@ -65,12 +66,13 @@ impl Inputs {
     }
 }
 
-/// Reads a file of reasonable size.
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// Opens a file of reasonable size.
+fn open(path: &Path) -> Result<File> {
     let describe = || path.display().to_string();
-    let length = fs::metadata(path).with_context(describe)?.len();
+    let file = File::open(path).with_context(describe)?;
+    let length = file.metadata().with_context(describe)?.len();
     ensure!(length <= MAX_FILE, "{}: {length} bytes, at most {MAX_FILE}", describe());
-    fs::read(path).with_context(describe)
+    Ok(file)
 }
 
 /// A time on the command line, or now. Unix seconds.

@@ -131,6 +131,18 @@ fn a_reader_who_leaves_and_a_full_disk() {
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("standard output: "), "{output:?}");
 }
 
+/// Also where a file is walked and not kept.
+#[test]
+fn files_of_unreasonable_size_are_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::File::create(folder.path().join("large")).unwrap().set_len((64 << 20) + 1).unwrap();
+    for command in ["snp-report", "ima"] {
+        let output = audit(folder.path(), &[command, "large"]);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{command}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("67108865 bytes, at most 67108864"), "{command}");
+    }
+}
+
 #[test]
 fn foreign_certificates_do_not_matter_and_false_ones_fail() {
     let (Some(root), Some(quotes)) = (vectors("snp"), vectors("tpm-quote")) else { return };
