@@ -301,30 +301,3 @@ fn threat_09_no_flipped_byte_of_a_real_report_verifies() {
         }
     }
 }
-
-/// Every folder; the statements are in `attested_statements.rs`.
-const COVERED: &[&str] = &[
-    "amd-crl",
-    "amd-roots",
-    "attested-cose-css",
-    "genoa-v3-ms-aci",
-    "genoa-v5-baremetal",
-    "milan-v2-gsg",
-    "milan-v2-trustee",
-    "milan-v3-dstack",
-    "milan-v3-ms-aci",
-    "milan-v3-oak-staging",
-    "milan-v3-vlek-aws",
-    "neg-malformed-lit",
-    "turin-v5-ms-aci",
-    "turin-vcek-virtee",
-];
-
-#[test]
-fn no_folder_of_the_vectors_is_overlooked() {
-    let Some(root) = common::vectors("snp") else { return };
-    for entry in std::fs::read_dir(root).unwrap().map(Result::unwrap).filter(|e| e.path().is_dir()) {
-        let name = entry.file_name().into_string().unwrap();
-        assert!(COVERED.contains(&name.as_str()), "{name} is in no test");
-    }
-}
