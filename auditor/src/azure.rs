@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use portcullis_attest::azure::{AzureInput, HclReport, RuntimeData, VerifiedAzure, verify};
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::report::Report as SnpReport;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::collateral::{CollateralFiles, Supplied};
 use crate::facts::{boot_facts, boot_json, report_facts, report_json};
 use crate::inputs::Inputs;
-use crate::quote::{hex_argument, quote_facts, quote_json, read_pcrs};
+use crate::quote::{hex_argument, pcrs_argument, quote_facts, quote_json};
 use crate::report::{Facts, Output, Report};
 use crate::snp_report::{Policy, appraise, note, policies};
 
@@ -87,13 +87,7 @@ impl Arguments {
         let (Some(attest), Some(signature), Some(ak)) = (&self.attest, &self.signature, &self.ak) else {
             return Ok(None);
         };
-        let pcrs = match &self.pcrs {
-            None => None,
-            Some(path) => {
-                let bytes = inputs.read(path, "pcrs")?;
-                Some(read_pcrs(&bytes).with_context(|| path.display().to_string())?)
-            }
-        };
+        let pcrs = pcrs_argument(self.pcrs.as_ref(), inputs)?;
         Ok(Some(QuoteParts {
             attest: inputs.read(attest, "attest")?,
             signature: inputs.read(signature, "signature")?,

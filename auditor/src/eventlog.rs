@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::ValueEnum;
 use portcullis_attest::check::Checks;
 use portcullis_attest::eventlog::{EventLog, EventLogError, Format, verify_parsed};
@@ -13,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::facts::{boot_facts, boot_json};
 use crate::inputs::Inputs;
-use crate::quote::read_pcrs;
+use crate::quote::pcrs_argument;
 use crate::report::{Facts, Output, Report};
 
 #[derive(Debug, clap::Args)]
@@ -61,13 +60,7 @@ impl Form {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut inputs = Inputs::default();
     let bytes = inputs.read(&arguments.log, "eventlog")?;
-    let values = match &arguments.pcrs {
-        None => None,
-        Some(path) => {
-            let json = inputs.read(path, "pcrs")?;
-            Some(read_pcrs(&json).with_context(|| path.display().to_string())?)
-        }
-    };
+    let values = pcrs_argument(arguments.pcrs.as_ref(), &mut inputs)?;
     let user_space = arguments.user_space.as_ref().map(|path| inputs.read(path, "user-space")).transpose()?;
     let measured_files = arguments.ima.as_ref().map(|path| inputs.read(path, "ima")).transpose()?;
     let parsed = arguments.form.parse(&bytes).and_then(|log| match &user_space {

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
 use portcullis_attest::ima::{AllowList, Entries, Entry, VerifiedList, verify};
-use portcullis_attest::tpm::pcr::{Bank, PcrValues};
+use portcullis_attest::tpm::pcr::Bank;
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
 use crate::inputs::Inputs;
-use crate::quote::read_pcrs;
+use crate::quote::pcrs_argument;
 use crate::report::{Facts, Output, Report};
 
 /// Rows of files for people; all of them stand in the JSON.
@@ -39,10 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let mut file = inputs.open(&arguments.list, "ima")?;
     let bank = Bank::from_name(&arguments.bank).context("--bank: sha1, sha256, sha384 or sha512")?;
-    let values = match &arguments.pcrs {
-        None => PcrValues::default(),
-        Some(path) => read_pcrs(&inputs.read(path, "pcrs")?).with_context(|| path.display().to_string())?,
-    };
+    let values = pcrs_argument(arguments.pcrs.as_ref(), &mut inputs)?.unwrap_or_default();
     let allow = match &arguments.allow {
         None => None,
         Some(path) => {

@@ -1,15 +1,24 @@
 //! Parts of a quote as auditors have them in files.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, ensure};
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_wire::hex::{hex, hex_u64, unhex};
 use serde_json::{Value, json};
 
+use crate::inputs::Inputs;
 use crate::report::Facts;
 
+/// The PCR values of `--pcrs`, where it was given.
+pub(crate) fn pcrs_argument(path: Option<&PathBuf>, inputs: &mut Inputs) -> Result<Option<PcrValues>> {
+    let read = |path: &PathBuf| read_pcrs(&inputs.read(path, "pcrs")?).with_context(|| path.display().to_string());
+    path.map(read).transpose()
+}
+
 /// PCR values as JSON: an object by bank, of objects by number.
-pub(crate) fn read_pcrs(bytes: &[u8]) -> Result<PcrValues> {
+fn read_pcrs(bytes: &[u8]) -> Result<PcrValues> {
     let json: Value = serde_json::from_slice(bytes).context("PCR values: JSON")?;
     let mut values = PcrValues::default();
     for (bank, list) in json.as_object().context("PCR values: an object by bank")? {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::facts::{boot_facts, boot_json};
 use crate::inputs::{Inputs, time};
-use crate::quote::{hex_argument, quote_facts, quote_json, read_pcrs};
+use crate::quote::{hex_argument, pcrs_argument, quote_facts, quote_json};
 use crate::report::{Output, Report};
 
 #[derive(Debug, clap::Args)]
@@ -67,13 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let attest = inputs.read(&arguments.attest, "attest")?;
     let signature = inputs.read(&arguments.signature, "signature")?;
     let ak = inputs.read(&arguments.ak, "ak")?;
-    let pcrs = match &arguments.pcrs {
-        None => None,
-        Some(path) => {
-            let bytes = inputs.read(path, "pcrs")?;
-            Some(read_pcrs(&bytes).with_context(|| path.display().to_string())?)
-        }
-    };
+    let pcrs = pcrs_argument(arguments.pcrs.as_ref(), &mut inputs)?;
     let event_log = arguments.eventlog.as_ref().map(|path| inputs.read(path, "eventlog")).transpose()?;
     let measured_files = arguments.ima.as_ref().map(|path| inputs.read(path, "ima")).transpose()?;
     let nonce = hex_argument("--nonce", arguments.nonce.as_ref())?;
