@@ -8,9 +8,9 @@ use portcullis_attest::binding::Role;
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::report::Report as SnpReport;
 use portcullis_attest::snp::verify::{Presented, VerifiedSnpReport};
+use portcullis_firmware_policy::ear::policy_id;
 use portcullis_firmware_policy::{VerifiedBundle, appraise_report};
 use portcullis_permit::Governance;
-use portcullis_wire::hex::hex;
 use serde_json::{Map, Value};
 
 use crate::collateral::CollateralFiles;
@@ -86,7 +86,7 @@ pub(crate) fn beyond(appraised: bool) -> Vec<&'static str> {
 
 /// How a bundle is named in results.
 pub(crate) fn policies(bundle: Option<&VerifiedBundle>) -> Vec<String> {
-    bundle.map(|bundle| format!("urn:portcullis:bundle:sha256:{}", hex(bundle.digest()))).into_iter().collect()
+    bundle.map(|bundle| policy_id(bundle.digest())).into_iter().collect()
 }
 
 pub(crate) const fn note(appraised: bool, asked: bool) -> &'static str {

@@ -13,7 +13,7 @@ use portcullis_wire::hex::hex;
 use portcullis_wire::{Digest, Value, bstr, encode, map, or_null, sha256};
 
 use crate::decide::Activation;
-use crate::ear::{Ear, TrustVector};
+use crate::ear::{Ear, TrustVector, policy_id};
 use crate::policy::{FieldRule, Policy, Reference, satisfied};
 
 /// Which machine the evidence must be of.
@@ -83,7 +83,7 @@ impl AttestationResult {
     /// The result as an EAR by a bundle, made at a time (Unix seconds).
     #[must_use]
     pub fn ear(&self, bundle: &Digest, issued: u64) -> Ear {
-        let policies = vec![format!("urn:portcullis:bundle:sha256:{}", hex(bundle))];
+        let policies = vec![policy_id(bundle)];
         Ear { issued, subject: self.name.clone(), vector: self.vector, policies }
     }
 

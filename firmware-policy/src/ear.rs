@@ -6,7 +6,8 @@
 
 use portcullis_attest::check::{Checks, Outcome};
 use portcullis_attest::verified::VerifiedEvidence;
-use portcullis_wire::{Error, Fields, Value, decode, encode, map};
+use portcullis_wire::hex::hex;
+use portcullis_wire::{Digest, Error, Fields, Value, decode, encode, map};
 
 /// The one profile that is written and read.
 pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
@@ -22,6 +23,12 @@ const STATUS: i64 = 1000;
 const VECTOR: i64 = 1001;
 const POLICY_IDS: i64 = 1003;
 const VERIFIER_ID: i64 = 1004;
+
+/// How a bundle is named among the policies of a result.
+#[must_use]
+pub fn policy_id(bundle: &Digest) -> String {
+    format!("urn:portcullis:bundle:sha256:{}", hex(bundle))
+}
 
 /// What a vector speaks of, in AR4SI's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
