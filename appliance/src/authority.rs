@@ -15,6 +15,7 @@ use portcullis_permit::{
     AuthorityStatement, Checkpoint, Endorsement, EventKind, Execution, Governance, Kind, PermitError, ReceivedRequest,
     Revocation, SigningKey, TransparentPermit, statement,
 };
+use portcullis_wire::hex::hex;
 use portcullis_wire::{Digest, Value, bstr, encode, map};
 use tokio::sync::oneshot;
 
@@ -222,7 +223,7 @@ impl Authority {
             if matches!(decision, Decision::Denied(_)) {
                 self.ledger().release_index(&reserved);
             }
-            (facts.encode(), decision)
+            (facts.encode(&received), decision)
         };
         let answered = self.issue(&received, decision, facts_bytes, seen_size).await;
         if seen == SeenState::Contradicted {
@@ -245,6 +246,10 @@ impl Authority {
             Decision::Authorized { permit, result } => {
                 let signed = permit.sign(&*self.signer.key()?).map_err(signing)?;
                 archive.push(result.bytes().to_vec());
+                for warning in result.warnings() {
+                    let check = warning.check.clone();
+                    self.metrics.warnings.get_or_create(&ByCheck { check }).inc();
+                }
                 let committed = self.append(signed.clone(), archive, seen).await?;
                 self.ledger().record(&permit);
                 self.metrics.permits.inc();
@@ -351,9 +356,17 @@ impl Authority {
         if now >= command.expires {
             return Err(refused("governance.expired", format!("found {}, required later than {now}", command.expires)));
         }
-        let required = self.ledger().revocations().sequence().saturating_add(1);
-        if command.sequence != required {
-            return Err(refused("governance.sequence", format!("found {}, required {required}", command.sequence)));
+        let (sequence, last) = {
+            let ledger = self.ledger();
+            (ledger.revocations().sequence().saturating_add(1), ledger.revocations().last().copied())
+        };
+        if command.sequence != sequence {
+            return Err(refused("governance.sequence", format!("found {}, required {sequence}", command.sequence)));
+        }
+        if command.predecessor != last {
+            let name = |digest: Option<Digest>| digest.map_or_else(|| "none".to_owned(), |digest| hex(&digest));
+            let (found, required) = (name(command.predecessor), name(last));
+            return Err(refused("governance.predecessor", format!("found {found}, required {required}")));
         }
         let key = self.signer.key()?;
         let entry = statement::sign(Kind::Revocation, &key, self.origin(), "revocation", signed)

@@ -43,7 +43,8 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let (governance, configured) = trust(&config)?;
     let bundle = newest_bundle(&config, &governance, configured);
     let at = clock::now();
-    bundle.check_time(at).map_err(|error| Refused::new(error.check(), error))?;
+    let usable = bundle.check_authority(&config.origin).and_then(|()| bundle.check_time(at));
+    usable.map_err(|error| Refused::new(error.check(), error))?;
 
     // 2. This machine, by the same code and bundle as any other.
     let mut machine = platform.open()?;

@@ -35,6 +35,7 @@ pub(crate) fn run(config: &Config, platform: &dyn OpenMachine) -> Result<Genesis
     }
     let (governance, bundle) = trust(config)?;
     let at = clock::now();
+    bundle.check_authority(&config.origin)?;
     bundle.check_time(at)?;
     let mut machine = platform.open()?;
     let own = selfcheck::appraise_own(&mut machine, &config.origin, &bundle, at)?;

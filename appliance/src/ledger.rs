@@ -23,6 +23,8 @@ struct Live {
     confirmation: Digest,
     workload: Digest,
     origin: PermitId,
+    /// When the first permit of its line was granted.
+    since: u64,
     parent: Option<PermitId>,
     expires: u64,
     status: u64,
@@ -125,7 +127,8 @@ impl Ledger {
 
     /// Remembers a permit that is in the log.
     pub(crate) fn record(&mut self, permit: &Permit) {
-        let origin = permit.parent.and_then(|parent| self.live.get(&parent)).map_or(permit.id, |parent| parent.origin);
+        let parent = permit.parent.and_then(|parent| self.live.get(&parent));
+        let (origin, since) = parent.map_or((permit.id, permit.not_before), |parent| (parent.origin, parent.since));
         if let Some(held) = usize::try_from(permit.status.index).ok().and_then(|at| self.held_until.get_mut(at)) {
             *held = permit.expires;
         }
@@ -141,6 +144,7 @@ impl Ledger {
                 confirmation: permit.confirmation,
                 workload: permit.workload,
                 origin,
+                since,
                 parent: permit.parent,
                 expires: permit.expires,
                 status: permit.status.index,
@@ -194,6 +198,7 @@ impl Ledger {
                 confirmation: live.confirmation,
                 workload: live.workload,
                 origin: live.origin,
+                since: live.since,
                 boot: live.boot,
             },
         }

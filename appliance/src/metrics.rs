@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) permits: Counter,
     pub(crate) denials: Family<ByCheck, Counter>,
+    pub(crate) warnings: Family<ByCheck, Counter>,
     pub(crate) malformed: Counter,
     pub(crate) over_budget: Counter,
     pub(crate) handshakes_failed: Counter,
@@ -37,6 +38,7 @@ impl Metrics {
             registry: Registry::with_prefix("portcullis"),
             permits: Counter::default(),
             denials: Family::default(),
+            warnings: Family::default(),
             malformed: Counter::default(),
             over_budget: Counter::default(),
             handshakes_failed: Counter::default(),
@@ -48,6 +50,7 @@ impl Metrics {
         let r = &mut metrics.registry;
         r.register("permits", "Permits issued", metrics.permits.clone());
         r.register("denials", "Denials, by first failed check", metrics.denials.clone());
+        r.register("warnings", "Permits that a later date would deny, by check", metrics.warnings.clone());
         r.register("malformed_requests", "Requests that could not be parsed", metrics.malformed.clone());
         r.register("over_budget", "Requests and connections refused over budget", metrics.over_budget.clone());
         r.register(

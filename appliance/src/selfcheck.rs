@@ -47,7 +47,7 @@ pub(crate) fn appraise_own(machine: &mut Machine, origin: &str, bundle: &Verifie
     };
     let result = verified.as_ref().and_then(|verified| {
         identify(verified, &identity, &mut checks);
-        appraise(verified, &identity, bundle.policy(), &mut checks)
+        appraise(verified, &identity, bundle.policy(), at, &mut checks).result
     });
     let refused =
         || checks.refused().next().map_or_else(|| Refused::new("internal", "no result"), |c| Refused::new(&c.id, c));

@@ -94,6 +94,12 @@ impl Checks {
         Self { keep: Keep::Refusals, list: Vec::new() }
     }
 
+    /// An empty list that keeps what this one keeps.
+    #[must_use]
+    pub const fn another(&self) -> Self {
+        Self { keep: self.keep, list: Vec::new() }
+    }
+
     /// Records whether a requirement holds, and returns it.
     pub fn require(
         &mut self,

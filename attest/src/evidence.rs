@@ -122,6 +122,8 @@ pub struct TpmEvidence {
     pub pcrs: PcrValues,
     /// Event log.
     pub event_log: Vec<u8>,
+    /// IMA measurement list, where PCR 10 was quoted and Linux has one.
+    pub measured_files: Option<Vec<u8>>,
 }
 
 /// What a machine collects, before it is encoded.
@@ -330,13 +332,14 @@ fn tpm_value(tpm: &TpmEvidence) -> Value {
     let pcrs = tpm.pcrs.iter();
     let pcrs = pcrs
         .map(|(bank, pcr, value)| Value::Array(vec![u64::from(bank.id()).into(), u64::from(pcr).into(), bstr(value)]));
-    map([
+    let members = [
         (1, bstr(&tpm.attest)),
         (2, bstr(&tpm.signature)),
         (3, bstr(&tpm.ak)),
         (4, Value::Array(pcrs.collect())),
         (5, bstr(&tpm.event_log)),
-    ])
+    ];
+    map(members.into_iter().chain(tpm.measured_files.as_ref().map(|list| (6, bstr(list)))))
 }
 
 fn read_tpm(bytes: &[u8]) -> Result<TpmEvidence, Error> {
@@ -347,6 +350,10 @@ fn read_tpm(bytes: &[u8]) -> Result<TpmEvidence, Error> {
         ak: fields.bytes(3)?,
         pcrs: read_pcrs(fields.items(4)?)?,
         event_log: fields.bytes(5)?,
+        measured_files: fields
+            .optional(6)
+            .map(|list| list.into_bytes().map_err(|_| Error::WrongType(6)))
+            .transpose()?,
     };
     fields.finish()?;
     if evidence.event_log.len() > eventlog::MAX_LENGTH {

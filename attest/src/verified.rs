@@ -170,14 +170,14 @@ fn verify_tpm(
     verify_quote(&quote_input(tpm, &nonce, selection), checks)
 }
 
-const fn quote_input<'a>(tpm: &'a TpmEvidence, nonce: &'a [u8; 32], selection: &'a Selection) -> QuoteInput<'a> {
+fn quote_input<'a>(tpm: &'a TpmEvidence, nonce: &'a [u8; 32], selection: &'a Selection) -> QuoteInput<'a> {
     QuoteInput {
         attest: tpm.attest.as_slice(),
         signature: tpm.signature.as_slice(),
         ak: tpm.ak.as_slice(),
         pcrs: Some(&tpm.pcrs),
         event_log: Some(tpm.event_log.as_slice()),
-        measured_files: None,
+        measured_files: tpm.measured_files.as_deref(),
         nonce: Some(nonce),
         selection: SelectionRule::Exactly(selection),
     }

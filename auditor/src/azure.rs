@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use portcullis_attest::azure::{AzureInput, HclReport, RuntimeData, VerifiedAzure, verify};
+use portcullis_attest::azure::{AzureInput, HclReport, RuntimeData, VerifiedAzure, report_in, verify};
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::report::Report as SnpReport;
 use portcullis_attest::snp::verify::Presented;
@@ -170,11 +170,6 @@ pub(crate) fn judge(
         policies: policies(bundle.as_ref()),
         members,
     })
-}
-
-/// The SNP report inside an HCL report; nothing where it is none.
-pub(crate) fn report_in(hcl: &[u8]) -> &[u8] {
-    HclReport::parse(hcl).map_or(&[], |hcl| hcl.snp)
 }
 
 /// PEM of the key that the runtime data name; empty where they name none.

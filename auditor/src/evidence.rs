@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use portcullis_attest::azure::report_in;
 use portcullis_attest::check::Checks;
 use portcullis_attest::evidence::{Collected, SnpEvidence, TpmEvidence};
 use portcullis_attest::import::{Envelope, Imported};
@@ -57,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let title = format!("{} in {path}", imported.name());
     let mut report = match &imported {
         Imported::Azure { hcl, quote, certificates } => {
-            let supplied = arguments.collateral.read(&mut inputs, azure::report_in(hcl), certificates)?;
+            let supplied = arguments.collateral.read(&mut inputs, report_in(hcl), certificates)?;
             let parts = QuoteParts {
                 attest: quote.attest.clone(),
                 signature: quote.signature.clone(),
@@ -76,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             // The manifest is bound by the nonce, which --report-data then is not.
             Collected::SvsmVtpm(svsm, tpm) => arguments.judge(title, Some(&svsm.snp), Some(tpm), &[], inputs)?,
             Collected::AzureVtpm(azure, tpm) => {
-                let report = azure::report_in(&azure.hcl);
+                let report = report_in(&azure.hcl);
                 let mut supplied = arguments.collateral.read(&mut inputs, report, &[])?;
                 supplied.certificates.extend(host_table(&azure.certificates, &mut Checks::refusals()));
                 let parts = QuoteParts {

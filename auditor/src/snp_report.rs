@@ -106,7 +106,7 @@ pub(crate) fn appraise(
 ) -> bool {
     let (Some(bundle), Some(verified)) = (bundle, verified) else { return false };
     checks.step("bundle.expired", bundle.check_time(at), "a bundle that is valid", "validity of the bundle");
-    appraise_report(verified, Role::Node, bundle.policy(), checks);
+    appraise_report(verified, Role::Node, bundle.policy(), at, checks);
     true
 }
 

@@ -43,6 +43,10 @@ enum Action {
         /// Name under which it shall be enrolled.
         #[arg(long, default_value = "CHANGE-ME")]
         name: String,
+        /// Write evidence of this machine here too, for
+        /// `portcullis-policy new --from-evidence`.
+        #[arg(long, value_name = "FILE")]
+        evidence: Option<PathBuf>,
         /// One JSON object on stdout.
         #[arg(long)]
         json: bool,
@@ -123,7 +127,9 @@ where
         Action::Common(common) => report(common.print::<Arguments>().map_err(Into::into)),
         Action::Run { result, command } => run_gate(config, platform, command, result.as_deref()),
         Action::Attest { json } => report(attest(config, json)),
-        Action::Identity { name, json } => report(identity::print(platform, &name, json)),
+        Action::Identity { name, evidence, json } => {
+            report(identity::print(platform, &name, evidence.as_deref(), json))
+        }
         Action::Collateral(action) => report(collateral::run(&action, platform).map_err(ClientError::Own)),
         Action::Permit(PermitAction::Request { key, out, command }) => {
             report(request(config, platform, &key, &out, &command))

@@ -1,8 +1,13 @@
 //! What governors need to enrol this machine, as its devices say it.
 
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::report::Report;
 use portcullis_attest::tpm::credential::EndorsementKey;
+use portcullis_attest::tpm::pcr::Selection;
 use portcullis_attester::{Machine, OpenMachine};
 use portcullis_cli::say;
 use portcullis_wire::hex::hex;
@@ -10,9 +15,22 @@ use serde_json::json;
 
 use crate::refusal::ClientError;
 
-/// Prints a `[[node]]` table for `bundle.toml`, or JSON.
-pub(crate) fn print(platform: &dyn OpenMachine, name: &str, as_json: bool) -> Result<(), ClientError> {
+/// PCRs of firmware, boot loader and kernel image; 10 grows as the machine runs.
+const PCRS: [u8; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 11, 12];
+
+/// Prints a `[[node]]` table for `policy.toml`, or JSON, and writes evidence.
+pub(crate) fn print(
+    platform: &dyn OpenMachine,
+    name: &str,
+    evidence: Option<&Path>,
+    as_json: bool,
+) -> Result<(), ClientError> {
     let mut machine = platform.open()?;
+    if let Some(path) = evidence {
+        // Nobody challenged this machine: what it shows is for people to compare.
+        let shown = machine.collect(&[0; 64], &Selection::sha256(PCRS))?;
+        fs::write(path, shown.bytes()).with_context(|| path.display().to_string())?;
+    }
     let (chip, ak_name, ek) = (chip_id(&mut machine)?, machine.ak_name().map(hex), ek_digest(&mut machine)?);
     let class = machine.class();
     if as_json {

@@ -100,6 +100,9 @@ pub fn verify_authority(
     let decoded = AuthorityStatement::decode(&answer.statement);
     let statement = checks.step("authority.statement", decoded, "an authority statement", "form of the statement")?;
     let endorsement = verify_endorsement(&statement, governance, at, checks)?;
+    let named = bundle.check_authority(endorsement.origin());
+    let required = "a bundle for the endorsed authority";
+    checks.step("bundle.authority", named, required, "authority that the node's own bundle is for");
     let checkpoint = verify_checkpoint(&statement, &endorsement, seen, &answer.consistency, checks)?;
     check_bundle(&statement, &endorsement, bundle, checks);
 
@@ -131,7 +134,7 @@ pub fn verify_authority(
             "measurement, against the endorsement",
         );
     }
-    let result = appraise(&verified, &identity, bundle.policy(), checks)?;
+    let result = appraise(&verified, &identity, bundle.policy(), at, checks).result?;
     checks.passed().then_some(VerifiedAuthority {
         statement: digest,
         bundle_version: statement.bundle_version,

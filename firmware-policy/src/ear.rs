@@ -112,13 +112,16 @@ impl Tier {
 pub struct TrustVector([i8; 8]);
 
 /// Which aspect the checks with a prefix speak of; the first that fits counts.
-const ASPECTS: [(&str, Aspect); 21] = [
+const ASPECTS: [(&str, Aspect); 24] = [
     ("snp.measurement", Aspect::Executables),
     ("snp.guest_svn", Aspect::Executables),
     ("tpm.reference", Aspect::Executables),
     ("tpm.pcr", Aspect::Executables),
     ("tpm.eventlog", Aspect::Executables),
     ("ima.", Aspect::Executables),
+    ("boot.", Aspect::Executables),
+    ("uki.", Aspect::Executables),
+    ("reference.", Aspect::Executables),
     ("snp.policy", Aspect::RuntimeOpaque),
     ("snp.vmpl", Aspect::RuntimeOpaque),
     ("snp.platform", Aspect::Hardware),

@@ -27,20 +27,24 @@ mod decide;
 pub mod document;
 pub mod ear;
 mod exchange;
+mod finding;
 mod nonce;
-mod policy;
+pub mod policy;
 mod remedy;
 mod revocations;
 
-pub use appraise::{AttestationResult, Identity, appraise, appraise_report, identify};
+pub use appraise::{Activation, Appraisal, AttestationResult, Identity, Warning, appraise, appraise_report, identify};
 pub use authority::{AuthorityAnswer, Seen, VerifiedAuthority, verify_authority};
-pub use bundle::{BundleError, CONTENT_TYPE, Content, Files, MAX_LENGTH, VerifiedBundle, pack, unpack};
-pub use decide::{Activation, Decision, Facts, ParentState, SeenState, decide};
+pub use bundle::{
+    BundleError, CONTENT_TYPE, Content, Files, MAX_LENGTH, References, VerifiedBundle, documents, pack, unpack,
+};
+pub use decide::{Decision, Facts, ParentState, RecordedFacts, Rehearsal, SeenState, decide, rehearse};
 pub use exchange::{
     ActivateRequest, AttestRequest, AttestResponse, MAX_ANSWER, MAX_CHALLENGE, decode_credential, encode_credential,
 };
+pub use finding::Finding;
 pub use nonce::{LIFETIME as NONCE_LIFETIME, NoncePreimage};
-pub use policy::{FieldRule, KnownWorkload, Node, Policy, Reference};
+pub use policy::Policy;
 pub use portcullis_authz::SCHEMA;
 pub use remedy::{CATALOGUE, Entry, remedy};
 pub use revocations::Revocations;

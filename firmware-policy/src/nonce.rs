@@ -1,9 +1,10 @@
 //! Nonces that cannot be minted in advance: they contain the latest checkpoint
 //! root and the time, and live for ten seconds.
 
-use portcullis_wire::{Digest, Value, bstr, encode, sha256};
+use portcullis_wire::{Digest, Error, Value, bstr, encode, sha256};
 
-/// Seconds for which a nonce is good.
+const LABEL: &str = "portcullis/nonce/1";
+/// Seconds for which a nonce is good at most; bundles may ask for less.
 pub const LIFETIME: u64 = 10;
 
 /// What a nonce was made of; archived with the decision.
@@ -25,6 +26,19 @@ impl NoncePreimage {
     }
 
     pub(crate) fn to_value(self) -> Value {
-        Value::Array(vec!["portcullis/nonce/1".into(), bstr(self.root), self.issued.into(), bstr(self.random)])
+        Value::Array(vec![LABEL.into(), bstr(self.root), self.issued.into(), bstr(self.random)])
+    }
+
+    pub(crate) fn from_value(value: Value) -> Result<Self, Error> {
+        let refused = || Error::Shape("the preimage of a nonce");
+        let parts = value.into_array().ok().and_then(|parts| <[Value; 4]>::try_from(parts).ok());
+        let Some([label, Value::Bytes(root), Value::Integer(issued), Value::Bytes(random)]) = parts else {
+            return Err(refused());
+        };
+        if label != LABEL.into() {
+            return Err(refused());
+        }
+        let fixed = |bytes: Vec<u8>| bytes.try_into().map_err(|_| refused());
+        Ok(Self { root: fixed(root)?, issued: issued.try_into().map_err(|_| refused())?, random: fixed(random)? })
     }
 }

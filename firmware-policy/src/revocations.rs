@@ -9,6 +9,7 @@ use portcullis_wire::{Digest, Value, bstr, encode, sha256};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revocations {
     sequence: u64,
+    last: Option<Digest>,
     nodes: BTreeSet<String>,
     workloads: BTreeSet<Digest>,
     permits: BTreeSet<PermitId>,
@@ -21,9 +22,16 @@ impl Revocations {
         self.sequence
     }
 
+    /// Digest of the last command; none before the first.
+    #[must_use]
+    pub const fn last(&self) -> Option<&Digest> {
+        self.last.as_ref()
+    }
+
     /// Applies a command that was verified and logged.
     pub fn apply(&mut self, command: &Revocation) {
         self.sequence = command.sequence;
+        self.last = Some(command.digest());
         match &command.target {
             RevocationTarget::Permit(id) => drop(self.permits.insert(*id)),
             RevocationTarget::Node(name) => drop(self.nodes.insert(name.clone())),

@@ -41,3 +41,5 @@ pub const CONSTRAINTS: i64 = -70_005;
 pub const CHANNEL: i64 = -70_006;
 /// Private: boot counters of the node's TPM.
 pub const BOOT: i64 = -70_007;
+/// Private: checks that will deny from a date on.
+pub const WARNINGS: i64 = -70_008;

@@ -1,6 +1,6 @@
 //! A refusal as a concise problem detail (RFC 9290), signed and logged.
 
-use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, map, or_null};
+use portcullis_wire::{Digest, Error, Fields, Sign1, Value, bstr, decode, encode, map, or_null};
 
 use crate::error::PermitError;
 use crate::key::{PublicKey, SigningKey};
@@ -15,6 +15,7 @@ const TIME: i64 = -70_011;
 const REFUSALS: i64 = -70_012;
 const EVIDENCE: i64 = -70_013;
 const BUNDLE: i64 = -70_014;
+const FACTS: i64 = -70_015;
 const FORBIDDEN: u64 = 403;
 const MAX_DENIAL: usize = 60 * 1024;
 /// Longest text in a denial, so that an entry always fits the log.
@@ -60,6 +61,8 @@ pub struct Denial {
     pub evidence: Digest,
     /// SHA-256 of the bundle.
     pub bundle: Digest,
+    /// SHA-256 of the recorded facts.
+    pub facts: Digest,
 }
 
 impl Denial {
@@ -83,6 +86,7 @@ impl Denial {
             (REFUSALS, Value::Array(refusals.collect())),
             (EVIDENCE, bstr(self.evidence)),
             (BUNDLE, bstr(self.bundle)),
+            (FACTS, bstr(self.facts)),
         ]));
         statement::sign(Kind::Denial, key, &self.issuer, &self.subject, &payload)
     }
@@ -93,8 +97,24 @@ impl Denial {
     /// [`PermitError`].
     pub fn verify(bytes: &[u8], key: &PublicKey) -> Result<Self, PermitError> {
         let statement = statement::verify(bytes, Kind::Denial, key)?;
-        let mut names = Fields::of(statement.object().protected(15).cloned().ok_or(Error::Missing(15))?)?;
-        let mut fields = Fields::of(decode(statement.payload(), MAX_DENIAL)?)?;
+        Self::read(statement.object())
+    }
+
+    /// Reads a denial without looking at who signed it: to show it to people.
+    ///
+    /// # Errors
+    /// [`PermitError::Malformed`].
+    pub fn unverified(bytes: &[u8]) -> Result<Self, PermitError> {
+        let object = Sign1::parse(bytes, MAX_DENIAL)?;
+        if Kind::of(&object) != Some(Kind::Denial) {
+            return Err(Error::Shape("a denial").into());
+        }
+        Self::read(&object)
+    }
+
+    fn read(object: &Sign1) -> Result<Self, PermitError> {
+        let mut names = Fields::of(object.protected(15).cloned().ok_or(Error::Missing(15))?)?;
+        let mut fields = Fields::of(decode(object.payload().unwrap_or_default(), MAX_DENIAL)?)?;
         let (_title, _detail) = (fields.text(TITLE)?, fields.text(DETAIL)?);
         if fields.uint(RESPONSE_CODE)? != FORBIDDEN {
             return Err(Error::WrongType(RESPONSE_CODE).into());
@@ -107,6 +127,7 @@ impl Denial {
             refusals: fields.items(REFUSALS)?.into_iter().map(refusal).collect::<Result<_, _>>()?,
             evidence: fields.array(EVIDENCE)?,
             bundle: fields.array(BUNDLE)?,
+            facts: fields.array(FACTS)?,
         };
         fields.finish()?;
         Ok(denial)

@@ -19,6 +19,8 @@ const SIGNATURE_TYP: &str = "application/vnd.portcullis.governor-signature+cose"
 /// Most governors.
 const MAX_GOVERNORS: usize = 32;
 const MAX_SIGNATURE: usize = 8 * 1024;
+const MAX_DETACHED: usize = MAX_GOVERNORS * MAX_SIGNATURE;
+const DETACHED: &str = "portcullis/signatures/1";
 
 /// Why a governed document was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub enum GovernanceError {
         /// The required type.
         required: &'static str,
     },
+    /// Nobody signed.
+    Unsigned,
+    /// One governor signed twice.
+    Twice,
     /// Fewer distinct governors signed than the threshold demands.
     Threshold {
         /// Distinct governors with a valid signature.
@@ -40,6 +46,8 @@ pub enum GovernanceError {
         /// The threshold.
         required: usize,
     },
+    /// The signatures are for another document.
+    OtherDocument,
     /// Signing failed.
     Signing,
 }
@@ -50,9 +58,12 @@ impl fmt::Display for GovernanceError {
             Self::Malformed(error) => error.fmt(f),
             Self::Set => f.write_str("not a set of distinct governors with a threshold that they can reach"),
             Self::ContentType { required } => write!(f, "not signed as {required}"),
+            Self::Unsigned => f.write_str("nobody signed"),
+            Self::Twice => f.write_str("one governor signed twice"),
             Self::Threshold { found, required } => {
                 write!(f, "valid signatures of {found} governors, required {required}")
             }
+            Self::OtherDocument => f.write_str("the signatures are for another document"),
             Self::Signing => f.write_str("signing failed"),
         }
     }
@@ -183,6 +194,64 @@ impl Quorum {
         sha256(&[&self.document])
     }
 
+    /// The signatures alone, to be carried to where they are joined: det-CBOR
+    /// [label, SHA-256 of the document, [COSE_Sign1 hash envelope, ...]].
+    #[must_use]
+    pub fn detached(&self) -> Vec<u8> {
+        let signatures = self.signatures.iter().map(bstr).collect();
+        encode(&Value::Array(vec![DETACHED.into(), bstr(self.digest()), Value::Array(signatures)]))
+    }
+
+    /// Joins signatures that were made elsewhere. They are not verified; those of
+    /// governors who have signed already take the place of the earlier ones.
+    ///
+    /// # Errors
+    /// [`GovernanceError::Malformed`]; [`GovernanceError::OtherDocument`].
+    pub fn attach(&mut self, detached: &[u8]) -> Result<(), GovernanceError> {
+        let shape = || Error::Shape("a set of signatures");
+        let parts = decode(detached, MAX_DETACHED)?.into_array().ok().and_then(|p| <[Value; 3]>::try_from(p).ok());
+        let Some([label, Value::Bytes(digest), Value::Array(signatures)]) = parts else { return Err(shape().into()) };
+        if label != DETACHED.into() || signatures.len() > MAX_GOVERNORS {
+            return Err(shape().into());
+        }
+        if digest != self.digest() {
+            return Err(GovernanceError::OtherDocument);
+        }
+        for signature in signatures {
+            let bytes = signature.into_bytes().map_err(|_| shape())?;
+            let kid = Sign1::parse(&bytes, MAX_SIGNATURE)?.protected(KID).cloned();
+            self.put(bytes, kid.as_ref());
+        }
+        Ok(())
+    }
+
+    /// Puts a signature in place of an earlier one under the same key.
+    fn put(&mut self, signature: Vec<u8>, kid: Option<&Value>) {
+        let by_key = |bytes: &[u8]| Sign1::parse(bytes, MAX_SIGNATURE).is_ok_and(|s| s.protected(KID) == kid);
+        self.signatures.retain(|bytes| !by_key(bytes));
+        self.signatures.push(signature);
+    }
+
+    /// The governors whose valid signatures these are, and how many others
+    /// there are.
+    #[must_use]
+    pub fn signers<'g>(&self, governance: &'g Governance) -> (Vec<&'g PublicKey>, usize) {
+        let digest = self.digest();
+        let signer = |bytes: &Vec<u8>| {
+            let object = Sign1::parse(bytes, MAX_SIGNATURE).ok()?;
+            governance.keys.iter().find(|key| signed_by(&object, key, &digest))
+        };
+        let signers: Vec<&PublicKey> = self.signatures.iter().filter_map(signer).collect();
+        let others = self.signatures.len().saturating_sub(signers.len());
+        (signers, others)
+    }
+
+    /// How many signatures there are, whoever made them.
+    #[must_use]
+    pub const fn signatures(&self) -> usize {
+        self.signatures.len()
+    }
+
     /// Adds a governor's signature, in place of an earlier one by the same key.
     ///
     /// # Errors
@@ -196,23 +265,24 @@ impl Quorum {
             (PREIMAGE_CONTENT_TYPE, content_type.into()),
         ];
         let signed = sign1(headers, &self.digest(), false, |tbs| key.sign(tbs).map_err(|_| GovernanceError::Signing))?;
-        let by_key = |bytes: &[u8]| {
-            Sign1::parse(bytes, MAX_SIGNATURE).is_ok_and(|s| s.protected(KID) == Some(&bstr(key.public().thumbprint())))
-        };
-        self.signatures.retain(|bytes| !by_key(bytes));
-        self.signatures.push(signed);
+        self.put(signed, Some(&bstr(key.public().thumbprint())));
         Ok(())
     }
 
     /// The document, if enough distinct governors signed it as this type.
     ///
-    /// Signatures by others are passed over; a malformed one refuses the whole.
+    /// Signatures by others are passed over; a malformed one, and a second one
+    /// under the same key, refuse the whole.
     ///
     /// # Errors
     /// [`GovernanceError`].
     pub fn verify(&self, content_type: &'static str, governance: &Governance) -> Result<&[u8], GovernanceError> {
         let digest = self.digest();
         let mut signers: BTreeSet<&Digest> = BTreeSet::new();
+        let mut named = BTreeSet::new();
+        if self.signatures.is_empty() {
+            return Err(GovernanceError::Unsigned);
+        }
         for bytes in &self.signatures {
             let object = Sign1::parse(bytes, MAX_SIGNATURE)?;
             object.only_labels(&[ALG, KID, TYP, PAYLOAD_HASH_ALG, PREIMAGE_CONTENT_TYPE], &[])?;
@@ -222,12 +292,11 @@ impl Quorum {
             if !typed {
                 return Err(GovernanceError::ContentType { required: content_type });
             }
-            let signer = governance.keys.iter().find(|key| {
-                object.protected(KID) == Some(&bstr(key.thumbprint()))
-                    && object.algorithm() == key.suite().algorithm()
-                    && object.payload() == Some(&digest)
-                    && key.verifies(&object.to_be_signed(None), object.signature())
-            });
+            let kid = object.protected(KID).and_then(Value::as_bytes).cloned();
+            if !named.insert(kid) {
+                return Err(GovernanceError::Twice);
+            }
+            let signer = governance.keys.iter().find(|key| signed_by(&object, key, &digest));
             signers.extend(signer.map(PublicKey::thumbprint));
         }
         if signers.len() >= governance.threshold {
@@ -236,6 +305,14 @@ impl Quorum {
             Err(GovernanceError::Threshold { found: signers.len(), required: governance.threshold })
         }
     }
+}
+
+/// Whether a key made this signature over a digest.
+fn signed_by(object: &Sign1, key: &PublicKey, digest: &Digest) -> bool {
+    object.protected(KID) == Some(&bstr(key.thumbprint()))
+        && object.algorithm() == key.suite().algorithm()
+        && object.payload() == Some(digest)
+        && key.verifies(&object.to_be_signed(None), object.signature())
 }
 
 #[cfg(test)]
@@ -259,7 +336,7 @@ mod tests {
         let governance = set(2, &keys);
         let mut quorum = Quorum::unsigned(b"document".to_vec());
         let short = |found| Err(GovernanceError::Threshold { found, required: 2 });
-        assert_eq!(quorum.verify(TYPE, &governance), short(0));
+        assert_eq!(quorum.verify(TYPE, &governance), Err(GovernanceError::Unsigned));
         quorum.sign(TYPE, &keys[0]).unwrap();
         quorum.sign(TYPE, &keys[0]).unwrap();
         quorum.sign(TYPE, &governors(1)[0]).unwrap();
@@ -267,12 +344,21 @@ mod tests {
         // the same signature twice, in a hand-made file
         let mut doubled = quorum.clone();
         doubled.signatures.push(doubled.signatures[0].clone());
-        assert_eq!(doubled.verify(TYPE, &governance), short(1));
+        assert_eq!(doubled.verify(TYPE, &governance), Err(GovernanceError::Twice));
         quorum.sign(TYPE, &keys[2]).unwrap();
         let read = Quorum::decode(&quorum.encode(), 1 << 20).unwrap();
         assert_eq!(read.verify(TYPE, &governance), Ok(&b"document"[..]));
         let other = Err(GovernanceError::ContentType { required: "application/other" });
         assert_eq!(read.verify("application/other", &governance), other);
+        let mut joined = Quorum::unsigned(b"document".to_vec());
+        for key in [&keys[0], &keys[2]] {
+            let mut alone = Quorum::unsigned(b"document".to_vec());
+            alone.sign(TYPE, key).unwrap();
+            joined.attach(&alone.detached()).unwrap();
+        }
+        assert_eq!(joined.verify(TYPE, &governance), Ok(&b"document"[..]));
+        let elsewhere = Quorum::unsigned(b"another".to_vec()).detached();
+        assert_eq!(joined.attach(&elsewhere), Err(GovernanceError::OtherDocument));
         let moved = Quorum { document: b"another".to_vec(), ..read };
         assert_eq!(moved.verify(TYPE, &governance), short(0));
     }

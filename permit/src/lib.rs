@@ -43,7 +43,7 @@ pub use event::{Event, EventKind};
 pub use execution::{Execution, ExecutionStage};
 pub use governance::{Governance, GovernanceError, Quorum};
 pub use key::{KeyError, PublicKey, SigningKey, Suite};
-pub use permit::{BootCounters, Constraints, DynamicLinking, Permit, PermitId, Workload};
+pub use permit::{BootCounters, Constraints, DynamicLinking, Permit, PermitId, PermitWarning, Workload};
 pub use request::{PermitRequest, ReceivedRequest};
 pub use revocation::{Revocation, RevocationTarget};
 pub use statement::Kind;

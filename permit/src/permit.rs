@@ -6,7 +6,7 @@ use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, hex, m
 
 use crate::claims::{
     AUD, BOOT, BUNDLE, CHANNEL, CKT, CNF, CONSTRAINTS, CTI, EVIDENCE, EXP, IAT, ISS, NBF, PARENT, RESULT, SCOPE,
-    STATUS, SUB,
+    STATUS, SUB, WARNINGS,
 };
 use crate::error::PermitError;
 use crate::key::SigningKey;
@@ -147,7 +147,11 @@ impl BootCounters {
         Value::Array(vec![self.reset_count.into(), self.restart_count.into(), self.clock.into()])
     }
 
-    fn from_value(value: Value) -> Result<Self, Error> {
+    /// Reads what [`BootCounters::to_value`] writes.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`].
+    pub fn from_value(value: Value) -> Result<Self, Error> {
         let wrong = || Error::WrongType(BOOT);
         let Value::Array(items) = value else { return Err(wrong()) };
         let [Value::Integer(reset), Value::Integer(restart), Value::Integer(clock)] = items.as_slice() else {
@@ -214,6 +218,29 @@ pub struct Permit {
     pub boot: Option<BootCounters>,
     /// The permit that this one renews.
     pub parent: Option<PermitId>,
+    /// What will be denied from a date on.
+    pub warnings: Vec<PermitWarning>,
+}
+
+/// A check that permits today and will deny.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermitWarning {
+    /// Id of the check.
+    pub check: String,
+    /// From when on, Unix seconds.
+    pub deny_from: u64,
+}
+
+impl PermitWarning {
+    fn to_value(&self) -> Value {
+        Value::Array(vec![self.check.as_str().into(), self.deny_from.into()])
+    }
+
+    fn from_value(value: Value) -> Result<Self, Error> {
+        let parts = value.into_array().ok().and_then(|parts| <[Value; 2]>::try_from(parts).ok());
+        let Some([Value::Text(check), Value::Integer(from)]) = parts else { return Err(Error::WrongType(WARNINGS)) };
+        Ok(Self { check, deny_from: from.try_into().map_err(|_| Error::WrongType(WARNINGS))? })
+    }
 }
 
 impl Permit {
@@ -252,6 +279,7 @@ impl Permit {
             (CONSTRAINTS, constraints),
             (CHANNEL, bstr(self.channel)),
             (BOOT, or_null(self.boot.map(|boot| boot.to_value()))),
+            (WARNINGS, Value::Array(self.warnings.iter().map(PermitWarning::to_value).collect())),
         ]))
     }
 
@@ -287,6 +315,7 @@ impl Permit {
                 value => Some(BootCounters::from_value(value)?),
             },
             parent: fields.maybe(PARENT, Fields::array)?.map(PermitId),
+            warnings: fields.items(WARNINGS)?.into_iter().map(PermitWarning::from_value).collect::<Result<_, _>>()?,
         };
         if fields.uint(IAT)? != permit.not_before {
             return Err(Error::WrongType(IAT).into());

@@ -89,6 +89,7 @@ pub struct ReceivedRequest {
     request: PermitRequest,
     encoded: Vec<u8>,
     evidence: Vec<u8>,
+    envelope: Vec<u8>,
 }
 
 impl ReceivedRequest {
@@ -100,8 +101,30 @@ impl ReceivedRequest {
         let object = Sign1::parse(bytes, statement::MAX_LENGTH)?;
         let (encoded, evidence) = split(object.payload().unwrap_or_default())?;
         let request = PermitRequest::decode(&encoded)?;
+        let envelope = encode(&Value::Array(vec![bstr(object.protected_bytes()), bstr(object.signature())]));
         statement::verify_object(object, Kind::Request, &request.confirmation)?;
-        Ok(Self { request, encoded, evidence })
+        Ok(Self { request, encoded, evidence, envelope })
+    }
+
+    /// Verifies an archived request: its encoding, its evidence, and
+    /// [`Self::envelope`].
+    ///
+    /// # Errors
+    /// [`PermitError`].
+    pub fn rejoin(envelope: &[u8], encoded: &[u8], evidence: &[u8]) -> Result<Self, PermitError> {
+        let parts = decode(envelope, MAX_REQUEST)?.into_array().ok().and_then(|p| <[Value; 2]>::try_from(p).ok());
+        let Some([Value::Bytes(protected), Value::Bytes(signature)]) = parts else {
+            return Err(portcullis_wire::Error::Shape("the signature of a request").into());
+        };
+        let payload = encode(&Value::Array(vec![bstr(encoded), bstr(evidence)]));
+        Self::verify(&portcullis_wire::join_sign1(protected, payload, signature))
+    }
+
+    /// What the request was signed with, without what it signed: det-CBOR
+    /// [protected header, signature].
+    #[must_use]
+    pub fn envelope(&self) -> &[u8] {
+        &self.envelope
     }
 
     /// The request.

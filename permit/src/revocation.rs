@@ -1,6 +1,6 @@
 //! Governors withdraw what was granted.
 
-use portcullis_wire::{Error, Fields, Value, bstr, decode, encode, map};
+use portcullis_wire::{Error, Fields, Value, bstr, decode, encode, map, or_null, sha256};
 
 use crate::governance::{Governance, GovernanceError, Quorum};
 use crate::permit::PermitId;
@@ -25,6 +25,8 @@ pub struct Revocation {
     pub authority: String,
     /// Number: one more than the command before.
     pub sequence: u64,
+    /// SHA-256 of the command before; none in the first.
+    pub predecessor: Option<[u8; 32]>,
     /// The command is refused from here on, Unix seconds.
     pub expires: u64,
     /// What is withdrawn.
@@ -51,7 +53,14 @@ impl Revocation {
             (3, self.expires.into()),
             (4, Value::Array(vec![kind.into(), value])),
             (5, self.reason.as_str().into()),
+            (6, or_null(self.predecessor.map(bstr))),
         ]))
+    }
+
+    /// SHA-256 of the document: the predecessor of the next.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(&[&self.encode()])
     }
 
     /// Reads a document without verifying a signature.
@@ -74,6 +83,7 @@ impl Revocation {
         let command = Self {
             authority: fields.text(1)?,
             sequence: fields.uint(2)?,
+            predecessor: fields.maybe(6, Fields::array)?,
             expires: fields.uint(3)?,
             target,
             reason: fields.text(5)?,

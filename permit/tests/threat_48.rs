@@ -40,6 +40,7 @@ fn objects() -> Objects {
         boot: None,
         channel: [6; 32],
         parent: None,
+        warnings: Vec::new(),
     };
     let denial = Denial {
         issuer: "log.test/48".into(),
@@ -49,6 +50,7 @@ fn objects() -> Objects {
         refusals: vec![Refusal::id_only("node.enrolled")],
         evidence: [3; 32],
         bundle: [4; 32],
+        facts: [0; 32],
     };
     let workload =
         Workload { digest: [2; 32], arguments: [0; 32], environment: [0; 32], linking: DynamicLinking::Static };
@@ -82,6 +84,7 @@ fn objects() -> Objects {
     let revocation = Revocation {
         authority: "log.test/48".into(),
         sequence: 1,
+        predecessor: None,
         expires: 9,
         target: RevocationTarget::Node("node".into()),
         reason: "test".into(),

@@ -181,7 +181,7 @@ fn a_newer_bundle_reaches_nodes_and_takes_away_what_it_no_longer_lists() {
         (first.status, again.status, String::from_utf8_lossy(&again.body).into_owned())
     });
     assert_eq!((answers.0, answers.1), (200, 403), "{}", answers.2);
-    assert!(answers.2.contains("bundle.succession"), "{}", answers.2);
+    assert!(answers.2.contains("bundle.version"), "{}", answers.2);
     let code = gate.wait().unwrap().code();
     assert_eq!(code, Some(124), "the renewal is denied and the program killed");
 }
@@ -224,9 +224,10 @@ fn threat_34_the_workload_cannot_open_the_devices() {
 #[test]
 fn threat_34_firmware_only_reference_values_are_refused() {
     let (_folder, mut deployment) = common::deployment(Options::default());
-    for reference in &mut deployment.document().references {
+    for reference in deployment.references().values_mut() {
         reference.covers = portcullis_firmware_policy::document::Coverage::Firmware;
     }
     let refused = deployment.sign_bundle().unwrap_err().to_string();
-    assert!(refused.contains("reference.covers") && refused.contains("firmware"), "{refused}");
+    assert!(refused.contains("bundle.document"), "{refused}");
+    assert!(refused.contains("reference/node-1.0.toml:3: covers: cannot be \"firmware\""), "{refused}");
 }

@@ -104,6 +104,12 @@ impl Sign1 {
         self.inner.payload.as_deref()
     }
 
+    /// The protected header as it was signed.
+    #[must_use]
+    pub fn protected_bytes(&self) -> &[u8] {
+        self.inner.protected.original_data.as_deref().unwrap_or_default()
+    }
+
     /// The signature bytes.
     #[must_use]
     pub fn signature(&self) -> &[u8] {
@@ -146,6 +152,13 @@ fn labels(value: Value) -> Result<Headers, Error> {
         headers.push(entry);
     }
     Ok(headers)
+}
+
+/// Puts the parts of an object back together; [`Sign1::parse`] judges the result.
+#[must_use]
+pub fn join_sign1(protected: Vec<u8>, payload: Vec<u8>, signature: Vec<u8>) -> Vec<u8> {
+    let parts = vec![Value::Bytes(protected), map([]), Value::Bytes(payload), Value::Bytes(signature)];
+    encode(&Value::Tag(TAG, Box::new(Value::Array(parts))))
 }
 
 /// Signs `payload` under `protected`, which must name the algorithm.

@@ -120,7 +120,7 @@ async fn ready(State(authority): Shared) -> Response {
         "live_permits": authority.live_permits(),
         "log_size": authority.head().map_or(0, |head| head.size()),
         "bundle_version": bundle.policy().version,
-        "bundle_expires": bundle.policy().expires,
+        "bundle_expires": bundle.policy().valid.until,
         "witnesses": "none: a rollback shows only to nodes that have seen a later checkpoint",
     });
     typed(status, "application/json", body.to_string().into_bytes())

@@ -31,4 +31,4 @@ pub use machine::{
     ActivateDevice, AzureDevice, Machine, OpenMachine, QuoteDevice, RealPlatform, SealDevice, ServiceDevice, SnpDevice,
 };
 pub use snp::{ConfigfsTsm, DerivedKeyRequest, SevGuest};
-pub use tpm::{AzureTpm, SealedBlob, Tpm, TpmHandle};
+pub use tpm::{AzureTpm, Logs, SealedBlob, Tpm, TpmHandle};

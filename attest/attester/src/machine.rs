@@ -14,12 +14,13 @@ use zeroize::Zeroizing;
 
 use crate::error::AttesterError;
 use crate::snp::{ConfigfsTsm, DerivedKeyRequest, SevGuest};
-use crate::tpm::{AzureTpm, SealedBlob, Tpm};
+use crate::tpm::{AzureTpm, Logs, SealedBlob, Tpm};
 
 const TPM: &str = "/dev/tpmrm0";
 /// The driver of a vTPM in a service module (Linux 6.16).
 const SVSM_DRIVER: &str = "/sys/bus/platform/drivers/tpm-svsm/tpm-svsm";
 const EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
+const MEASURED_FILES: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
 
 /// A secure processor.
 pub trait SnpDevice: Send {
@@ -250,12 +251,13 @@ fn open_paravisor() -> Result<Option<Machine>, AttesterError> {
     if !Path::new(TPM).exists() {
         return Ok(None);
     }
-    let azure = AzureTpm::open(&format!("device:{TPM}"), read_event_log)?;
+    let azure = AzureTpm::open(&format!("device:{TPM}"), read_logs)?;
     Ok(azure.map(|tpm| Machine::AzureVtpm(Box::new(tpm))))
 }
 
-fn read_event_log() -> Result<Vec<u8>, AttesterError> {
-    fs::read(EVENT_LOG).map_err(AttesterError::device("event log of the firmware"))
+fn read_logs() -> Result<Logs, AttesterError> {
+    let events = fs::read(EVENT_LOG).map_err(AttesterError::device("event log of the firmware"))?;
+    Ok(Logs { events, measured_files: MEASURED_FILES.into() })
 }
 
 fn open_snp() -> Result<Box<dyn SnpDevice>, AttesterError> {
@@ -274,7 +276,7 @@ fn open_snp() -> Result<Box<dyn SnpDevice>, AttesterError> {
 
 fn open_tpm() -> Result<Box<dyn SealDevice>, AttesterError> {
     probe("TPM 2.0", Path::new(TPM))?;
-    Ok(Box::new(Tpm::open(&format!("device:{TPM}"), read_event_log()?)?))
+    Ok(Box::new(Tpm::open(&format!("device:{TPM}"), read_logs()?)?))
 }
 
 /// Whether a path is there, as an error that names it.

@@ -55,6 +55,7 @@ pub struct VerifiedQuote {
     clock: ClockInfo,
     firmware_version: u64,
     log: Option<VerifiedLog>,
+    measured_files: Option<Vec<u8>>,
 }
 
 impl VerifiedQuote {
@@ -82,6 +83,13 @@ impl VerifiedQuote {
         self.log.as_ref()
     }
 
+    /// The IMA list that came with the quote: it leads to the quoted PCR 10, if
+    /// that was quoted. Which files may be in it is for policy.
+    #[must_use]
+    pub fn measured_files(&self) -> Option<&[u8]> {
+        self.measured_files.as_deref()
+    }
+
     /// Firmware version of the TPM.
     #[must_use]
     pub const fn firmware_version(&self) -> u64 {
@@ -106,6 +114,7 @@ pub fn verify(input: &QuoteInput<'_>, checks: &mut Checks) -> Option<VerifiedQuo
         clock: quote.clock,
         firmware_version: quote.firmware_version,
         log,
+        measured_files: input.measured_files.map(<[u8]>::to_vec),
     })
 }
 

@@ -1,18 +1,19 @@
 //! `portcullis-policy`, the tool of governors: keys, bundles, endorsements,
 //! revocations.
 //!
-//! A document and its signatures are one file; every governor adds a signature
-//! to it. Nothing is sent anywhere: files go to an authority by its operator,
-//! or by `POST` to its `/v1`.
+//! A bundle is written as a folder of texts, built into one file, signed by each
+//! governor on a machine of their own, and assembled. Nothing is sent anywhere:
+//! files go to an authority by its operator, or by `POST` to its `/v1`.
 //!
 //! ```
 //! assert_eq!(portcullis_policy_tool::run(["portcullis-policy", "check", "/nonexistent"]), 2);
 //! ```
 
 mod commands;
+mod describe;
+mod draft;
 mod files;
 mod measure;
-mod template;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,34 +52,81 @@ enum Action {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Make a folder with a bundle to fill in.
-    New {
-        /// Folder; must not exist.
-        folder: PathBuf,
-    },
-    /// Check a folder or a bundle; with --governance, its signatures too.
+    /// Make a folder with a bundle to fill in, or draft the reference values of
+    /// a known-good machine into one.
+    New(draft::Arguments),
+    /// Check a folder or a bundle: every mistake, with file, line and a hint.
     Check {
         /// Folder, or bundle (`.pcb`).
         bundle: PathBuf,
-        /// The governors' keys and threshold.
+        /// The governors' keys and threshold: check the signatures too.
         #[arg(long)]
         governance: Option<PathBuf>,
+        /// The active bundle (`.pcb`): check that this one may follow on it.
+        #[arg(long, value_name = "FILE", requires = "governance")]
+        active: Option<PathBuf>,
+        /// RFC 3339 time: check that it is valid then.
+        #[arg(long, value_name = "TIME", requires = "governance")]
+        at: Option<String>,
     },
-    /// Sign a folder, or add a signature to a bundle.
+    /// Build a folder into a bundle that nobody has signed yet.
+    Build {
+        /// Folder.
+        folder: PathBuf,
+        /// Where the bundle goes (`.pcb`).
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Sign a bundle: the signatures go into a file of their own.
     Sign {
-        /// Folder, or bundle (`.pcb`).
+        /// Bundle (`.pcb`), or the folder that it is built of.
         bundle: PathBuf,
         /// Private keys of governors.
         #[arg(long, required = true)]
         key: Vec<PathBuf>,
-        /// Where the bundle goes.
+        /// Set of signatures (`.pcs`); added to where it exists.
         #[arg(long)]
         out: PathBuf,
     },
-    /// Show what a folder or bundle says.
+    /// Join a bundle and sets of signatures.
+    Assemble {
+        /// Bundle (`.pcb`), or the folder that it is built of.
+        bundle: PathBuf,
+        /// Sets of signatures (`.pcs`).
+        #[arg(required = true)]
+        signatures: Vec<PathBuf>,
+        /// The governors' keys and threshold: refuse what is not enough.
+        #[arg(long)]
+        governance: Option<PathBuf>,
+        /// Where the signed bundle goes.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Show everything that a folder or bundle says, and who signed it.
     Show {
         /// Folder, or bundle (`.pcb`).
         bundle: PathBuf,
+        /// The governors' keys and threshold: name who signed.
+        #[arg(long)]
+        governance: Option<PathBuf>,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say in sentences what would change from one folder or bundle to another.
+    Diff {
+        /// The one that is.
+        old: PathBuf,
+        /// The one that is proposed.
+        new: PathBuf,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Explain a denial, or a check: what it means and what to do.
+    Explain {
+        /// File with a denial, or the id of a check.
+        what: String,
         /// One JSON object on stdout.
         #[arg(long)]
         json: bool,
@@ -95,28 +143,7 @@ enum Action {
         out: PathBuf,
     },
     /// Sign a revocation.
-    Revoke {
-        /// Origin of the authority that it is for.
-        #[arg(long)]
-        authority: String,
-        /// One more than the authority's last revocation.
-        #[arg(long)]
-        sequence: u64,
-        /// RFC 3339 time from which on the command is refused.
-        #[arg(long)]
-        expires: String,
-        /// Why, for the log.
-        #[arg(long)]
-        reason: String,
-        #[command(flatten)]
-        target: commands::Target,
-        /// Private keys of governors.
-        #[arg(long, required = true)]
-        key: Vec<PathBuf>,
-        /// Where the command goes.
-        #[arg(long)]
-        out: PathBuf,
-    },
+    Revoke(commands::Revoke),
     /// Compute what an image will be measured as.
     #[command(subcommand)]
     Measure(measure::Measure),
@@ -139,7 +166,7 @@ where
         Ok(()) => 0,
         Err(error) => {
             eprintln!("portcullis-policy: {error:#}");
-            if error.is::<commands::Refused>() { 1 } else { 2 }
+            if error.is::<files::Refused>() { 1 } else { 2 }
         }
     }
 }
@@ -148,15 +175,21 @@ fn dispatch(action: Action) -> anyhow::Result<()> {
     match action {
         Action::Keygen { out, suite } => commands::keygen(&out, &suite),
         Action::Governance { threshold, keys, out } => commands::governance(threshold, &keys, &out),
-        Action::New { folder } => template::write(&folder),
-        Action::Check { bundle, governance } => commands::check(&bundle, governance.as_deref()),
-        Action::Sign { bundle, key, out } => commands::sign(&bundle, &key, &out),
-        Action::Show { bundle, json } => commands::show(&bundle, json),
-        Action::Endorse { request, key, out } => commands::endorse(&request, &key, &out),
-        Action::Revoke { authority, sequence, expires, reason, target, key, out } => {
-            commands::revoke(&commands::Revoke { authority, sequence, expires, reason, target }, &key, &out)
+        Action::New(arguments) => draft::run(&arguments),
+        Action::Check { bundle, governance, active, at } => {
+            commands::check(&bundle, governance.as_deref(), active.as_deref(), at.as_deref())
         }
-        Action::Measure(action) => measure::run(&action),
+        Action::Build { folder, out } => commands::build(&folder, &out),
+        Action::Sign { bundle, key, out } => commands::sign(&bundle, &key, &out),
+        Action::Assemble { bundle, signatures, governance, out } => {
+            commands::assemble(&bundle, &signatures, governance.as_deref(), &out)
+        }
+        Action::Show { bundle, governance, json } => commands::show(&bundle, governance.as_deref(), json),
+        Action::Diff { old, new, json } => commands::diff(&old, &new, json),
+        Action::Explain { what, json } => commands::explain(&what, json),
+        Action::Endorse { request, key, out } => commands::endorse(&request, &key, &out),
+        Action::Revoke(arguments) => commands::revoke(&arguments),
+        Action::Measure(measure) => measure::run(&measure),
         Action::Common(common) => Ok(common.print::<Arguments>()?),
     }
 }

@@ -11,7 +11,9 @@ use der::{Decode, Reader, SliceReader};
 use portcullis_attest::crypto::sha256;
 use portcullis_attest::evidence::AzureEvidence;
 use portcullis_attest::tpm::key::{AttestationKey, KeyMaterial};
-use portcullis_attester::{ActivateDevice, AttesterError, AzureDevice, AzureTpm, SealDevice, SnpDevice, TpmHandle};
+use portcullis_attester::{
+    ActivateDevice, AttesterError, AzureDevice, AzureTpm, Logs, SealDevice, SnpDevice, TpmHandle,
+};
 use portcullis_wire::hex::hex;
 use tss_esapi::Context;
 use tss_esapi::attributes::{NvIndexAttributesBuilder, ObjectAttributesBuilder};
@@ -27,7 +29,7 @@ use tss_esapi::structures::{
 };
 
 use crate::machine::{LabProcessor, failed};
-use crate::tpm::tcti;
+use crate::tpm::{MEASURED_FILES, tcti};
 
 const REPORT: u32 = 0x0140_0001;
 /// As many bytes as swtpm lets an index have.
@@ -111,7 +113,8 @@ impl LabAzure {
         let log: PathBuf = machine.join("eventlog.bin");
         let tcti = tcti(machine)?;
         let vtpm = AzureTpm::open(&tcti, || {
-            fs::read(log).map_err(|error| AttesterError::Device { what: "lab machine's event log", error })
+            let failed = |error| AttesterError::Device { what: "lab machine's event log", error };
+            Ok(Logs { events: fs::read(log).map_err(failed)?, measured_files: machine.join(MEASURED_FILES) })
         })?;
         Ok(Self { vtpm: vtpm.ok_or(AttesterError::Form("lab machine of Azure"))?, processor })
     }

@@ -8,11 +8,12 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use portcullis_attest::crypto::sha256;
+use portcullis_attest::evidence::EvidenceClass;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_firmware_policy::SCHEMA;
 use portcullis_firmware_policy::document::{
-    Coverage, Distrust, Document, Floor, Limits, Linking, Node, Platform, Reference, Requirement, RoleName, RootChoice,
-    Workload,
+    Coverage, Distrust, Document, Floor, Limits, Linking, Node, OneOf, Platform, Reference, Requirement, RoleName,
+    RootChoice, Workload,
 };
 use portcullis_wire::hex::hex;
 
@@ -65,6 +66,8 @@ pub struct Deployment {
     root: PathBuf,
     options: Options,
     document: Document,
+    references: BTreeMap<String, Reference>,
+    policies: String,
     machines: BTreeMap<String, Booted>,
     nodes: SocketAddr,
     public: SocketAddr,
@@ -85,6 +88,8 @@ impl Deployment {
         LabRoot::open(&root, Generation::Milan)?;
         let mut deployment = Self {
             document: document(options)?,
+            references: references(),
+            policies: POLICIES.to_owned(),
             folder,
             lab: lab.to_owned(),
             root,
@@ -137,6 +142,16 @@ impl Deployment {
     /// The document of the next bundle, to be changed before [`Self::sign_bundle`].
     pub const fn document(&mut self) -> &mut Document {
         &mut self.document
+    }
+
+    /// The reference values of the next bundle, by file in `reference/`.
+    pub const fn references(&mut self) -> &mut BTreeMap<String, Reference> {
+        &mut self.references
+    }
+
+    /// The Cedar policies of the next bundle.
+    pub const fn policies(&mut self) -> &mut String {
+        &mut self.policies
     }
 
     /// Boots a new machine with an image.
@@ -270,8 +285,25 @@ impl Deployment {
     /// # Errors
     /// The bundle does not pass.
     pub fn sign_bundle_as(&self, name: &str) -> Result<()> {
+        self.write_bundle()?;
+        let (out, governance) = (self.text(name), self.text("governance.cbor"));
+        self.policy(&["build", &self.text("bundle"), "--out", &out])?;
+        let (one, two) = (self.text("one.pcs"), self.text("two.pcs"));
+        self.policy(&["sign", &out, "--key", &self.text("governor-1.pem"), "--out", &one])?;
+        self.policy(&["sign", &out, "--key", &self.text("governor-2.pem"), "--out", &two])?;
+        self.policy(&["assemble", &out, &one, &two, "--governance", &governance, "--out", &out])?;
+        fs::remove_file(one)?;
+        fs::remove_file(two)?;
+        self.policy(&["check", &out, "--governance", &governance])
+    }
+
+    /// Writes the folder of the next bundle, `bundle`.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn write_bundle(&self) -> Result<()> {
         let folder = self.path("bundle");
-        for part in ["roots", "collateral"] {
+        for part in ["roots", "collateral", "reference"] {
             fs::create_dir_all(folder.join(part))?;
         }
         let root = LabRoot::open(&self.root, Generation::Milan)?;
@@ -282,14 +314,12 @@ impl Deployment {
         if !crl.exists() {
             fs::write(crl, root.crl(1, &[], None)?)?;
         }
-        fs::write(folder.join("bundle.toml"), toml::to_string(&self.document)?)?;
-        fs::write(folder.join("policy.cedar"), POLICIES)?;
-        fs::write(folder.join("schema.cedarschema"), SCHEMA)?;
-        let (folder, out) = (self.text("bundle"), self.text(name));
-        let governance = self.text("governance.cbor");
-        self.policy(&["sign", &folder, "--key", &self.text("governor-1.pem"), "--out", &out])?;
-        self.policy(&["sign", &out, "--key", &self.text("governor-2.pem"), "--out", &out])?;
-        self.policy(&["check", &out, "--governance", &governance])
+        fs::write(folder.join("policy.toml"), toml::to_string(&self.document)?)?;
+        for (file, reference) in &self.references {
+            fs::write(folder.join("reference").join(file), toml::to_string(reference)?)?;
+        }
+        fs::write(folder.join("lab.cedar"), &self.policies)?;
+        Ok(fs::write(folder.join("schema.cedarschema"), SCHEMA)?)
     }
 
     /// SHA-256 of a signed bundle's document: the predecessor of the next.
@@ -389,9 +419,11 @@ impl Deployment {
     /// # Errors
     /// I/O errors.
     pub fn revocation(&self, sequence: u64, target: &[&str]) -> Result<Vec<u8>> {
-        let (sequence, out) = (sequence.to_string(), self.text("revocation.pcr"));
+        let out = self.text(&format!("revocation-{sequence}.pcr"));
+        let last = self.text(&format!("revocation-{}.pcr", sequence.saturating_sub(1)));
         let (one, two) = (self.text("governor-1.pem"), self.text("governor-2.pem"));
-        let mut arguments = vec!["revoke", "--authority", "lab/authority", "--sequence", &sequence];
+        let mut arguments = vec!["revoke", "--authority", "lab/authority"];
+        arguments.extend(if sequence > 1 { vec!["--after", &last] } else { vec!["--first"] });
         arguments.extend(["--expires", "2045-01-01T00:00:00Z", "--reason", "lab", "--key", &one, "--key", &two]);
         arguments.extend(["--out", &out]);
         arguments.extend(target);
@@ -424,24 +456,19 @@ impl Deployment {
 /// The bundle of a sound lab deployment, without nodes.
 fn document(options: Options) -> Result<Document> {
     let now = jiff::Timestamp::now();
-    let reference = |name: &str, role| Reference {
-        name: name.to_owned(),
-        role,
-        covers: Coverage::BootChain,
-        measurement: hex(&boot::measurement(name)),
-        vmpl: 0,
-        host_data: "any".into(),
-        id_key_digest: "any".into(),
-        author_key_digest: "any".into(),
-        guest_svn: 1,
-        pcrs: boot::reference(name).into_iter().map(|(pcr, value)| (pcr.to_string(), hex(&value))).collect(),
-    };
     Ok(Document {
+        authority: "lab/authority".into(),
         version: 1,
         predecessor: None,
         not_before: (now - jiff::SignedDuration::from_secs(3600)).to_string(),
         expires: (now + jiff::SignedDuration::from_secs(options.bundle_seconds)).to_string(),
-        limits: Limits { lease_seconds: options.lease_seconds, status_seconds: options.status_seconds },
+        classes: EvidenceClass::ALL.map(|class| class.name().to_owned()).to_vec(),
+        limits: Limits {
+            lease_seconds: options.lease_seconds,
+            status_seconds: options.status_seconds,
+            evidence_seconds: 10,
+            renewal_seconds: 86_400,
+        },
         roots: RootChoice::Given,
         distrust: Distrust::default(),
         platform: Platform {
@@ -453,13 +480,14 @@ fn document(options: Options) -> Result<Document> {
         },
         floors: vec![Floor {
             generation: "Milan".into(),
+            on: Vec::new(),
+            deny_from: None,
             fmc: None,
             boot_loader: TCB.boot_loader,
             tee: TCB.tee,
             snp: TCB.snp,
             microcode: TCB.microcode,
         }],
-        references: vec![reference(AUTHORITY_IMAGE, RoleName::Authority), reference(NODE_IMAGE, RoleName::Node)],
         nodes: Vec::new(),
         workloads: vec![Workload {
             name: "sleep".into(),
@@ -469,4 +497,31 @@ fn document(options: Options) -> Result<Document> {
             linking: Linking::Dynamic,
         }],
     })
+}
+
+/// The images of a sound lab deployment.
+fn references() -> BTreeMap<String, Reference> {
+    let reference = |name: &str, role| {
+        let pcrs = boot::reference(name).into_iter().map(|(pcr, value)| (pcr.to_string(), OneOf::One(hex(&value))));
+        let reference = Reference {
+            name: name.to_owned(),
+            role,
+            covers: Coverage::BootChain,
+            reviewed: true,
+            not_before: None,
+            expires: None,
+            vmpl: 0,
+            guest_svn: 1,
+            host_data: "any".into(),
+            id_key_digest: "any".into(),
+            author_key_digest: "any".into(),
+            measurements: BTreeMap::from([("lab".into(), hex(&boot::measurement(name)))]),
+            pcrs: pcrs.collect(),
+            boot: None,
+            uki: None,
+            ima: None,
+        };
+        (format!("{name}.toml"), reference)
+    };
+    BTreeMap::from([reference(AUTHORITY_IMAGE, RoleName::Authority), reference(NODE_IMAGE, RoleName::Node)])
 }

@@ -16,7 +16,7 @@ use portcullis_attest::evidence::TpmEvidence;
 use portcullis_attest::tpm::credential::{Credential, EndorsementKey};
 use portcullis_attest::tpm::key::{AttestationKey, Attributes};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues, Selection};
-use portcullis_attester::{ActivateDevice, AttesterError, QuoteDevice, SealDevice, SealedBlob, Tpm, TpmHandle};
+use portcullis_attester::{ActivateDevice, AttesterError, Logs, QuoteDevice, SealDevice, SealedBlob, Tpm, TpmHandle};
 use portcullis_wire::hex::{hex, unhex_array};
 use tss_esapi::Context;
 use tss_esapi::constants::CapabilityType;
@@ -112,6 +112,9 @@ pub struct LabTpm {
     machine: PathBuf,
 }
 
+/// Where a lab machine's Linux tells which files it measured.
+pub const MEASURED_FILES: &str = "ima.bin";
+
 impl LabTpm {
     /// Connects to the swtpm of a booted machine.
     ///
@@ -121,7 +124,8 @@ impl LabTpm {
         let failed = |error| AttesterError::Device { what: "lab machine's TPM (is the machine booted?)", error };
         let log = fs::read(machine.join("eventlog.bin")).map_err(failed)?;
         let tcti = tcti(machine)?;
-        let tpm = Tpm::open(&tcti, log)?;
+        let logs = Logs { events: log, measured_files: machine.join(MEASURED_FILES) };
+        let tpm = Tpm::open(&tcti, logs)?;
         Ok(Self { tpm, machine: machine.to_owned() })
     }
 
@@ -241,6 +245,8 @@ pub struct SoftTpm {
     pub pcrs: PcrValues,
     /// Log that it hands out.
     pub event_log: Vec<u8>,
+    /// List of measured files that it hands out.
+    pub measured_files: Option<Vec<u8>>,
 }
 
 impl SoftTpm {
@@ -257,7 +263,7 @@ impl SoftTpm {
             anyhow::ensure!(pcrs.insert(Bank::Sha256, pcr, value), "PCR {pcr}");
         }
         let event_log = crate::boot::log(&crate::boot::events(image));
-        Ok(Self { key, area, name, pcrs, event_log })
+        Ok(Self { key, area, name, pcrs, event_log, measured_files: None })
     }
 }
 
@@ -323,6 +329,7 @@ impl QuoteDevice for SoftTpm {
             ak: self.area.clone(),
             pcrs: self.pcrs.clone(),
             event_log: self.event_log.clone(),
+            measured_files: self.measured_files.clone(),
         })
     }
 

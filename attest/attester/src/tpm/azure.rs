@@ -14,7 +14,7 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{MaxNvBuffer, NvPublicBuilder};
 use tss_esapi::tcti_ldr::TctiNameConf;
 
-use super::Tpm;
+use super::{Logs, Tpm};
 use crate::error::AttesterError;
 use crate::machine::{AzureDevice, SealDevice};
 
@@ -35,10 +35,7 @@ impl AzureTpm {
     ///
     /// # Errors
     /// [`AttesterError`].
-    pub fn open(
-        tcti: &str,
-        event_log: impl FnOnce() -> Result<Vec<u8>, AttesterError>,
-    ) -> Result<Option<Self>, AttesterError> {
+    pub fn open(tcti: &str, logs: impl FnOnce() -> Result<Logs, AttesterError>) -> Result<Option<Self>, AttesterError> {
         let name = TctiNameConf::from_str(tcti).map_err(AttesterError::tpm("connection"))?;
         let mut context = Context::new(name).map_err(AttesterError::tpm("connection"))?;
         let indices = list(&mut context).map_err(AttesterError::tpm("GetCapability"))?;
@@ -51,7 +48,7 @@ impl AzureTpm {
             .map_err(AttesterError::tpm("attestation key at 0x81000003"))?
             .into();
         let (public, _, _) = context.read_public(ak).map_err(AttesterError::tpm("ReadPublic"))?;
-        Ok(Some(Self { tpm: Tpm::with_key(context, ak, &public, event_log()?)? }))
+        Ok(Some(Self { tpm: Tpm::with_key(context, ak, &public, logs()?)? }))
     }
 
     /// The TPM.

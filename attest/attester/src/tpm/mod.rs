@@ -10,10 +10,14 @@ mod azure;
 mod seal;
 mod template;
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_attest::evidence::TpmEvidence;
+use portcullis_attest::ima;
 use portcullis_attest::tpm::key::AttestationKey;
 use portcullis_attest::tpm::pcr::{Bank, PcrSet, PcrValues, Selection};
 use tss_esapi::Context;
@@ -46,13 +50,23 @@ impl TpmHandle {
     }
 }
 
+/// The logs of what was measured.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    /// The firmware's event log.
+    pub events: Vec<u8>,
+    /// Where Linux tells which files it measured. It grows while the machine
+    /// runs, so it is read after every quote over PCR 10.
+    pub measured_files: PathBuf,
+}
+
 /// A TPM ready to quote.
 pub struct Tpm {
     handle: TpmHandle,
     ak: KeyHandle,
     ak_area: Vec<u8>,
     ak_name: Vec<u8>,
-    event_log: Arc<Mutex<Vec<u8>>>,
+    logs: Logs,
 }
 
 impl Tpm {
@@ -61,7 +75,7 @@ impl Tpm {
     ///
     /// # Errors
     /// [`AttesterError`].
-    pub fn open(tcti: &str, event_log: Vec<u8>) -> Result<Self, AttesterError> {
+    pub fn open(tcti: &str, logs: Logs) -> Result<Self, AttesterError> {
         let name = TctiNameConf::from_str(tcti).map_err(AttesterError::tpm("connection"))?;
         let mut context = Context::new(name).map_err(AttesterError::tpm("connection"))?;
         let template = template::attestation_key().map_err(AttesterError::tpm("key template"))?;
@@ -70,26 +84,27 @@ impl Tpm {
                 context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
             })
             .map_err(AttesterError::tpm("CreatePrimary"))?;
-        Self::with_key(context, key.key_handle, &key.out_public, event_log)
+        Self::with_key(context, key.key_handle, &key.out_public, logs)
     }
 
-    fn with_key(
-        mut context: Context,
-        ak: KeyHandle,
-        public: &Public,
-        event_log: Vec<u8>,
-    ) -> Result<Self, AttesterError> {
+    fn with_key(mut context: Context, ak: KeyHandle, public: &Public, logs: Logs) -> Result<Self, AttesterError> {
         context.clear_sessions();
         let ak_area = public.marshall().map_err(AttesterError::tpm("key"))?;
         let parsed = AttestationKey::from_area(&ak_area).map_err(|_| AttesterError::Form("attestation key"))?;
         let ak_name = parsed.name().ok_or(AttesterError::Form("attestation key"))?.to_vec();
-        Ok(Self {
-            handle: TpmHandle(Arc::new(Mutex::new(context))),
-            ak,
-            ak_area,
-            ak_name,
-            event_log: Arc::new(Mutex::new(event_log)),
-        })
+        Ok(Self { handle: TpmHandle(Arc::new(Mutex::new(context))), ak, ak_area, ak_name, logs })
+    }
+
+    /// The list of measured files, where PCR 10 was quoted and Linux keeps one.
+    fn measured_files(&self, selection: &Selection) -> Result<Option<Vec<u8>>, AttesterError> {
+        if !selection.pcrs().any(|(_, pcr)| pcr == ima::PCR) {
+            return Ok(None);
+        }
+        match fs::read(&self.logs.measured_files) {
+            Ok(list) => Ok(Some(list)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(AttesterError::device("list of measured files")(error)),
+        }
     }
 
     /// The connection, for other commands.
@@ -135,7 +150,8 @@ impl QuoteDevice for Tpm {
             signature: signature.marshall().map_err(AttesterError::tpm("Quote"))?,
             ak: self.ak_area.clone(),
             pcrs: self.read_pcrs(selection)?,
-            event_log: self.event_log.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            event_log: self.logs.events.clone(),
+            measured_files: self.measured_files(selection)?,
         })
     }
 

@@ -1,11 +1,21 @@
-//! `bundle.toml`: the text that governors write. Unknown keys are refused.
+//! The texts that governors write: `policy.toml`, and a file for each image in
+//! `reference/`. Unknown keys are refused.
+
+mod reference;
+
+pub use reference::{Boot, Coverage, Ima, OneOf, Reference, RoleName, Uki};
 
 use serde::{Deserialize, Serialize};
 
-/// The whole document.
+/// The document's file in a bundle.
+pub const FILE: &str = "policy.toml";
+
+/// `policy.toml`.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
+    /// Origin of the authority that the bundle is for.
+    pub authority: String,
     /// Only goes up.
     pub version: u64,
     /// SHA-256 of the bundle before this one; absent in the first.
@@ -15,21 +25,20 @@ pub struct Document {
     pub not_before: String,
     /// RFC 3339, exclusive.
     pub expires: String,
-    /// Times and sizes.
-    pub limits: Limits,
+    /// Evidence classes that are admitted at all.
+    pub classes: Vec<String>,
     /// Where certificate chains must end.
     pub roots: RootChoice,
+    /// Times and sizes.
+    pub limits: Limits,
     /// What is not trusted although it verifies.
     #[serde(default)]
     pub distrust: Distrust,
     /// What the platform must have enabled.
     pub platform: Platform,
-    /// TCB floors, one a generation. A generation without a floor is refused.
+    /// TCB floors. A generation without a floor is refused.
     #[serde(default, rename = "floor")]
     pub floors: Vec<Floor>,
-    /// Reference values.
-    #[serde(default, rename = "reference")]
-    pub references: Vec<Reference>,
     /// Enrolled nodes.
     #[serde(default, rename = "node")]
     pub nodes: Vec<Node>,
@@ -46,6 +55,11 @@ pub struct Limits {
     pub lease_seconds: u64,
     /// Seconds for which a status list is valid, at most one lease.
     pub status_seconds: u64,
+    /// Age in seconds that the nonce of evidence may have, 1 to 10.
+    pub evidence_seconds: u64,
+    /// Seconds for which a permit and its renewals may follow on each other
+    /// before the node must ask anew; at least one lease.
+    pub renewal_seconds: u64,
 }
 
 /// Where certificate chains must end.
@@ -100,12 +114,20 @@ pub enum Requirement {
     Optional,
 }
 
-/// Lowest patch levels of a generation, for all four TCB versions of a report.
+/// Lowest patch levels of a generation.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Floor {
     /// `Milan`, `Genoa` or `Turin`.
     pub generation: String,
+    /// TCB versions of the report that it is for: `reported`, `committed`,
+    /// `launch`, `current`; all four where absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// RFC 3339: until then a version below this floor is warned of, from then
+    /// on it is denied. Denied at once where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deny_from: Option<String>,
     /// FMC; Turin only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fmc: Option<u8>,
@@ -117,53 +139,6 @@ pub struct Floor {
     pub snp: u8,
     /// Microcode.
     pub microcode: u8,
-}
-
-/// Who an image is for.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum RoleName {
-    /// Images of authorities.
-    Authority,
-    /// Images of nodes with a gate.
-    Node,
-}
-
-/// What a measurement covers.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Coverage {
-    /// Firmware, kernel, initrd and command line.
-    BootChain,
-    /// Firmware alone: not enough for anything that is admitted here.
-    Firmware,
-}
-
-/// Reference values of one image.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub struct Reference {
-    /// Name, for messages.
-    pub name: String,
-    /// Who the image is for.
-    pub role: RoleName,
-    /// What the measurement covers.
-    pub covers: Coverage,
-    /// Launch measurement, 48 bytes in hex.
-    pub measurement: String,
-    /// Virtual machine privilege level of the report.
-    pub vmpl: u32,
-    /// `any`, or 32 bytes in hex.
-    pub host_data: String,
-    /// `any`, or 48 bytes in hex.
-    pub id_key_digest: String,
-    /// `any`, or 48 bytes in hex.
-    pub author_key_digest: String,
-    /// Lowest guest SVN.
-    pub guest_svn: u32,
-    /// PCR number to SHA-256 value in hex.
-    #[serde(default)]
-    pub pcrs: std::collections::BTreeMap<String, String>,
 }
 
 /// An enrolled node.

@@ -1,0 +1,194 @@
+//! Which admitted image it is, and whether everything about it fits.
+
+use portcullis_attest::binding::Role;
+use portcullis_attest::check::Checks;
+use portcullis_attest::evidence::EvidenceClass;
+use portcullis_attest::snp::verify::VerifiedSnpReport;
+use portcullis_attest::tpm::pcr::Bank;
+use portcullis_attest::verified::VerifiedEvidence;
+use portcullis_wire::hex::hex;
+
+use super::identify::Identity;
+use super::measured::appraise_measured;
+use crate::document::Coverage;
+use crate::policy::{FieldRule, Policy, Reference};
+
+/// Reference values that a denial names, before it counts the rest.
+const NAMED: usize = 3;
+
+/// Finds the image of a machine by what its evidence says of it, and judges the
+/// rest of the evidence by that image's rules.
+///
+/// Several images may share a measurement, such as one firmware before different
+/// kernels. The first that fits is taken; if none does, the refusals are those of
+/// the one that comes closest.
+pub(super) fn appraise_image<'p>(
+    evidence: &VerifiedEvidence,
+    identity: &Identity<'_>,
+    policy: &'p Policy,
+    at: u64,
+    checks: &mut Checks,
+) -> Option<&'p Reference> {
+    let candidates = candidates(evidence, identity.role, policy, checks);
+    choose(candidates, checks, |reference, checks| {
+        check_validity(reference, at, checks);
+        check_coverage(evidence, identity, reference, checks);
+        if let Some(snp) = evidence.snp() {
+            appraise_guest(snp, reference, checks);
+        }
+        if let Some(tpm) = evidence.tpm() {
+            appraise_measured(tpm, reference, checks);
+        } else if !reference.needed_pcrs().is_empty() && reference.covers == Coverage::FirmwareAndUki {
+            checks.missing("tpm.reference", "a quote", "PCRs that the image is admitted by");
+        }
+    })
+}
+
+/// As [`appraise_image`], of a report alone.
+pub(super) fn appraise_launch<'p>(
+    snp: &VerifiedSnpReport,
+    role: Role,
+    policy: &'p Policy,
+    at: u64,
+    checks: &mut Checks,
+) -> Option<&'p Reference> {
+    let candidates = by_measurement(snp, role, policy, checks);
+    choose(candidates, checks, |reference, checks| {
+        check_validity(reference, at, checks);
+        appraise_guest(snp, reference, checks);
+    })
+}
+
+fn choose<'p>(
+    candidates: Vec<&'p Reference>,
+    checks: &mut Checks,
+    mut judge: impl FnMut(&Reference, &mut Checks),
+) -> Option<&'p Reference> {
+    let mut closest: Option<(&Reference, Checks)> = None;
+    for reference in candidates {
+        let mut own = checks.another();
+        judge(reference, &mut own);
+        let refusals = |checks: &Checks| checks.refused().count();
+        if closest.as_ref().is_none_or(|(_, best)| refusals(&own) < refusals(best)) {
+            closest = Some((reference, own));
+        }
+        if closest.as_ref().is_some_and(|(_, best)| best.passed()) {
+            break;
+        }
+    }
+    let (reference, own) = closest?;
+    checks.extend(&own);
+    Some(reference)
+}
+
+fn candidates<'p>(
+    evidence: &VerifiedEvidence,
+    role: Role,
+    policy: &'p Policy,
+    checks: &mut Checks,
+) -> Vec<&'p Reference> {
+    if let Some(snp) = evidence.snp() {
+        return by_measurement(snp, role, policy, checks);
+    }
+    let value = |pcr| evidence.tpm().and_then(|tpm| tpm.pcrs().value(Bank::Sha256, pcr)?.try_into().ok());
+    let found: Vec<&Reference> = policy.by_pcr(role, value).collect();
+    checks.require(
+        "tpm.reference",
+        !found.is_empty(),
+        || if found.is_empty() { "PCRs of no known image".into() } else { "PCRs of a known image".into() },
+        || "the PCRs of a reference value of the role".into(),
+        "PCRs, against the reference values of the role",
+    );
+    found
+}
+
+fn by_measurement<'p>(
+    snp: &VerifiedSnpReport,
+    role: Role,
+    policy: &'p Policy,
+    checks: &mut Checks,
+) -> Vec<&'p Reference> {
+    let measurement = &snp.report().measurement;
+    let found: Vec<&Reference> = policy.by_measurement(role, measurement).collect();
+    checks.require(
+        "snp.measurement",
+        !found.is_empty(),
+        || hex(measurement),
+        || admitted(role, policy),
+        "launch measurement, against the reference values of the role",
+    );
+    found
+}
+
+/// The admitted measurements of a role: a few of them, and how many more.
+fn admitted(role: Role, policy: &Policy) -> String {
+    let of_role = || {
+        let references = policy.references().iter().filter(move |r| r.role == role);
+        references.flat_map(|r| r.measurements.values().map(move |value| (r, value)))
+    };
+    let named: Vec<String> = of_role().take(NAMED).map(|(r, value)| format!("{} ({})", hex(value), r.name)).collect();
+    match of_role().count().saturating_sub(named.len()) {
+        _ if named.is_empty() => "no image is admitted in this role".into(),
+        0 => named.join(" or "),
+        more => format!("{} or one of {more} more", named.join(" or ")),
+    }
+}
+
+fn check_validity(reference: &Reference, at: u64, checks: &mut Checks) {
+    checks.require(
+        "reference.validity",
+        reference.valid.contains(at),
+        || at.to_string(),
+        || format!("at least {} and less than {}", reference.valid.from, reference.valid.until),
+        "time in which the reference values are valid",
+    );
+}
+
+/// Where the measurement covers firmware only, the rest is the vTPM's word: it
+/// must be one that the same chip vouches for, or a known vendor's.
+fn check_coverage(evidence: &VerifiedEvidence, identity: &Identity<'_>, reference: &Reference, checks: &mut Checks) {
+    if reference.covers == Coverage::BootChain {
+        return;
+    }
+    let vouched = match evidence.class() {
+        EvidenceClass::SnpSvsmVtpm | EvidenceClass::SnpAzureVtpm => true,
+        // That it was activated is checked where the machine is identified.
+        EvidenceClass::SnpTpm | EvidenceClass::Tpm => identity.ek.is_some(),
+        EvidenceClass::Snp => false,
+    };
+    checks.require(
+        "reference.vtpm",
+        vouched,
+        || format!("{}, and no enrolled endorsement key", evidence.class()),
+        || "a vTPM that the chip vouches for, or an enrolled endorsement key".into(),
+        "who says what came after the firmware",
+    );
+}
+
+/// What the guest was launched with.
+fn appraise_guest(snp: &VerifiedSnpReport, reference: &Reference, checks: &mut Checks) {
+    let report = snp.report();
+    checks.equal("snp.vmpl", &report.vmpl, &reference.vmpl, "privilege level of the report");
+    checks.require(
+        "snp.guest_svn",
+        report.guest_svn >= reference.guest_svn,
+        || report.guest_svn.to_string(),
+        || format!("at least {}", reference.guest_svn),
+        "security version of the guest",
+    );
+    field("snp.host_data", &report.host_data, &reference.host_data, "host data", checks);
+    field("snp.id_key_digest", &report.id_key_digest, &reference.id_key_digest, "digest of the ID key", checks);
+    let author = "digest of the author key";
+    field("snp.author_key_digest", &report.author_key_digest, &reference.author_key_digest, author, checks);
+}
+
+fn field<const N: usize>(
+    id: &'static str,
+    found: &[u8; N],
+    rule: &FieldRule<N>,
+    detail: &'static str,
+    checks: &mut Checks,
+) {
+    let required = || rule.required().map_or_else(|| "any".into(), |value| hex(&value));
+    checks.require(id, rule.admits(found), || hex(found), required, detail);
+}

@@ -1,0 +1,252 @@
+//! The files of a bundle, read and checked against each other.
+//!
+//! ```text
+//! policy.toml          who, when, limits, floors, nodes, workloads
+//! reference/*.toml     an image each
+//! ima/*                digests of files that an image may have measured
+//! *.cedar, schema.cedarschema
+//! roots/*, collateral/*
+//! ```
+
+use std::collections::BTreeMap;
+
+use portcullis_attest::ima::AllowList;
+use portcullis_attest::snp::collateral::Collateral;
+use portcullis_attest::snp::roots::Roots;
+use portcullis_attest::snp::verify::SnpVerifier;
+use portcullis_authz::{Authorizer, PolicyFile, SCHEMA_FILE};
+
+use super::archive::Files;
+use super::error::BundleError;
+use crate::document::{self, Document, RootChoice};
+use crate::finding::Finding;
+use crate::policy::{AllowLists, Policy};
+
+const REFERENCES: &str = "reference/";
+const LISTS: &str = "ima/";
+const ROOTS: &str = "roots/";
+const COLLATERAL: &str = "collateral/";
+const TOML: &str = ".toml";
+const CEDAR: &str = ".cedar";
+
+/// A bundle's content, checked against itself, whoever signed it.
+pub struct Content {
+    policy: Policy,
+    authorizer: Authorizer,
+    verifier: SnpVerifier,
+}
+
+impl Content {
+    /// Reads the files of a bundle: documents, Cedar policies with strict
+    /// validation, roots and collateral.
+    ///
+    /// # Errors
+    /// [`BundleError`]; of texts, everything that is to be mended.
+    pub fn read(files: &Files) -> Result<Self, BundleError> {
+        let mut findings = strangers(files);
+        let (document, references) = parse_documents(files, &mut findings);
+        let policy = document.as_ref().map(|document| meaning(files, document, &references));
+        if let Some(Err(BundleError::Document(more))) = &policy {
+            findings.extend(more.iter().cloned());
+        }
+        let authorizer = authorizer(files);
+        if !findings.is_empty() {
+            findings.extend(authorizer.err().iter().flat_map(BundleError::findings).cloned());
+            return Err(BundleError::Document(findings));
+        }
+        let (Some(document), Some(policy)) = (document, policy) else { return Err(BundleError::Document(findings)) };
+        let verifier = SnpVerifier::new(roots(files, document.roots)?, below(files, COLLATERAL)?);
+        Ok(Self { policy: policy?, authorizer: authorizer?, verifier })
+    }
+
+    /// As [`Content::read`], with documents that were changed after they were
+    /// read: for rehearsals of what nobody has written down yet.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn of(
+        files: &Files,
+        document: &Document,
+        references: &[(String, document::Reference)],
+    ) -> Result<Self, BundleError> {
+        let verifier = SnpVerifier::new(roots(files, document.roots)?, below(files, COLLATERAL)?);
+        Ok(Self { policy: meaning(files, document, references)?, authorizer: authorizer(files)?, verifier })
+    }
+
+    /// What the documents say.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The Cedar policies.
+    #[must_use]
+    pub const fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
+    }
+
+    /// The verifier with the bundle's roots and collateral.
+    #[must_use]
+    pub const fn verifier(&self) -> &SnpVerifier {
+        &self.verifier
+    }
+}
+
+/// What documents mean, with the lines of what is wrong.
+fn meaning(
+    files: &Files,
+    document: &Document,
+    references: &[(String, document::Reference)],
+) -> Result<Policy, BundleError> {
+    Policy::read(document, references, &lists(files)?).map_err(|mut findings| {
+        for finding in &mut findings {
+            let text = files.get(&finding.file).and_then(|bytes| std::str::from_utf8(bytes).ok());
+            finding.locate(text.unwrap_or_default());
+        }
+        BundleError::Document(findings)
+    })
+}
+
+/// The texts of a bundle: what its authors wrote, by file.
+///
+/// # Errors
+/// [`BundleError::Document`].
+pub fn documents(files: &Files) -> Result<(Document, References), BundleError> {
+    let mut findings = Vec::new();
+    match parse_documents(files, &mut findings) {
+        (Some(document), references) if findings.is_empty() => Ok((document, references)),
+        _ => Err(BundleError::Document(findings)),
+    }
+}
+
+/// Reference values, each with its file.
+pub type References = Vec<(String, document::Reference)>;
+
+fn parse_documents(files: &Files, findings: &mut Vec<Finding>) -> (Option<Document>, References) {
+    let document = match files.get(document::FILE) {
+        Some(bytes) => parse(document::FILE, bytes, findings),
+        None => {
+            findings.push(about(document::FILE, "is missing", "`portcullis-policy new` writes one to fill in"));
+            None
+        }
+    };
+    let mut references = Vec::new();
+    for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(REFERENCES)) {
+        references.extend(parse(path, bytes, findings).map(|reference| (path.clone(), reference)));
+    }
+    (document, references)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &str, bytes: &[u8], findings: &mut Vec<Finding>) -> Option<T> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        findings.push(about(path, "is no UTF-8", "save it as UTF-8"));
+        return None;
+    };
+    toml::from_str(text).map_err(|error| findings.push(Finding::toml(path, text, &error))).ok()
+}
+
+fn about(file: &str, what: &str, hint: &str) -> Finding {
+    Finding { file: file.to_owned(), line: None, key: String::new(), what: what.to_owned(), hint: hint.to_owned() }
+}
+
+/// A file that nothing reads is one that somebody thought would be read.
+fn strangers(files: &Files) -> Vec<Finding> {
+    let flat = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| !rest.contains('/'));
+    let known = |path: &str| {
+        path == document::FILE
+            || path == SCHEMA_FILE
+            || (!path.contains('/') && path.ends_with(CEDAR))
+            || (flat(path, REFERENCES) && path.ends_with(TOML))
+            || [LISTS, ROOTS, COLLATERAL].iter().any(|folder| flat(path, folder))
+    };
+    let hint = "move it out of the folder, or give it a name that is read: docs/policy.md lists them";
+    let unread = files.keys().filter(|path| !known(path));
+    unread.map(|path| about(path, "is read by no part of a bundle", hint)).collect()
+}
+
+fn lists(files: &Files) -> Result<AllowLists, BundleError> {
+    let (mut lists, mut findings) = (BTreeMap::new(), Vec::new());
+    for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(LISTS)) {
+        match AllowList::parse(&String::from_utf8_lossy(bytes)) {
+            Ok(list) => drop(lists.insert(path.clone(), list)),
+            Err(error) => findings.push(Finding {
+                line: Some(error.0),
+                ..about(path, "is no line of sha256sum", "write DIGEST, two blanks, NAME; SHA-256 or longer")
+            }),
+        }
+    }
+    if findings.is_empty() { Ok(lists) } else { Err(BundleError::Document(findings)) }
+}
+
+fn authorizer(files: &Files) -> Result<Authorizer, BundleError> {
+    let mut findings = Vec::new();
+    let mut text = |path: &'static str, bytes: Option<&Vec<u8>>| match bytes.map(|bytes| std::str::from_utf8(bytes)) {
+        Some(Ok(text)) => text.to_owned(),
+        Some(Err(_)) => {
+            findings.push(about(path, "is no UTF-8", "save it as UTF-8"));
+            String::new()
+        }
+        None => {
+            findings.push(about(path, "is missing", "`portcullis-policy new` writes one"));
+            String::new()
+        }
+    };
+    let schema = text(SCHEMA_FILE, files.get(SCHEMA_FILE));
+    let mut policies = Vec::new();
+    for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with(CEDAR)) {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => policies.push(PolicyFile { name: path, text }),
+            Err(_) => findings.push(about(path, "is no UTF-8", "save it as UTF-8")),
+        }
+    }
+    if policies.is_empty() {
+        let hint = "without a policy nothing is permitted: write at least one permit";
+        findings.push(about("*.cedar", "there is none", hint));
+    }
+    if !findings.is_empty() {
+        return Err(BundleError::Cedar(findings));
+    }
+    let mistakes =
+        |list: Vec<portcullis_authz::Mistake>| BundleError::Cedar(list.into_iter().map(Into::into).collect());
+    let authorizer = Authorizer::load(&policies, &schema).map_err(mistakes)?;
+    unnamed(&authorizer)?;
+    Ok(authorizer)
+}
+
+/// A denial names the policy, so every policy has a name.
+fn unnamed(authorizer: &Authorizer) -> Result<(), BundleError> {
+    let names = authorizer.engine().texts();
+    let unnamed = names.keys().filter_map(|name| name.rsplit_once("#policy"));
+    let hint = "put @id(\"a-name\") before it: denials name the policy; @reason(\"…\") tells why";
+    let findings: Vec<Finding> = unnamed
+        .map(|(file, number)| {
+            about(file, &format!("policy {} has no @id", number.parse().map_or(0, |n: u32| n.saturating_add(1))), hint)
+        })
+        .collect();
+    if findings.is_empty() { Ok(()) } else { Err(BundleError::Cedar(findings)) }
+}
+
+fn roots(files: &Files, choice: RootChoice) -> Result<Roots, BundleError> {
+    let roots = match choice {
+        RootChoice::Amd => Roots::amd()
+            .map_err(|error| BundleError::Collateral { file: "pinned roots".into(), error: error.into() })?,
+        RootChoice::Given => Roots::given(below(files, ROOTS)?.certificates),
+    };
+    if roots.arks().is_empty() {
+        let hint = "put the certificate of the root into roots/, or write roots = \"amd\"";
+        return Err(BundleError::Document(vec![Finding {
+            key: "roots".into(),
+            ..about(document::FILE, "is \"given\", but roots/ is empty", hint)
+        }]));
+    }
+    Ok(roots)
+}
+
+fn below(files: &Files, folder: &str) -> Result<Collateral, BundleError> {
+    let mut all = Collateral::default();
+    for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(folder)) {
+        let found = Collateral::parse(bytes).and_then(Collateral::strict);
+        all.extend(found.map_err(|error| BundleError::Collateral { file: path.clone(), error })?);
+    }
+    Ok(all)
+}

@@ -1,0 +1,124 @@
+//! Why a bundle is refused, each reason under its own check id.
+
+use std::fmt;
+
+use portcullis_attest::snp::collateral::CollateralError;
+use portcullis_permit::GovernanceError;
+
+use crate::finding::Finding;
+
+/// Why a bundle was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BundleError {
+    /// Not signed by enough governors, or not as a bundle.
+    Governance(GovernanceError),
+    /// Not the deterministic archive of its own files.
+    Archive(&'static str),
+    /// A text that is malformed or contradicts itself: everything to mend.
+    Document(Vec<Finding>),
+    /// Cedar policies or schema: everything to mend.
+    Cedar(Vec<Finding>),
+    /// A root, certificate or CRL.
+    Collateral {
+        /// File in the bundle.
+        file: String,
+        /// Why.
+        error: CollateralError,
+    },
+    /// Not valid yet, or not any more.
+    Validity {
+        /// Time of the check, Unix seconds.
+        at: u64,
+        /// Start, Unix seconds.
+        not_before: u64,
+        /// End, Unix seconds, exclusive.
+        expires: u64,
+    },
+    /// For another authority.
+    Authority {
+        /// The one that it names.
+        found: String,
+        /// The one that asks.
+        required: String,
+    },
+    /// A revocation list is older than the one in the active bundle, or absent.
+    CrlNumber {
+        /// Number of the list in the active bundle, hex, and its issuer's name.
+        found: String,
+    },
+    /// Not newer than the active bundle.
+    Version {
+        /// Its version.
+        found: u64,
+        /// The active one's.
+        active: u64,
+    },
+    /// Follows on another bundle than the active one.
+    Predecessor {
+        /// Digest that it names in hex, or `none`.
+        found: String,
+        /// Digest of the active one in hex.
+        required: String,
+    },
+}
+
+impl BundleError {
+    /// The stable id of the check that refused.
+    #[must_use]
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::Governance(GovernanceError::Unsigned) => "bundle.unsigned",
+            Self::Governance(GovernanceError::Twice) => "bundle.signer",
+            Self::Governance(GovernanceError::Threshold { .. }) => "bundle.threshold",
+            Self::Governance(_) => "bundle.signature",
+            Self::Archive(_) => "bundle.archive",
+            Self::Document(_) => "bundle.document",
+            Self::Cedar(_) => "bundle.cedar",
+            Self::Collateral { .. } => "bundle.collateral",
+            Self::Validity { at, not_before, .. } if *at < *not_before => "bundle.not_before",
+            Self::Validity { .. } => "bundle.expired",
+            Self::Authority { .. } => "bundle.authority",
+            Self::CrlNumber { .. } => "snp.crl.number",
+            Self::Version { .. } => "bundle.version",
+            Self::Predecessor { .. } => "bundle.predecessor",
+        }
+    }
+
+    /// What is to be mended in texts; empty where the refusal is no such thing.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Document(findings) | Self::Cedar(findings) => findings,
+            _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for BundleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Governance(error) => error.fmt(f),
+            Self::Archive(why) => write!(f, "bundle archive: {why}"),
+            Self::Document(findings) | Self::Cedar(findings) => {
+                let texts: Vec<String> = findings.iter().map(Finding::to_string).collect();
+                f.write_str(&texts.join("\n"))
+            }
+            Self::Collateral { file, error } => write!(f, "{file}: {error}"),
+            Self::Validity { at, not_before, expires } => {
+                write!(f, "found {at}, required at least {not_before} and less than {expires}")
+            }
+            Self::Authority { found, required } => write!(f, "found a bundle for {found}, required {required}"),
+            Self::CrlNumber { found } => write!(f, "a revocation list went back, required at least {found}"),
+            Self::Version { found, active } => write!(f, "found version {found}, required more than {active}"),
+            Self::Predecessor { found, required } => write!(f, "found predecessor {found}, required {required}"),
+        }
+    }
+}
+
+impl std::error::Error for BundleError {}
+
+impl From<GovernanceError> for BundleError {
+    fn from(error: GovernanceError) -> Self {
+        Self::Governance(error)
+    }
+}

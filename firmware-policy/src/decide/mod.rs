@@ -1,0 +1,231 @@
+//! The decision: a pure function of archived bytes and recorded inputs.
+//!
+//! ```text
+//! freshness -> evidence -> identity -> appraisal -> revocation, parent, workload -> Cedar
+//! ```
+//!
+//! The same request, facts and bundle give the same permit or denial, byte for
+//! byte, today and at any replay. A denial is complete: a check that failed does
+//! not keep later ones from being made, as long as they have what they need.
+//! What was not verified is not appraised, and Cedar is asked only about a
+//! verified, enrolled node with a known image and workload.
+
+mod authorization;
+mod facts;
+mod request;
+
+use portcullis_attest::binding::{Binding, Role};
+use portcullis_attest::check::Checks;
+use portcullis_attest::evidence::Evidence;
+use portcullis_attest::verified::{Carriage, Challenge, VerifiedEvidence, verify};
+use portcullis_permit::{BootCounters, Constraints, Denial, Permit, PermitWarning, ReceivedRequest, Refusal};
+use portcullis_wire::sha256;
+
+pub use facts::{Facts, ParentState, RecordedFacts, SeenState};
+
+use crate::appraise::{AttestationResult, Identity, appraise, identify};
+use crate::bundle::VerifiedBundle;
+use crate::policy::{KnownWorkload, Node};
+use crate::remedy::remedy;
+use authorization::{Asked, ask_cedar};
+use request::{Boot, boot_counters, check_freshness, check_parent, check_revocation, find_node, find_workload};
+
+/// The decision on a request.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// To be signed, logged, and only then handed out.
+    Authorized {
+        /// The permit.
+        permit: Box<Permit>,
+        /// The attestation result, to be archived.
+        result: AttestationResult,
+    },
+    /// To be signed and logged too.
+    Denied(Denial),
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(received: &ReceivedRequest, facts: &Facts<'_>, bundle: &VerifiedBundle) -> Decision {
+    let mut checks = Checks::refusals();
+    let Judged { known, permission } = judge(received, facts, facts.time, bundle, &mut checks);
+    match permission {
+        Some(permission) if checks.passed() => authorized(received, facts, bundle, permission),
+        _ => Decision::Denied(denied(received, facts, bundle, &checks, known)),
+    }
+}
+
+/// What would be decided if the request came at another time, under another
+/// bundle: every check that does not pass, none if it would be permitted.
+///
+/// The connection's own times stay as they were recorded, as they would be if it
+/// were made then: the nonce is as old as it was.
+#[must_use]
+pub fn rehearse(received: &ReceivedRequest, facts: &Facts<'_>, at: u64, bundle: &VerifiedBundle) -> Rehearsal {
+    let mut checks = Checks::refusals();
+    let Judged { permission, .. } = judge(received, facts, at, bundle, &mut checks);
+    let warnings = permission.map(|permission| permission.result.warnings().to_vec()).unwrap_or_default();
+    Rehearsal { checks, warnings }
+}
+
+/// What a rehearsal came to.
+#[derive(Clone, Debug)]
+pub struct Rehearsal {
+    /// The checks that did not pass; a permit if there is none.
+    pub checks: Checks,
+    /// What would be warned of.
+    pub warnings: Vec<crate::appraise::Warning>,
+}
+
+/// Whether the evidence has proven who asks. Strangers learn one check id.
+#[derive(Clone, Copy, PartialEq)]
+enum Acquaintance {
+    Stranger,
+    Enrolled,
+}
+
+struct Judged<'p> {
+    known: Acquaintance,
+    permission: Option<Permission<'p>>,
+}
+
+struct Permission<'p> {
+    result: AttestationResult,
+    workload: &'p KnownWorkload,
+    boot: Option<BootCounters>,
+}
+
+fn judge<'p>(
+    received: &ReceivedRequest,
+    facts: &Facts<'_>,
+    at: u64,
+    bundle: &'p VerifiedBundle,
+    checks: &mut Checks,
+) -> Judged<'p> {
+    let (request, policy) = (received.request(), bundle.policy());
+    check_freshness(request, facts, at, bundle, checks);
+    let evidence = verify_evidence(received, facts, at, bundle, checks);
+    let node = find_node(request, policy, checks);
+    let identity = node.map(|node| identity(node, facts));
+    let (mut known, mut image, mut result) = (Acquaintance::Stranger, None, None);
+    if let (Some(evidence), Some(identity)) = (&evidence, &identity) {
+        if identify(evidence, identity, checks) {
+            known = Acquaintance::Enrolled;
+        }
+        let appraisal = appraise(evidence, identity, policy, at, checks);
+        (image, result) = (appraisal.image, appraisal.result);
+    }
+    check_revocation(request, facts, checks);
+    let boot = evidence.as_ref().map(|evidence| evidence.tpm().map(boot_counters));
+    check_parent(request, facts, policy, boot.map_or(Boot::Unknown, Boot::Shown), checks);
+    let workload = find_workload(request, policy, checks);
+    if let (Some(evidence), Some(node), Some(image), Some(workload)) = (&evidence, node, image, workload) {
+        let asked = Asked { node, evidence, image, workload, request, facts, at };
+        ask_cedar(&asked, bundle.content().authorizer(), checks);
+    }
+    let permission = match (result, workload, boot) {
+        (Some(result), Some(workload), Some(boot)) => Some(Permission { result, workload, boot }),
+        _ => None,
+    };
+    Judged { known, permission }
+}
+
+fn verify_evidence(
+    received: &ReceivedRequest,
+    facts: &Facts<'_>,
+    at: u64,
+    bundle: &VerifiedBundle,
+    checks: &mut Checks,
+) -> Option<VerifiedEvidence> {
+    let parsed = Evidence::parse(received.evidence());
+    let evidence = checks.step("evidence.form", parsed, "a CMW collection of evidence", "form of the evidence")?;
+    let binding = Binding {
+        role: Role::Node,
+        nonce: &received.request().nonce,
+        channel: facts.channel,
+        context: &received.digest(),
+    };
+    let challenge = Challenge { binding, carriage: Carriage::Direct, selection: bundle.policy().selection(Role::Node) };
+    // Evidence is judged by its own checks alone: it may be sound in a request
+    // that is not.
+    let mut own = checks.another();
+    let verified = verify(&evidence, &challenge, bundle.content().verifier(), at, &mut own);
+    checks.extend(&own);
+    verified
+}
+
+fn identity<'a>(node: &'a Node, facts: &'a Facts<'_>) -> Identity<'a> {
+    Identity {
+        name: &node.name,
+        role: Role::Node,
+        chip_id: node.chip_id.as_ref().map(<[u8; 64]>::as_slice),
+        ak_name: node.ak_name.as_deref(),
+        ek: node.ek.as_ref(),
+        activation: facts.activation.as_ref(),
+        minimum_class: node.minimum_class,
+    }
+}
+
+fn authorized(
+    received: &ReceivedRequest,
+    facts: &Facts<'_>,
+    bundle: &VerifiedBundle,
+    permission: Permission<'_>,
+) -> Decision {
+    let request = received.request();
+    let Permission { result, workload, boot } = permission;
+    let warnings = result.warnings().iter();
+    let permit = Permit {
+        issuer: facts.issuer.to_owned(),
+        subject: request.node.clone(),
+        audience: Permit::gate_audience(&request.node),
+        not_before: facts.time,
+        expires: facts.time.saturating_add(bundle.policy().lease_seconds),
+        id: received.permit_id(),
+        confirmation: *request.confirmation.thumbprint(),
+        workload: request.workload.digest,
+        constraints: Constraints {
+            arguments: workload.arguments.required(),
+            environment: workload.environment.required(),
+            linking: workload.linking,
+        },
+        status: facts.status.clone(),
+        evidence: *result.evidence(),
+        bundle: *bundle.digest(),
+        result: result.digest(),
+        channel: sha256(&[&facts.encode(received)]),
+        boot,
+        parent: request.parent,
+        warnings: warnings.map(|w| PermitWarning { check: w.check.clone(), deny_from: w.deny_from }).collect(),
+    };
+    Decision::Authorized { permit: Box::new(permit), result }
+}
+
+fn denied(
+    received: &ReceivedRequest,
+    facts: &Facts<'_>,
+    bundle: &VerifiedBundle,
+    checks: &Checks,
+    known: Acquaintance,
+) -> Denial {
+    let all = checks.refused().map(|check| Refusal {
+        check: check.id.to_string(),
+        found: check.found.clone(),
+        required: check.required.clone(),
+        remedy: Some(remedy(&check.id).to_owned()),
+    });
+    let refusals = match known {
+        Acquaintance::Enrolled => all.collect(),
+        Acquaintance::Stranger => all.take(1).map(|refusal| Refusal::id_only(&refusal.check)).collect(),
+    };
+    Denial {
+        issuer: facts.issuer.to_owned(),
+        subject: received.request().node.clone(),
+        id: received.permit_id(),
+        time: facts.time,
+        refusals,
+        evidence: sha256(&[received.evidence()]),
+        bundle: *bundle.digest(),
+        facts: sha256(&[&facts.encode(received)]),
+    }
+}

@@ -1,0 +1,128 @@
+//! A file in `reference/`: what one image may be measured as.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Who an image is for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleName {
+    /// Images of authorities.
+    Authority,
+    /// Images of nodes with a gate.
+    Node,
+}
+
+/// What a launch measurement covers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Coverage {
+    /// Firmware, kernel, initrd and command line.
+    BootChain,
+    /// Firmware, with a vTPM that measures what comes after; needs `[uki]`.
+    FirmwareAndUki,
+    /// Firmware alone: not enough for anything that is admitted here.
+    Firmware,
+}
+
+/// Reference values of one image.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Name, for policies and messages.
+    pub name: String,
+    /// Who the image is for.
+    pub role: RoleName,
+    /// What the launch measurements cover.
+    pub covers: Coverage,
+    /// Whether somebody has looked at the values and stands for them. Drafts
+    /// are not reviewed, and nothing with a draft is signed.
+    pub reviewed: bool,
+    /// RFC 3339; the bundle's own start where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// RFC 3339, exclusive; the bundle's own end where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// Virtual machine privilege level of the report.
+    pub vmpl: u32,
+    /// Lowest guest SVN.
+    pub guest_svn: u32,
+    /// `any`, or 32 bytes in hex.
+    pub host_data: String,
+    /// `any`, or 48 bytes in hex.
+    pub id_key_digest: String,
+    /// `any`, or 48 bytes in hex.
+    pub author_key_digest: String,
+    /// Launch measurements, 48 bytes in hex, each with a name: an image is
+    /// measured differently for every number and type of processors.
+    #[serde(default)]
+    pub measurements: BTreeMap<String, String>,
+    /// PCR number to SHA-256 value in hex, or to several.
+    #[serde(default)]
+    pub pcrs: BTreeMap<String, OneOf>,
+    /// What the event log must show of the boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
+    /// What the event log must show of the unified kernel image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uki: Option<Uki>,
+    /// What Linux's list of measured files must show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ima: Option<Ima>,
+}
+
+/// One value, or several of which one must be found.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum OneOf {
+    /// One value.
+    One(String),
+    /// Several.
+    Any(Vec<String>),
+}
+
+impl OneOf {
+    /// The values.
+    #[must_use]
+    pub fn values(&self) -> &[String] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Any(values) => values,
+        }
+    }
+}
+
+/// Rules for what firmware did, proven by PCR 4 and 7.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// Whether Secure Boot must be on (PCR 7).
+    pub secure_boot: super::Requirement,
+    /// Authenticode SHA-256 digests in hex of everything that may be started
+    /// (PCR 4); whatever else was started denies. Absent: not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Vec<String>>,
+}
+
+/// Rules for a unified kernel image, proven by PCR 11 and 12.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Uki {
+    /// Section name to SHA-256 of its content in hex, or to several. Exactly
+    /// these sections must have been measured.
+    pub sections: BTreeMap<String, OneOf>,
+    /// Command lines that may be given beside the image's own (PCR 12).
+    #[serde(default)]
+    pub command_lines: Vec<String>,
+}
+
+/// Rules for Linux's list of measured files, proven by PCR 10.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Ima {
+    /// File in the folder `ima/` with a line `DIGEST  NAME` for every file that
+    /// may be measured, as `sha256sum` writes it.
+    pub allow: String,
+}

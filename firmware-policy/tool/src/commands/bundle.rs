@@ -1,0 +1,97 @@
+//! From a folder to a bundle that enough governors signed.
+//!
+//! ```text
+//! folder --build--> unsigned bundle --sign, on any machine--> sets of signatures
+//! bundle and sets --assemble--> signed bundle --check--> what an authority would say
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use portcullis_cli::say;
+use portcullis_firmware_policy::{CONTENT_TYPE, Content, MAX_LENGTH, VerifiedBundle};
+use portcullis_permit::{Governance, Quorum};
+use portcullis_wire::hex::hex;
+
+use crate::files::{self, Opened, Refused, refused};
+
+/// Checks a folder or a bundle; with the governors' keys its signatures, with
+/// the active bundle whether it may follow, with a time whether it is valid.
+pub(crate) fn check(path: &Path, governance: Option<&Path>, active: Option<&Path>, at: Option<&str>) -> Result<()> {
+    let opened = files::open(path)?;
+    let mut open = Vec::new();
+    let verified = match governance {
+        Some(file) => Some(verify(&opened.quorum, &files::governance(file)?)?),
+        None => {
+            open.push("signatures were not looked at: --governance FILE checks them");
+            None
+        }
+    };
+    if let (Some(active), Some(verified), Some(governance)) = (active, &verified, governance) {
+        let active = VerifiedBundle::verify(&files::read(active)?, &files::governance(governance)?);
+        let active = active.map_err(|error| refused(&error))?;
+        verified.check_succession(&active).map_err(|error| refused(&error))?;
+    }
+    if let (Some(at), Some(verified)) = (at, &verified) {
+        let time: jiff::Timestamp = at.parse().with_context(|| format!("time {at:?}"))?;
+        let at = u64::try_from(time.as_second()).context("a time before 1970")?;
+        verified.check_time(at).map_err(|error| refused(&error))?;
+    }
+    say!("{}: sound, {}", path.display(), named(&opened.content, &opened.quorum));
+    open.iter().for_each(|line| say!("{line}"));
+    Ok(())
+}
+
+/// Packs a folder into a bundle that nobody has signed. The same files give the
+/// same bytes, whoever builds them, wherever and whenever.
+pub(crate) fn build(folder: &Path, out: &Path) -> Result<()> {
+    let Opened { quorum, content, .. } = files::open(folder)?;
+    files::write(out, &Quorum::unsigned(quorum.unverified_document().to_vec()).encode())?;
+    say!("{}: {}, nobody has signed it", out.display(), named(&content, &quorum));
+    Ok(())
+}
+
+/// Signs a bundle: the signatures are a file of their own, and join those that
+/// are in it already.
+pub(crate) fn sign(path: &Path, keys: &[PathBuf], out: &Path) -> Result<()> {
+    let Opened { quorum, content, .. } = files::open(path)?;
+    let mut set = Quorum::unsigned(quorum.unverified_document().to_vec());
+    if out.exists() {
+        set.attach(&files::read(out)?).with_context(|| out.display().to_string())?;
+    }
+    for path in keys {
+        set.sign(CONTENT_TYPE, &files::key(path)?)?;
+    }
+    files::write(out, &set.detached())?;
+    say!("{}: {} signatures for {}", out.display(), set.signatures(), named(&content, &quorum));
+    Ok(())
+}
+
+/// Joins sets of signatures with the bundle that they are for.
+pub(crate) fn assemble(path: &Path, sets: &[PathBuf], governance: Option<&Path>, out: &Path) -> Result<()> {
+    let Opened { mut quorum, content, .. } = files::open(path)?;
+    for set in sets {
+        quorum.attach(&files::read(set)?).with_context(|| set.display().to_string())?;
+    }
+    if let Some(file) = governance {
+        verify(&quorum, &files::governance(file)?)?;
+    }
+    files::write(out, &quorum.encode())?;
+    say!("{}: {}, {} signatures", out.display(), named(&content, &quorum), quorum.signatures());
+    if governance.is_none() {
+        say!("whether they are enough was not looked at: --governance FILE checks them");
+    }
+    Ok(())
+}
+
+fn verify(quorum: &Quorum, governance: &Governance) -> Result<VerifiedBundle> {
+    let bytes = quorum.encode();
+    if bytes.len() > MAX_LENGTH {
+        return Err(Refused("refused by bundle.archive\n  larger than 8 MiB with its signatures".into()).into());
+    }
+    VerifiedBundle::verify(&bytes, governance).map_err(|error| refused(&error))
+}
+
+fn named(content: &Content, quorum: &Quorum) -> String {
+    format!("version {}, digest {}", content.policy().version, hex(&quorum.digest()))
+}
