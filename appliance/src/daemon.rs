@@ -41,7 +41,7 @@ pub fn file_storage(folder: &std::path::Path) -> std::io::Result<Box<dyn Storage
 pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &OpenStorage) -> Result<()> {
     // 1. What is trusted, and whether it still is.
     let (governance, configured) = trust(&config)?;
-    let bundle = newest_bundle(&config, &governance, configured);
+    let bundle = newest_bundle(&config, &governance, configured)?;
     let at = clock::now();
     let usable = bundle.check_authority(&config.origin).and_then(|()| bundle.check_time(at));
     usable.map_err(|error| Refused::new(error.check(), error))?;
@@ -130,14 +130,12 @@ impl Signals {
     }
 }
 
-/// The bundle that was activated while running, if it is newer than the configured one.
-fn newest_bundle(config: &Config, governance: &Governance, configured: VerifiedBundle) -> VerifiedBundle {
+/// The newest bundle that ruled here: nothing older does again.
+fn newest_bundle(config: &Config, governance: &Governance, configured: VerifiedBundle) -> Result<VerifiedBundle> {
     let activated = fs::read(config.state.join("active.pcb")).ok();
-    let activated = activated.and_then(|bytes| VerifiedBundle::verify(&bytes, governance).ok());
-    match activated {
-        Some(bundle) if bundle.policy().version > configured.policy().version => bundle,
-        _ => configured,
-    }
+    let activated = activated.map(|bytes| VerifiedBundle::verify(&bytes, governance)).transpose();
+    let newest = activated.and_then(|activated| VerifiedBundle::newest(configured, activated));
+    Ok(newest.map_err(|error| Refused::new(error.check(), error))?)
 }
 
 /// The endorsement that was activated while running, else the configured one.

@@ -4,9 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use portcullis_firmware_policy::VerifiedBundle;
+use portcullis_firmware_policy::{BundleError, VerifiedBundle};
 use portcullis_permit::Governance;
 use serde::Deserialize;
+
+use crate::refusal::ClientError;
+use crate::state::KEPT_BUNDLE;
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/etc/portcullis/portcullis.toml";
@@ -76,19 +79,20 @@ impl Config {
     /// The governors, and the newest bundle that this node has verified.
     ///
     /// # Errors
-    /// Unreadable files; a bundle that does not verify.
-    pub fn trust(&self) -> Result<Trust> {
+    /// Unreadable files; a bundle that does not verify, or does not follow on the
+    /// newest.
+    pub fn trust(&self) -> Result<Trust, ClientError> {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         let governance =
             Governance::decode(&read(&self.governance)?).with_context(|| self.governance.display().to_string())?;
-        let configured = VerifiedBundle::verify(&read(&self.bundle)?, &governance)
-            .with_context(|| self.bundle.display().to_string())?;
-        let kept = fs::read(self.state.join("bundle.pcb")).ok();
-        let kept = kept.and_then(|bytes| VerifiedBundle::verify(&bytes, &governance).ok());
-        let bundle = match kept {
-            Some(kept) if kept.policy().version > configured.policy().version => kept,
-            _ => configured,
-        };
+        let verify = |bytes: &[u8]| VerifiedBundle::verify(bytes, &governance);
+        let refused = |error: BundleError| ClientError::check(error.check(), &error, "a bundle that may rule here");
+        let configured = verify(&read(&self.bundle)?).map_err(refused)?;
+        // What was kept and does not verify any more rules nothing; it is not
+        // passed over either.
+        let kept = fs::read(self.state.join(KEPT_BUNDLE)).ok();
+        let kept = kept.map(|bytes| verify(&bytes)).transpose().map_err(refused)?;
+        let bundle = VerifiedBundle::newest(configured, kept).map_err(refused)?;
         Ok(Trust { governance, bundle })
     }
 }

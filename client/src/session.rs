@@ -62,6 +62,7 @@ impl Session {
         let expired = trust.bundle.check_time(at);
         expired.map_err(|error| ClientError::check(error.check(), &error, "a bundle that is valid"))?;
         let state = State::open(&config.state)?;
+        state.keep_bundle(trust.bundle.bytes())?;
         let mut connection = Connection::open(&config.authority).await?;
         let attested = clock::boot_time();
         let mut nonce = [0; 32];

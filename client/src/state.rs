@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use portcullis_permit::{Checkpoint, VerifyingKey};
 
+/// File of the newest bundle that this node has verified.
+pub(crate) const KEPT_BUNDLE: &str = "bundle.pcb";
+
 /// The folder of a node's memory.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -74,12 +77,13 @@ impl State {
         self.write(&self.folder.join("origin"), origin.as_bytes())
     }
 
-    /// Keeps a bundle that was verified and that follows on the one in use.
+    /// Keeps a bundle that was verified: none that is older will rule here.
     ///
     /// # Errors
     /// I/O errors.
     pub fn keep_bundle(&self, bytes: &[u8]) -> io::Result<()> {
-        self.write(&self.folder.join("bundle.pcb"), bytes)
+        let path = self.folder.join(KEPT_BUNDLE);
+        if fs::read(&path).is_ok_and(|kept| kept == bytes) { Ok(()) } else { self.write(&path, bytes) }
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {

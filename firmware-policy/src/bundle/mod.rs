@@ -61,6 +61,20 @@ impl VerifiedBundle {
         Err(BundleError::Authority { found: named.clone(), required: origin.to_owned() })
     }
 
+    /// The bundle to go by, of the one that is configured and the one that was
+    /// kept because it was the newest that was verified: what is older never
+    /// rules again, and what is newer must follow on it.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn newest(configured: Self, kept: Option<Self>) -> Result<Self, BundleError> {
+        let Some(kept) = kept else { return Ok(configured) };
+        if kept.digest == configured.digest || kept.policy().version > configured.policy().version {
+            return Ok(kept);
+        }
+        configured.check_succession(&kept).map(|()| configured)
+    }
+
     /// Whether this bundle may take the place of another: the version goes up,
     /// the predecessor is the other's digest, it is for the same authority, and
     /// no revocation list goes back.

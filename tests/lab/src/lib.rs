@@ -16,6 +16,7 @@ pub mod machine;
 pub mod processor;
 pub mod raw;
 pub mod root;
+pub mod scene;
 pub mod story;
 pub mod tpm;
 pub mod up;

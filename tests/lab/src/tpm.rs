@@ -17,6 +17,7 @@ use portcullis_attest::tpm::credential::{Credential, EndorsementKey};
 use portcullis_attest::tpm::key::{AttestationKey, Attributes};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues, Selection};
 use portcullis_attester::{ActivateDevice, AttesterError, Logs, QuoteDevice, SealDevice, SealedBlob, Tpm, TpmHandle};
+use portcullis_permit::BootCounters;
 use portcullis_wire::hex::{hex, unhex_array};
 use tss_esapi::Context;
 use tss_esapi::constants::CapabilityType;
@@ -247,6 +248,8 @@ pub struct SoftTpm {
     pub event_log: Vec<u8>,
     /// List of measured files that it hands out.
     pub measured_files: Option<Vec<u8>>,
+    /// Where it stands between its boots.
+    pub counters: BootCounters,
 }
 
 impl SoftTpm {
@@ -263,7 +266,15 @@ impl SoftTpm {
             anyhow::ensure!(pcrs.insert(Bank::Sha256, pcr, value), "PCR {pcr}");
         }
         let event_log = crate::boot::log(&crate::boot::events(image));
-        Ok(Self { key, area, name, pcrs, event_log, measured_files: None })
+        Ok(Self {
+            key,
+            area,
+            name,
+            pcrs,
+            event_log,
+            measured_files: None,
+            counters: BootCounters { reset_count: 0, restart_count: 0, clock: 0 },
+        })
     }
 }
 
@@ -319,7 +330,12 @@ impl QuoteDevice for SoftTpm {
 
     fn quote(&mut self, nonce: &[u8; 32], selection: &Selection) -> Result<TpmEvidence, AttesterError> {
         let digest = self.pcrs.digest(selection, Bank::Sha256).ok_or(AttesterError::Form("PCR values"))?;
-        let attest = quote_structure(nonce, selection, &digest);
+        let mut attest = quote_structure(nonce, selection, &digest);
+        let BootCounters { reset_count, restart_count, clock } = self.counters;
+        let stand = [&clock.to_be_bytes()[..], &reset_count.to_be_bytes(), &restart_count.to_be_bytes()].concat();
+        // After magic, type, signer and nonce.
+        let at = 4 + 2 + 2 + 34 + 2 + nonce.len();
+        attest.iter_mut().skip(at).zip(stand).for_each(|(to, from)| *to = from);
         let signed = self.key.sign(&SystemRandom::new(), &attest).map_err(|_| AttesterError::Form("signature"))?;
         let (r, s) = signed.as_ref().split_at_checked(32).unwrap_or_default();
         let signature = [&[0x00, 0x18, 0x00, 0x0b, 0, 32][..], r, &[0, 32], s].concat();

@@ -1,0 +1,210 @@
+//! Governors, bundles and commands: nothing goes back, nothing counts twice.
+
+mod common;
+
+use portcullis_attest::snp::generation::Generation;
+use portcullis_lab::deployment::SLEEP;
+use portcullis_lab::raw::RawSession;
+use portcullis_lab::scene::{NOW, Scene};
+use portcullis_lab::{Deployment, Options};
+use portcullis_permit::{Quorum, SigningKey, Suite};
+use portcullis_wire::hex::hex;
+use portcullis_wire::{Value, decode, encode};
+
+fn scene() -> Scene {
+    Scene::new(&common::root_folder(), Generation::Milan).unwrap()
+}
+
+/// The check that refuses a bundle.
+fn refused(scene: &Scene, bytes: &[u8]) -> &'static str {
+    scene.verify(bytes).err().map_or("none", |error| error.check())
+}
+
+/// Signed by nobody, by too few, by one twice, by others; for another authority,
+/// outside its validity, older, and after another bundle: each by name.
+#[test]
+fn threat_20_every_bundle_that_must_not_rule_is_refused_by_name() {
+    let mut scene = scene();
+    let active = scene.bundle().unwrap();
+    let [one, two, three] = scene.governors();
+    let signed = |keys: &[&SigningKey]| scene.signed(keys).unwrap();
+    assert_eq!(refused(&scene, &signed(&[])), "bundle.unsigned");
+    assert_eq!(refused(&scene, &signed(&[one])), "bundle.threshold");
+    let stranger = SigningKey::generate(Suite::Pq).unwrap();
+    assert_eq!(refused(&scene, &signed(&[one, &stranger])), "bundle.threshold");
+    assert_eq!(refused(&scene, &signed(&[three, two])), "none");
+
+    // One governor's signature twice, in a file made by hand.
+    let parts = decode(&signed(&[one]), 1 << 20).unwrap().into_array().unwrap();
+    let [document, Value::Array(signatures)] = <[Value; 2]>::try_from(parts).unwrap() else { panic!("a bundle") };
+    let twice = vec![signatures[0].clone(), signatures[0].clone()];
+    let doubled = encode(&Value::Array(vec![document, Value::Array(twice)]));
+    assert_eq!(refused(&scene, &doubled), "bundle.signer");
+    // The real signatures under another document.
+    let mut moved = Quorum::unsigned(b"another".to_vec());
+    let real = Quorum::decode(&signed(&[one, two]), 1 << 20).unwrap();
+    assert!(moved.attach(&real.detached()).is_err());
+
+    assert_eq!(active.check_authority("lab/other").unwrap_err().check(), "bundle.authority");
+    assert!(active.check_time(NOW).is_ok());
+    assert_eq!(active.check_time(0).unwrap_err().check(), "bundle.not_before");
+    assert_eq!(active.check_time(u64::MAX).unwrap_err().check(), "bundle.expired");
+
+    let mut follows = |change: &dyn Fn(&mut Scene)| {
+        change(&mut scene);
+        let next = scene.bundle().unwrap();
+        next.check_succession(&active).err().map_or("none", |error| error.check())
+    };
+    assert_eq!(follows(&|_| ()), "bundle.version");
+    assert_eq!(follows(&|scene| scene.document.version = 2), "bundle.predecessor");
+    let digest = hex(active.digest());
+    assert_eq!(follows(&|scene| scene.document.predecessor = Some("00".repeat(32))), "bundle.predecessor");
+    assert_eq!(follows(&|scene| scene.document.predecessor = Some(digest.clone())), "none");
+    assert_eq!(follows(&|scene| scene.document.version = 0), "bundle.version");
+    assert_eq!(follows(&|scene| scene.document.authority = "lab/other".into()), "bundle.authority");
+}
+
+/// Post-quantum governors sign like all others.
+#[test]
+fn governors_with_post_quantum_keys_count() {
+    let keys: Vec<SigningKey> = [Suite::Classic, Suite::Pq].map(|s| SigningKey::generate(s).unwrap()).into();
+    let public = keys.iter().map(|key| key.public().clone()).collect();
+    let governance = portcullis_permit::Governance::new(2, public).unwrap();
+    let bytes = scene().signed(&[&keys[0], &keys[1]]).unwrap();
+    assert!(portcullis_firmware_policy::VerifiedBundle::verify(&bytes, &governance).is_ok());
+}
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The host gives the node other governors, or goes back to an older bundle.
+#[test]
+fn threat_41_neither_governors_nor_bundle_of_a_node_can_be_swapped() {
+    let (_folder, mut deployment, _daemon) = common::serving();
+    assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
+
+    // Other governors, with the bundle of the real ones.
+    let real = std::fs::read(deployment.path("governance.cbor")).unwrap();
+    let foreign = SigningKey::generate(Suite::Classic).unwrap();
+    let governance = portcullis_permit::Governance::new(1, vec![foreign.public().clone()]).unwrap();
+    std::fs::write(deployment.path("governance.cbor"), governance.encode()).unwrap();
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    assert!(said(&output).contains("bundle.threshold"), "{}", said(&output));
+    assert_ne!(output.status.code(), Some(0));
+    // Other governors, with a bundle of their own: the authority answers to the real ones.
+    let mut quorum = Quorum::unsigned(
+        Quorum::decode(&std::fs::read(deployment.path("bundle.pcb")).unwrap(), 1 << 20)
+            .unwrap()
+            .unverified_document()
+            .to_vec(),
+    );
+    quorum.sign(portcullis_firmware_policy::CONTENT_TYPE, &foreign).unwrap();
+    let bundle = std::fs::read(deployment.path("bundle.pcb")).unwrap();
+    std::fs::write(deployment.path("bundle.pcb"), quorum.encode()).unwrap();
+    // The node remembers which bundle it has verified; robbed of its state, it
+    // meets an authority that answers to others.
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    assert!(said(&output).contains("bundle.threshold"), "{}", said(&output));
+    std::fs::remove_dir_all(deployment.path("state-node-1")).unwrap();
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    assert!(said(&output).contains("authority.governance_root"), "{}", said(&output));
+    std::fs::remove_dir_all(deployment.path("state-node-1")).unwrap();
+    std::fs::write(deployment.path("governance.cbor"), &real).unwrap();
+    std::fs::write(deployment.path("bundle.pcb"), &bundle).unwrap();
+
+    // The next bundle reaches the node; then its file goes back, and the node does not.
+    let predecessor = deployment.bundle_digest("bundle.pcb").unwrap();
+    (deployment.document().version, deployment.document().predecessor) = (2, Some(predecessor));
+    deployment.document().workloads.clear();
+    deployment.sign_bundle_as("next.pcb").unwrap();
+    assert_eq!(post(&deployment, "/v1/policy", std::fs::read(deployment.path("next.pcb")).unwrap()).0, 200);
+    for _ in 0..2 {
+        let output = deployment.request("node-1", SLEEP).unwrap();
+        assert!(said(&output).starts_with("portcullis: denied\n  workload.known\n"), "{}", said(&output));
+        std::fs::write(deployment.path("bundle.pcb"), &bundle).unwrap();
+    }
+    // Nor does the authority: the old bundle is refused by name.
+    let (status, body) = post(&deployment, "/v1/policy", bundle);
+    assert_eq!(status, 403, "{body}");
+    assert!(body.contains("bundle.version"), "{body}");
+}
+
+fn post(deployment: &Deployment, path: &str, body: Vec<u8>) -> (u16, String) {
+    common::block_on(async {
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        let answer = session.post(path, body).await.unwrap();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    })
+}
+
+/// Commands: replayed, out of order, after another, too late, for another
+/// authority, by a stolen key alone, by a swapped set.
+#[test]
+fn threat_44_governors_commands_count_once_in_order_and_here() {
+    let (_folder, deployment) = common::deployment(Options::default());
+    let _daemon = deployment.serve().unwrap();
+    let refused = |body: Vec<u8>, check: &str| {
+        let (status, said) = post(&deployment, "/v1/revocations", body);
+        assert_eq!(status, 403, "{said}");
+        assert!(said.contains(&format!("\"title\":\"{check}\"")), "{said}");
+    };
+    let (one, two) = (deployment.text("governor-1.pem"), deployment.text("governor-2.pem"));
+    let command = |out: &str, more: &[&str]| {
+        let out = deployment.text(out);
+        let mut all = vec!["revoke", "--reason", "lab", "--node", "node-9", "--out", &out];
+        all.extend(more);
+        deployment.policy(&all).unwrap();
+        std::fs::read(&out).unwrap()
+    };
+    let (here, later) = (["--authority", "lab/authority"], ["--expires", "2045-01-01T00:00:00Z"]);
+    let both = ["--key", &one, "--key", &two];
+    let join = |parts: &[&[&'static str]]| parts.concat();
+    let with = |parts: Vec<&'static str>, keys: &[&str]| -> Vec<String> {
+        parts.into_iter().map(str::to_owned).chain(keys.iter().map(|k| (*k).to_owned())).collect()
+    };
+    let make = |out: &str, parts: Vec<String>| command(out, &parts.iter().map(String::as_str).collect::<Vec<_>>());
+
+    let first = with(join(&[&here, &later, &["--first"]]), &both);
+    let stolen = make("stolen.pcr", with(join(&[&here, &later, &["--first"]]), &["--key", &one]));
+    refused(stolen, "governance.signature");
+    let foreign = deployment.text("foreign");
+    deployment.policy(&["keygen", "--out", &foreign]).unwrap();
+    let foreign = deployment.text("foreign.pem");
+    let swapped = make("swapped.pcr", with(join(&[&here, &later, &["--first"]]), &["--key", &foreign, "--key", &one]));
+    refused(swapped, "governance.signature");
+    let elsewhere = make("elsewhere.pcr", with(join(&[&["--authority", "lab/other"], &later, &["--first"]]), &both));
+    refused(elsewhere, "governance.authority");
+    let old = make("old.pcr", with(join(&[&here, &["--expires", "2020-01-01T00:00:00Z"], &["--first"]]), &both));
+    refused(old, "governance.expired");
+
+    let good = make("good.pcr", first.clone());
+    assert_eq!(post(&deployment, "/v1/revocations", good.clone()).0, 200);
+    refused(good, "governance.sequence");
+    // A second line that begins beside the first: right number, other predecessor.
+    let beside = make(
+        "beside.pcr",
+        with(vec!["--authority", "lab/authority", "--expires", "2044-01-01T00:00:00Z", "--first"], &both),
+    );
+    drop(beside);
+    let after = ["--after".to_owned(), deployment.text("beside.pcr")];
+    let fork = make("fork.pcr", [with(join(&[&here, &later]), &both), after.to_vec()].concat());
+    refused(fork, "governance.predecessor");
+    let after = ["--after".to_owned(), deployment.text("good.pcr")];
+    let next = make("next.pcr", [with(join(&[&here, &later]), &both), after.to_vec()].concat());
+    assert_eq!(post(&deployment, "/v1/revocations", next).0, 200);
+    // A swapped set signs a bundle.
+    let own =
+        portcullis_permit::Governance::new(1, vec![SigningKey::generate(Suite::Classic).unwrap().public().clone()]);
+    assert_ne!(own.unwrap().root_hex(), "");
+    let mut quorum = Quorum::unsigned(
+        Quorum::decode(&std::fs::read(deployment.path("bundle.pcb")).unwrap(), 1 << 20)
+            .unwrap()
+            .unverified_document()
+            .to_vec(),
+    );
+    quorum.sign(portcullis_firmware_policy::CONTENT_TYPE, &SigningKey::generate(Suite::Classic).unwrap()).unwrap();
+    let (status, body) = post(&deployment, "/v1/policy", quorum.encode());
+    assert_eq!(status, 403, "{body}");
+    assert!(body.contains("bundle.threshold"), "{body}");
+}

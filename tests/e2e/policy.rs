@@ -1,0 +1,268 @@
+//! What a bundle decides about true evidence: every attack by its exact refusal.
+
+mod common;
+
+use portcullis_attest::snp::generation::Generation;
+use portcullis_attest::snp::tcb::Tcb;
+use portcullis_firmware_policy::document::{Distrust, Floor, Requirement};
+use portcullis_firmware_policy::{Activation, Decision, VerifiedBundle};
+use portcullis_lab::processor::{Fields, Processor};
+use portcullis_lab::scene::{Ask, Device, NOW, PCRS, Plan, Scene, Shows, chip_id, tcb};
+use portcullis_permit::Denial;
+use portcullis_wire::hex::hex;
+
+fn selection() -> portcullis_attest::tpm::pcr::Selection {
+    portcullis_attest::tpm::pcr::Selection::sha256(PCRS)
+}
+
+fn scene(generation: Generation) -> (Scene, Device) {
+    let mut scene = Scene::new(&common::root_folder(), generation).unwrap();
+    let device = scene.device("node-1").unwrap();
+    (scene, device)
+}
+
+fn ask(device: &mut Device) -> Ask {
+    device.ask(NOW, &selection()).unwrap()
+}
+
+fn denial(ask: &Ask, bundle: &VerifiedBundle) -> Denial {
+    match ask.decide(bundle) {
+        Decision::Denied(denial) => denial,
+        Decision::Authorized { .. } => panic!("permitted"),
+    }
+}
+
+const PERMITTED: [&str; 0] = [];
+
+#[test]
+fn a_sound_device_of_every_generation_is_permitted() {
+    for generation in Generation::ALL {
+        let (scene, mut device) = scene(generation);
+        assert_eq!(ask(&mut device).refusals(&scene.bundle().unwrap()), PERMITTED, "{generation}");
+    }
+}
+
+/// The right image on somebody else's chip; the right chip with another's TPM.
+#[test]
+fn threat_04_the_right_image_on_another_chip_is_denied() {
+    let (mut scene, mut device) = scene(Generation::Milan);
+    let mut second = scene.device("node-2").unwrap();
+    let bundle = scene.bundle().unwrap();
+    std::mem::swap(&mut device.processor, &mut second.processor);
+    assert_eq!(ask(&mut device).refusals(&bundle), ["node.chip_id"]);
+    std::mem::swap(&mut device.processor, &mut second.processor);
+    std::mem::swap(&mut device.tpm, &mut second.tpm);
+    assert_eq!(ask(&mut device).refusals(&bundle), ["node.ak"]);
+}
+
+/// A report under a leaked VCEK: it verifies, and is worth nothing once the
+/// generation is distrusted, or where a second root is asked for.
+#[test]
+fn threat_05_a_leaked_endorsement_key_opens_nothing() {
+    let (mut scene, mut device) = scene(Generation::Milan);
+    let ek = [0xe5; 32];
+    scene.document.nodes[0].ek = Some(hex(&ek));
+    scene.document.nodes[0].ak_name = None;
+    let bundle = scene.bundle().unwrap();
+    // Whoever has the key makes any report, but no TPM of the enrolled kind.
+    assert_eq!(ask(&mut device).refusals(&bundle), ["node.activation"]);
+    device.shows = Shows::Snp;
+    assert_eq!(ask(&mut device).refusals(&bundle), ["evidence.class"]);
+    // The machine itself has it.
+    device.shows = Shows::SnpTpm;
+    let activation = Activation { ek, ak_name: portcullis_attester::QuoteDevice::ak_name(&device.tpm).to_vec() };
+    let good = Plan { activation: Some(activation), ..Plan::at(NOW) }.ask(&mut device, &selection()).unwrap();
+    assert_eq!(good.refusals(&bundle), PERMITTED);
+    for distrust in [
+        (Distrust { generations: vec!["Milan".into()], ..Distrust::default() }, "chip.generation"),
+        (Distrust { chips: vec![hex(&device.processor.fields.chip_id)], ..Distrust::default() }, "chip.id"),
+    ] {
+        scene.document.distrust = distrust.0;
+        assert_eq!(good.refusals(&scene.bundle().unwrap()), [distrust.1]);
+    }
+}
+
+const KINDS: [&str; 4] = ["reported", "committed", "launch", "current"];
+
+fn lowered(tcb: Tcb, part: usize) -> Option<Tcb> {
+    let mut low = tcb;
+    match part {
+        0 => low.boot_loader -= 1,
+        1 => low.tee -= 1,
+        2 => low.snp -= 1,
+        3 => low.microcode -= 1,
+        _ => low.fmc = Some(low.fmc?.checked_sub(1)?),
+    }
+    Some(low)
+}
+
+/// One patch level below the floor in only one of the four TCBs, on every
+/// generation; and floors that look at one of the four alone.
+#[test]
+fn threat_06_a_level_below_the_floor_shows_in_each_of_the_four() {
+    for generation in Generation::ALL {
+        let (mut scene, _) = scene(generation);
+        let high = Tcb { boot_loader: 9, tee: 3, ..tcb(generation) };
+        let floor = |on: &str, tcb: Tcb| Floor {
+            generation: generation.name().into(),
+            on: vec![on.into()],
+            deny_from: None,
+            fmc: tcb.fmc,
+            boot_loader: tcb.boot_loader,
+            tee: tcb.tee,
+            snp: tcb.snp,
+            microcode: tcb.microcode,
+        };
+        let none = Tcb { fmc: high.fmc.map(|_| 0), boot_loader: 0, tee: 0, snp: 0, microcode: 0 };
+        let chip = chip_id("node-1", generation);
+        let mut device = scene.device("low").unwrap();
+        scene.document.nodes.last_mut().unwrap().chip_id = Some(hex(&chip));
+        let base = Fields { version: 5, ..Fields::sound(generation, chip, high, device.processor.fields.measurement) };
+        for low in (0..5).filter_map(|part| lowered(high, part)) {
+            let mut show = |reported, committed, launch, current| {
+                let tcbs = Fields {
+                    reported_tcb: reported,
+                    committed_tcb: committed,
+                    launch_tcb: launch,
+                    current_tcb: current,
+                    ..base.clone()
+                };
+                device.processor = Processor::vcek(scene.root(), tcbs).unwrap();
+                ask(&mut device)
+            };
+            let all_low = show(low, low, low, low);
+            let alone = [
+                (show(low, high, high, high), "snp.tcb.floor.reported"),
+                // Firmware keeps the TCBs in order: what breaks it is forged.
+                (show(high, low, high, high), "snp.tcb.order"),
+                (show(high, high, low, high), "snp.tcb.floor.launch"),
+                (show(high, high, high, low), "snp.tcb.order"),
+            ];
+            scene.document.floors = KINDS.map(|kind| floor(kind, high)).to_vec();
+            let bundle = scene.bundle().unwrap();
+            for (ask, check) in &alone {
+                assert_eq!(ask.refusals(&bundle), [*check], "{generation} {low}");
+            }
+            for kind in KINDS {
+                let only = |of: &str| if of == kind { high } else { none };
+                scene.document.floors = KINDS.map(|of| floor(of, only(of))).to_vec();
+                let bundle = scene.bundle().unwrap();
+                assert_eq!(all_low.refusals(&bundle), [format!("snp.tcb.floor.{kind}")], "{generation} {low}");
+            }
+        }
+    }
+}
+
+/// A staged floor: a warning in the permit until its date, a denial from then on,
+/// decided by the recorded time.
+#[test]
+fn a_staged_floor_warns_until_its_date_and_denies_from_then_on() {
+    let (mut scene, mut device) = scene(Generation::Genoa);
+    let staged = Floor {
+        deny_from: Some("2026-11-20T00:00:00Z".into()),
+        on: vec!["launch".into()],
+        snp: 27,
+        ..scene.document.floors[0].clone()
+    };
+    scene.document.floors.push(staged);
+    let bundle = scene.bundle().unwrap();
+    let date = 1_795_132_800; // 2026-11-20T00:00:00Z
+    let before = device.ask(date - 1, &selection()).unwrap();
+    let Decision::Authorized { permit, result } = before.decide(&bundle) else { panic!("denied") };
+    assert_eq!((permit.warnings[0].check.as_str(), permit.warnings[0].deny_from), ("snp.tcb.floor.launch", date));
+    assert_eq!(permit.warnings.len(), 1);
+    assert_eq!(result.warnings()[0].required, "at least boot_loader 4 tee 0 snp 27 microcode 219");
+    let from = device.ask(date, &selection()).unwrap();
+    assert_eq!(from.refusals(&bundle), ["snp.tcb.floor.launch"]);
+}
+
+/// BadRAM, ciphertext and SMT side channels: every bit of PLATFORM_INFO flipped.
+#[test]
+fn threat_07_every_platform_bit_flipped() {
+    let (mut scene, mut device) = scene(Generation::Turin);
+    scene.document.platform.smt_disabled = Requirement::Required;
+    scene.document.platform.ciphertext_hiding = Requirement::Required;
+    let bundle = scene.bundle().unwrap();
+    let good = 0b11_0100; // ECC, ciphertext hiding, alias check; no SMT
+    for bit in 0..64 {
+        device.processor.fields.platform_info = good ^ (1 << bit);
+        let expected: &[&str] = match bit {
+            0 => &["snp.platform.smt_disabled"],
+            2 => &["snp.platform.ecc"],
+            4 => &["snp.platform.ciphertext_hiding"],
+            5 => &["snp.platform.alias_check"],
+            // TSME, RAPL, SEV-TIO and a bit that real firmware sets say nothing against it.
+            1 | 3 | 6 | 7 => &[],
+            _ => &["snp.reserved"],
+        };
+        assert_eq!(ask(&mut device).refusals(&bundle), expected, "bit {bit}");
+    }
+}
+
+/// What cannot be excluded when policies are loaded errs when they decide.
+#[test]
+fn threat_21_a_policy_that_errs_denies_with_its_name() {
+    for effect in ["permit", "forbid"] {
+        let (mut scene, mut device) = scene(Generation::Milan);
+        scene.policies.push_str(&format!(
+            "@id(\"too-large\") {effect}(principal, action, resource) when {{ context.time * 9223372036854775807 == 1 }};"
+        ));
+        let ask = ask(&mut device);
+        let denial = denial(&ask, &scene.bundle().unwrap());
+        let [refusal] = denial.refusals.as_slice() else { panic!("{:?}", denial.refusals) };
+        assert_eq!(refusal.check, "authz.error");
+        assert!(refusal.found.as_ref().unwrap().starts_with("too-large: "), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_forbid_names_itself_and_its_reason() {
+    let (mut scene, mut device) = scene(Generation::Milan);
+    scene.policies.push_str(
+        r#"@id("milan-retires") @reason("Milan is retired: ask for a Genoa host")
+        forbid(principal in Generation::"Milan", action, resource);"#,
+    );
+    let denial = denial(&ask(&mut device), &scene.bundle().unwrap());
+    assert_eq!(denial.refusals[0].check, "authz.forbid");
+    let found = denial.refusals[0].found.as_deref();
+    assert_eq!(found, Some("forbidden by milan-retires: Milan is retired: ask for a Genoa host"));
+}
+
+/// A node learns everything that is wrong, in the order of the checks; a stranger
+/// with the same faults learns one id, and no floor.
+#[test]
+fn threat_45_a_stranger_learns_one_id_and_a_node_everything() {
+    let (mut scene, mut device) = scene(Generation::Milan);
+    scene.document.platform.smt_disabled = Requirement::Required;
+    scene.document.floors[0].snp += 1;
+    scene.document.distrust.generations = vec!["Milan".into()];
+    scene.document.workloads.clear();
+    let bundle = scene.bundle().unwrap();
+    device.processor.fields.guest_svn = 0;
+    let everything = [
+        "request.nonce.age",
+        "chip.generation",
+        "snp.tcb.floor.current",
+        "snp.tcb.floor.committed",
+        "snp.tcb.floor.reported",
+        "snp.tcb.floor.launch",
+        "snp.platform.smt_disabled",
+        "snp.guest_svn",
+        "workload.known",
+    ];
+    let late = Plan { nonce_age: 11, ..Plan::at(NOW) };
+    let told = denial(&late.ask(&mut device, &selection()).unwrap(), &bundle);
+    assert_eq!(told.refusals.iter().map(|r| r.check.as_str()).collect::<Vec<_>>(), everything);
+    assert!(told.refusals.iter().all(|r| r.found.is_some() && r.required.is_some() && r.remedy.is_some()));
+    // The same evidence under a name that nobody enrolled, and of a chip that
+    // the named node does not have.
+    device.name = "node-9".into();
+    let stranger = denial(&late.ask(&mut device, &selection()).unwrap(), &bundle);
+    assert_eq!(stranger.refusals.len(), 1);
+    assert_eq!(stranger.refusals[0].check, "request.nonce.age");
+    assert!(stranger.refusals[0].found.is_none() && stranger.refusals[0].required.is_none());
+    scene.device("node-9").unwrap();
+    let other = denial(&ask(&mut device), &scene.bundle().unwrap());
+    assert_eq!((other.refusals.len(), other.refusals[0].check.as_str()), (1, "node.chip_id"));
+    assert!(other.refusals[0].required.is_none(), "which chip is enrolled is nobody's business");
+}

@@ -1,0 +1,447 @@
+//! A deployment without processes: bundles, devices and requests in memory, for
+//! whatever needs thousands of true decisions.
+//!
+//! ```text
+//! Scene --bundle--> VerifiedBundle
+//! Device --ask--> Ask: a signed request with evidence, and the facts beside it
+//! Ask + bundle --decide--> Decision, by the code that the authority runs
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use portcullis_attest::binding::{Binding, Channel, Role};
+use portcullis_attest::crypto::sha256;
+use portcullis_attest::evidence::{Collected, Evidence};
+use portcullis_attest::snp::generation::Generation;
+use portcullis_attest::tpm::pcr::Selection;
+use portcullis_attester::{QuoteDevice, SnpDevice};
+use portcullis_firmware_policy::document::{
+    Coverage, Distrust, Document, Floor, Limits, Linking, Node, OneOf, Platform, Reference, Requirement, RoleName,
+    RootChoice, Workload,
+};
+use portcullis_firmware_policy::{
+    Activation, BundleError, CONTENT_TYPE, Decision, Facts, Files, NoncePreimage, ParentState, Revocations, SCHEMA,
+    SeenState, VerifiedBundle, decide, pack,
+};
+use portcullis_permit::{
+    DynamicLinking, Governance, PermitId, PermitRequest, Quorum, ReceivedRequest, SigningKey, StatusReference, Suite,
+    Workload as Asked,
+};
+use portcullis_wire::hex::hex;
+
+use crate::boot;
+use crate::machine::TCB;
+use crate::processor::{Fields, Processor};
+use crate::root::LabRoot;
+use crate::tpm::SoftTpm;
+
+/// Origin of a scene's authority.
+pub const ORIGIN: &str = "lab/scene";
+/// When a scene plays, Unix seconds: 2026-11-19.
+pub const NOW: u64 = 1_795_046_400;
+/// Image that a scene's devices boot.
+pub const IMAGE: &str = "node-1.0";
+/// SHA-256 of the workload that a scene's bundle knows.
+pub const WORKLOAD: [u8; 32] = [0x77; 32];
+/// PCRs that a scene's image has reference values for.
+pub const PCRS: [u8; 4] = boot::PCRS;
+
+const POLICY: &str = r#"@id("lab-nodes")
+permit(principal, action == Action::"execute", resource)
+when { principal.tags.contains("lab") };
+"#;
+
+/// A bundle in the making, and the governors who sign it.
+pub struct Scene {
+    /// `policy.toml`.
+    pub document: Document,
+    /// Files in `reference/`.
+    pub references: BTreeMap<String, Reference>,
+    /// The Cedar policies.
+    pub policies: String,
+    root: LabRoot,
+    governors: [SigningKey; 3],
+    governance: Governance,
+}
+
+impl Scene {
+    /// A sound bundle without nodes, under a lab root that is kept in a folder.
+    ///
+    /// # Errors
+    /// I/O and cryptography.
+    pub fn new(root: &Path, generation: Generation) -> Result<Self> {
+        let governor = || SigningKey::generate(Suite::Classic);
+        let governors = [governor()?, governor()?, governor()?];
+        let governance = Governance::new(2, governors.iter().map(|key| key.public().clone()).collect())?;
+        let root = LabRoot::open(root, generation)?;
+        let references = BTreeMap::from([("node.toml".to_owned(), reference(IMAGE, RoleName::Node))]);
+        Ok(Self { document: document(generation), references, policies: POLICY.into(), root, governors, governance })
+    }
+
+    /// The root.
+    #[must_use]
+    pub const fn root(&self) -> &LabRoot {
+        &self.root
+    }
+
+    /// The governors: two of these three.
+    #[must_use]
+    pub const fn governance(&self) -> &Governance {
+        &self.governance
+    }
+
+    /// Their keys.
+    #[must_use]
+    pub const fn governors(&self) -> &[SigningKey; 3] {
+        &self.governors
+    }
+
+    /// The bundle's files.
+    ///
+    /// # Errors
+    /// Encoding and cryptography.
+    pub fn files(&self) -> Result<Files> {
+        let mut files = Files::from([
+            ("policy.toml".to_owned(), toml::to_string(&self.document)?.into_bytes()),
+            ("lab.cedar".to_owned(), self.policies.clone().into_bytes()),
+            ("schema.cedarschema".to_owned(), SCHEMA.as_bytes().to_vec()),
+            ("roots/ark.der".to_owned(), self.root.ark().to_vec()),
+            ("collateral/ask.der".to_owned(), self.root.ask().to_vec()),
+            ("collateral/asvk.der".to_owned(), self.root.asvk().to_vec()),
+            ("collateral/crl.der".to_owned(), self.root.crl(1, &[], None)?),
+        ]);
+        for (name, reference) in &self.references {
+            files.insert(format!("reference/{name}"), toml::to_string(reference)?.into_bytes());
+        }
+        Ok(files)
+    }
+
+    /// The bundle, signed by these governors.
+    ///
+    /// # Errors
+    /// Encoding and cryptography.
+    pub fn signed(&self, governors: &[&SigningKey]) -> Result<Vec<u8>> {
+        let mut quorum = Quorum::unsigned(pack(&self.files()?)?);
+        for key in governors {
+            quorum.sign(CONTENT_TYPE, key)?;
+        }
+        Ok(quorum.encode())
+    }
+
+    /// The bundle, signed by two governors and verified.
+    ///
+    /// # Errors
+    /// It does not pass.
+    pub fn bundle(&self) -> Result<VerifiedBundle> {
+        let [one, two, _] = &self.governors;
+        Ok(self.verify(&self.signed(&[one, two])?)?)
+    }
+
+    /// What verification says of a bundle.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn verify(&self, bytes: &[u8]) -> Result<VerifiedBundle, BundleError> {
+        VerifiedBundle::verify(bytes, &self.governance)
+    }
+
+    /// Makes a sound device and enrols it by chip and attestation key.
+    ///
+    /// # Errors
+    /// Cryptography.
+    pub fn device(&mut self, name: &str) -> Result<Device> {
+        let chip_id = chip_id(name, self.root.generation());
+        let fields =
+            Fields::sound(self.root.generation(), chip_id, tcb(self.root.generation()), boot::measurement(IMAGE));
+        let processor = Processor::vcek(&self.root, Fields { version: 5, ..fields })?;
+        let device = Device {
+            name: name.to_owned(),
+            processor,
+            tpm: SoftTpm::new(IMAGE)?,
+            key: SigningKey::generate(Suite::Classic)?,
+            shows: Shows::SnpTpm,
+        };
+        self.document.nodes.push(Node {
+            name: name.to_owned(),
+            chip_id: Some(hex(&chip_id)),
+            ak_name: Some(hex(device.tpm.ak_name())),
+            ek: None,
+            minimum_class: "snp+tpm".into(),
+            tags: vec!["lab".into()],
+        });
+        Ok(device)
+    }
+}
+
+/// The chip id of a name: on Turin eight bytes and zeroes.
+#[must_use]
+pub fn chip_id(name: &str, generation: Generation) -> [u8; 64] {
+    let mut id = [0; 64];
+    let length = if generation == Generation::Turin { 8 } else { 32 };
+    id.iter_mut().zip(sha256(&[name.as_bytes()])).take(length).for_each(|(to, from)| *to = from);
+    id
+}
+
+/// Patch levels of a sound chip of a generation.
+#[must_use]
+pub fn tcb(generation: Generation) -> portcullis_attest::snp::tcb::Tcb {
+    let fmc = (generation == Generation::Turin).then_some(2);
+    portcullis_attest::snp::tcb::Tcb { fmc, ..TCB }
+}
+
+fn document(generation: Generation) -> Document {
+    let tcb = tcb(generation);
+    Document {
+        authority: ORIGIN.into(),
+        version: 1,
+        predecessor: None,
+        not_before: "2026-11-01T00:00:00Z".into(),
+        expires: "2027-11-01T00:00:00Z".into(),
+        classes: ["snp+tpm", "snp", "tpm"].map(str::to_owned).to_vec(),
+        roots: RootChoice::Given,
+        limits: Limits { lease_seconds: 60, status_seconds: 30, evidence_seconds: 10, renewal_seconds: 86_400 },
+        distrust: Distrust::default(),
+        platform: Platform {
+            alias_check: Requirement::Required,
+            ciphertext_hiding: Requirement::Optional,
+            ecc: Requirement::Required,
+            smt_disabled: Requirement::Optional,
+            mitigations: 0,
+        },
+        floors: vec![Floor {
+            generation: generation.name().into(),
+            on: Vec::new(),
+            deny_from: None,
+            fmc: tcb.fmc,
+            boot_loader: tcb.boot_loader,
+            tee: tcb.tee,
+            snp: tcb.snp,
+            microcode: tcb.microcode,
+        }],
+        nodes: Vec::new(),
+        workloads: vec![Workload {
+            name: "sleep".into(),
+            digest: hex(&WORKLOAD),
+            arguments: "any".into(),
+            environment: "any".into(),
+            linking: Linking::Static,
+        }],
+    }
+}
+
+/// Reference values of a lab image.
+#[must_use]
+pub fn reference(image: &str, role: RoleName) -> Reference {
+    let pcrs = boot::reference(image).into_iter().map(|(pcr, value)| (pcr.to_string(), OneOf::One(hex(&value))));
+    Reference {
+        name: image.to_owned(),
+        role,
+        covers: Coverage::BootChain,
+        reviewed: true,
+        not_before: None,
+        expires: None,
+        vmpl: 0,
+        guest_svn: 1,
+        host_data: "any".into(),
+        id_key_digest: "any".into(),
+        author_key_digest: "any".into(),
+        measurements: BTreeMap::from([("lab".into(), hex(&boot::measurement(image)))]),
+        pcrs: pcrs.collect(),
+        boot: None,
+        uki: None,
+        ima: None,
+    }
+}
+
+/// What a device shows of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// Report and quote.
+    SnpTpm,
+    /// A report.
+    Snp,
+    /// A quote.
+    Tpm,
+}
+
+/// A machine with a gate.
+pub struct Device {
+    /// Name that it gives.
+    pub name: String,
+    /// Its chip.
+    pub processor: Processor,
+    /// Its TPM.
+    pub tpm: SoftTpm,
+    /// Its gate's key.
+    pub key: SigningKey,
+    /// What it shows.
+    pub shows: Shows,
+}
+
+impl Device {
+    /// A sound ask for a scene's workload at a time.
+    ///
+    /// # Errors
+    /// Cryptography.
+    pub fn ask(&mut self, time: u64, selection: &Selection) -> Result<Ask> {
+        Plan::at(time).ask(self, selection)
+    }
+}
+
+/// What an ask shall be like: every part that is not in the evidence.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Recorded time.
+    pub time: u64,
+    /// Seconds since the nonce was given.
+    pub nonce_age: i64,
+    /// Authority that the request names.
+    pub audience: String,
+    /// Whether it repeats the statement that was shown.
+    pub statement_repeated: bool,
+    /// Whether it repeats the nonce that was given.
+    pub nonce_repeated: bool,
+    /// What shall run.
+    pub workload: Asked,
+    /// The permit that it renews.
+    pub parent: Option<PermitId>,
+    /// What the log knows of that.
+    pub parent_state: ParentState,
+    /// Against the log.
+    pub seen: SeenState,
+    /// On the connection.
+    pub activation: Option<Activation>,
+    /// Whether the evidence is of this session.
+    pub channel_kept: bool,
+    /// What governors have withdrawn.
+    pub revocations: Revocations,
+    /// Makes one ask different from the next.
+    pub salt: u64,
+}
+
+impl Plan {
+    /// A sound plan.
+    #[must_use]
+    pub fn at(time: u64) -> Self {
+        Self {
+            time,
+            nonce_age: 1,
+            audience: ORIGIN.into(),
+            statement_repeated: true,
+            nonce_repeated: true,
+            workload: Asked {
+                digest: WORKLOAD,
+                arguments: [1; 32],
+                environment: [2; 32],
+                linking: DynamicLinking::Static,
+            },
+            parent: None,
+            parent_state: ParentState::None,
+            seen: SeenState::None,
+            activation: None,
+            channel_kept: true,
+            revocations: Revocations::default(),
+            salt: 0,
+        }
+    }
+
+    /// Has a device ask by the plan.
+    ///
+    /// # Errors
+    /// Cryptography.
+    pub fn ask(&self, device: &mut Device, selection: &Selection) -> Result<Ask> {
+        let salted = |label: &str| sha256(&[label.as_bytes(), &self.salt.to_be_bytes()]);
+        let statement = salted("statement");
+        let issued = self.time.checked_add_signed(self.nonce_age.saturating_neg()).context("nonce age")?;
+        let nonce = NoncePreimage { root: salted("root"), issued, random: salted("random") };
+        let channel = Channel { exporter: salted("exporter"), own_key: salted("own"), peer_key: salted("peer") };
+        let request = PermitRequest {
+            audience: self.audience.clone(),
+            node: device.name.clone(),
+            confirmation: device.key.public().clone(),
+            nonce: if self.nonce_repeated { nonce.nonce() } else { [0xee; 32] },
+            statement: if self.statement_repeated { statement } else { [0xee; 32] },
+            workload: self.workload.clone(),
+            seen: None,
+            parent: self.parent,
+        };
+        let shown = if self.channel_kept { channel } else { channel.reversed() };
+        let context = sha256(&[&request.encode()]);
+        let evidence = device.evidence(&request.nonce, shown, &context, selection)?;
+        let received = ReceivedRequest::verify(&request.sign(&device.key, evidence.bytes())?)?;
+        Ok(Ask { received, statement, nonce, channel, plan: self.clone() })
+    }
+}
+
+impl Device {
+    fn evidence(
+        &mut self,
+        nonce: &[u8; 32],
+        channel: Channel,
+        context: &[u8; 32],
+        selection: &Selection,
+    ) -> Result<Evidence> {
+        let binding = Binding { role: Role::Node, nonce, channel, context };
+        let ak_name = (self.shows != Shows::Snp).then(|| self.tpm.ak_name().to_vec());
+        let report_data = binding.binder(ak_name.as_deref());
+        let quoted = portcullis_attest::binding::quote_nonce(&report_data);
+        Ok(Evidence::of(match self.shows {
+            Shows::Snp => Collected::Snp(self.processor.report(&report_data)?),
+            Shows::Tpm => Collected::Tpm(self.tpm.quote(&quoted, selection)?),
+            Shows::SnpTpm => {
+                Collected::SnpTpm(self.processor.report(&report_data)?, self.tpm.quote(&quoted, selection)?)
+            }
+        }))
+    }
+}
+
+/// A request as an authority received it, and what it knows beside.
+pub struct Ask {
+    received: ReceivedRequest,
+    statement: [u8; 32],
+    nonce: NoncePreimage,
+    channel: Channel,
+    plan: Plan,
+}
+
+impl Ask {
+    /// The request.
+    #[must_use]
+    pub const fn received(&self) -> &ReceivedRequest {
+        &self.received
+    }
+
+    /// What is recorded beside it.
+    #[must_use]
+    pub fn facts(&self) -> Facts<'_> {
+        Facts {
+            time: self.plan.time,
+            issuer: ORIGIN,
+            statement: self.statement,
+            nonce: Some(self.nonce),
+            channel: self.channel,
+            activation: self.plan.activation.clone(),
+            seen: self.plan.seen,
+            parent: self.plan.parent_state.clone(),
+            revocations: &self.plan.revocations,
+            status: StatusReference { uri: "/v1/status/0".into(), index: self.plan.salt % (1 << 18) },
+        }
+    }
+
+    /// What an authority with this bundle decides.
+    #[must_use]
+    pub fn decide(&self, bundle: &VerifiedBundle) -> Decision {
+        decide(&self.received, &self.facts(), bundle)
+    }
+
+    /// The check ids of the denial; empty for a permit.
+    #[must_use]
+    pub fn refusals(&self, bundle: &VerifiedBundle) -> Vec<String> {
+        match self.decide(bundle) {
+            Decision::Authorized { .. } => Vec::new(),
+            Decision::Denied(denial) => denial.refusals.into_iter().map(|refusal| refusal.check).collect(),
+        }
+    }
+}
