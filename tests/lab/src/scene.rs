@@ -59,6 +59,8 @@ pub struct Scene {
     pub document: Document,
     /// Files in `reference/`.
     pub references: BTreeMap<String, Reference>,
+    /// Files in `ima/`.
+    pub lists: BTreeMap<String, String>,
     /// The Cedar policies.
     pub policies: String,
     root: LabRoot,
@@ -77,7 +79,15 @@ impl Scene {
         let governance = Governance::new(2, governors.iter().map(|key| key.public().clone()).collect())?;
         let root = LabRoot::open(root, generation)?;
         let references = BTreeMap::from([("node.toml".to_owned(), reference(IMAGE, RoleName::Node))]);
-        Ok(Self { document: document(generation), references, policies: POLICY.into(), root, governors, governance })
+        Ok(Self {
+            document: document(generation),
+            references,
+            lists: BTreeMap::new(),
+            policies: POLICY.into(),
+            root,
+            governors,
+            governance,
+        })
     }
 
     /// The root.
@@ -114,6 +124,9 @@ impl Scene {
         ]);
         for (name, reference) in &self.references {
             files.insert(format!("reference/{name}"), toml::to_string(reference)?.into_bytes());
+        }
+        for (name, list) in &self.lists {
+            files.insert(format!("ima/{name}"), list.clone().into_bytes());
         }
         Ok(files)
     }

@@ -1,0 +1,265 @@
+//! What bundles say of images: PCRs, Secure Boot, kernel images, files; several
+//! images behind one measurement; validity.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use portcullis_attest::eventlog::EventLog;
+use portcullis_attest::ima::Entries;
+use portcullis_attest::snp::generation::Generation;
+use portcullis_attest::tpm::pcr::{Bank, PcrValues};
+use portcullis_firmware_policy::document::{Boot, Coverage, Ima, OneOf, Requirement, Uki};
+use portcullis_lab::boot;
+use portcullis_lab::scene::{Device, NOW, Scene, Shows};
+use portcullis_wire::hex::hex;
+
+const GLOBAL: [u8; 16] = [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0, 0xe0, 0x98, 3, 0x2b, 0x8c];
+const SECURITY: [u8; 16] =
+    [0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f];
+const IMAGE: [u8; 32] = [0xa1; 32];
+
+fn sha(data: &[u8]) -> [u8; 32] {
+    Bank::Sha256.hash(&[data]).try_into().unwrap()
+}
+
+/// A machine that boots a unified kernel image under OVMF.
+#[derive(Clone)]
+struct Booting {
+    secure_boot: u8,
+    started: Vec<[u8; 32]>,
+    sections: Vec<(&'static str, &'static [u8])>,
+    command_line: Option<&'static str>,
+    /// Extended into PCR 11 by nobody knows whom.
+    stray: bool,
+    files: Vec<(&'static str, [u8; 32])>,
+}
+
+impl Booting {
+    fn sound() -> Self {
+        Self {
+            secure_boot: 1,
+            started: vec![IMAGE],
+            sections: vec![(".linux", b"kernel"), (".cmdline", b"quiet"), (".initrd", b"initrd")],
+            command_line: None,
+            stray: false,
+            files: vec![("boot_aggregate", [0; 32]), ("/usr/bin/gate", [0xf1; 32])],
+        }
+    }
+
+    fn log(&self) -> Vec<u8> {
+        let mut log = boot::log(&[]);
+        let mut put = |pcr: u32, kind: u32, digest: [u8; 32], data: &[u8]| {
+            for number in [pcr, kind, 1] {
+                log.extend(number.to_le_bytes());
+            }
+            log.extend(Bank::Sha256.id().to_le_bytes());
+            log.extend(digest);
+            log.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+            log.extend(data);
+        };
+        let state = [self.secure_boot];
+        let names: [(&str, &[u8; 16], &[u8]); 5] = [
+            ("SecureBoot", &GLOBAL, &state),
+            ("PK", &GLOBAL, &[]),
+            ("KEK", &GLOBAL, &[]),
+            ("db", &SECURITY, &[]),
+            ("dbx", &SECURITY, &[]),
+        ];
+        for (name, vendor, data) in names {
+            let units: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let lengths = [name.len() as u64, data.len() as u64].map(u64::to_le_bytes).concat();
+            let variable = [&vendor[..], &lengths, &units, data].concat();
+            put(7, 0x8000_0001, sha(&variable), &variable);
+        }
+        for pcr in [0, 4, 7] {
+            put(pcr, 4, sha(&[0; 4]), &[0; 4]);
+        }
+        for image in &self.started {
+            put(4, 0x8000_0003, *image, b"path of the image");
+        }
+        for (name, content) in &self.sections {
+            put(11, 0xd, sha(&[name.as_bytes(), &[0]].concat()), b"name");
+            put(11, 0xd, sha(content), b"content");
+        }
+        put(11, 0xd, sha(b"enter-initrd"), b"enter-initrd");
+        if self.stray {
+            put(11, 0xd, [0x5a; 32], b"");
+        }
+        if let Some(line) = self.command_line {
+            let units: Vec<u8> = line.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+            put(12, 0xd, sha(&units), &units);
+        }
+        log
+    }
+
+    /// SHA-256 over PCR 0 to 9.
+    fn aggregate(&self) -> [u8; 32] {
+        let replayed = EventLog::parse(&self.log()).unwrap().replay(Bank::Sha256).unwrap();
+        let values: Vec<Vec<u8>> = (0..10).map(|pcr| replayed.value(pcr)).collect();
+        sha(&values.concat())
+    }
+
+    /// `binary_runtime_measurements` with template `ima-ng`.
+    fn list(&self) -> Vec<u8> {
+        let sized = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], bytes].concat();
+        let mut list = Vec::new();
+        for (name, digest) in &self.files {
+            let digest = if *name == "boot_aggregate" { self.aggregate() } else { *digest };
+            let file = sized(&[b"sha256:\0", &digest[..]].concat());
+            let data = [file, sized(&[name.as_bytes(), &[0]].concat())].concat();
+            list.extend(10_u32.to_le_bytes());
+            list.extend(Bank::Sha1.hash(&[&data]));
+            list.extend(sized(b"ima-ng"));
+            list.extend(sized(&data));
+        }
+        list
+    }
+
+    fn start(&self, device: &mut Device) {
+        let (log, list) = (self.log(), self.list());
+        let replayed = EventLog::parse(&log).unwrap().replay(Bank::Sha256).unwrap();
+        let mut pcrs = PcrValues::default();
+        for pcr in 0..24 {
+            assert!(pcrs.insert(Bank::Sha256, pcr, replayed.value(pcr)));
+        }
+        let mut files = Bank::Sha256.initial(10);
+        for entry in Entries::of(list.as_slice()).unwrap() {
+            files = Bank::Sha256.extend(&files, &entry.unwrap().extended(Bank::Sha256));
+        }
+        assert!(pcrs.insert(Bank::Sha256, 10, files));
+        (device.tpm.pcrs, device.tpm.event_log, device.tpm.measured_files) = (pcrs, log, Some(list));
+    }
+}
+
+fn one(digest: [u8; 32]) -> OneOf {
+    OneOf::One(hex(&digest))
+}
+
+/// A bundle with rules of every kind for its one image.
+fn scene() -> (Scene, Device) {
+    let mut scene = Scene::new(&common::root_folder(), Generation::Milan).unwrap();
+    let device = scene.device("node-1").unwrap();
+    let image = scene.references.get_mut("node.toml").unwrap();
+    image.pcrs = BTreeMap::new();
+    image.boot = Some(Boot { secure_boot: Requirement::Required, started: Some(vec![hex(&IMAGE)]) });
+    let sections = [(".linux", &b"kernel"[..]), (".cmdline", b"quiet"), (".initrd", b"initrd")];
+    let sections = sections.map(|(name, content)| (name.to_owned(), one(sha(content)))).into();
+    image.uki = Some(Uki { sections, command_lines: vec!["debug".into()] });
+    (scene, device)
+}
+
+fn refusals(scene: &Scene, device: &mut Device) -> Vec<String> {
+    let bundle = scene.bundle().unwrap();
+    let selection = bundle.policy().selection(portcullis_attest::binding::Role::Node).clone();
+    device.ask(NOW, &selection).unwrap().refusals(&bundle)
+}
+
+const PERMITTED: [&str; 0] = [];
+
+#[test]
+fn boots_that_the_rules_do_not_admit_are_denied_by_what_is_wrong() {
+    let (scene, mut device) = scene();
+    let sound = Booting::sound();
+    let mut judge = |booting: Booting| {
+        booting.start(&mut device);
+        refusals(&scene, &mut device)
+    };
+    assert_eq!(judge(sound.clone()), PERMITTED);
+    assert_eq!(judge(Booting { command_line: Some("debug"), ..sound.clone() }), PERMITTED);
+    assert_eq!(judge(Booting { secure_boot: 0, ..sound.clone() }), ["boot.secure_boot"]);
+    assert_eq!(judge(Booting { started: vec![IMAGE, [9; 32]], ..sound.clone() }), ["boot.started"]);
+    assert_eq!(judge(Booting { started: vec![], ..sound.clone() }), ["boot.started"]);
+    let sections = vec![(".linux", &b"another"[..]), (".cmdline", b"quiet"), (".initrd", b"initrd")];
+    assert_eq!(judge(Booting { sections, ..sound.clone() }), ["uki.section.linux"]);
+    assert_eq!(judge(Booting { sections: sound.sections[..2].to_vec(), ..sound.clone() }), ["uki.sections"]);
+    let twice = [&sound.sections[..], &sound.sections[..1]].concat();
+    assert_eq!(judge(Booting { sections: twice, ..sound.clone() }), ["uki.sections"]);
+    assert_eq!(judge(Booting { command_line: Some("init=/bin/sh"), ..sound.clone() }), ["uki.command_line"]);
+    assert_eq!(judge(Booting { stray: true, ..sound }), ["uki.unexplained"]);
+}
+
+#[test]
+fn files_that_no_list_allows_are_denied() {
+    let (mut scene, mut device) = scene();
+    scene.references.get_mut("node.toml").unwrap().ima = Some(Ima { allow: "node.sha256".into() });
+    assert!(scene.bundle().is_err(), "the list is not in the bundle");
+    scene.lists.insert("node.sha256".into(), format!("{}  /usr/bin/gate\n", hex(&[0xf1; 32])));
+    let sound = Booting::sound();
+    sound.start(&mut device);
+    assert_eq!(refusals(&scene, &mut device), PERMITTED);
+    let mut more = sound.clone();
+    more.files.push(("/tmp/agent", [0xbb; 32]));
+    more.start(&mut device);
+    assert_eq!(refusals(&scene, &mut device), ["ima.files"]);
+    // A list that is cut does not lead to PCR 10; without one nothing is known.
+    device.tpm.measured_files = Some(sound.list()[..sound.list().len() / 2].to_vec());
+    assert_eq!(refusals(&scene, &mut device), ["ima.form"]);
+    device.tpm.measured_files = Some(Booting { files: sound.files[..1].to_vec(), ..sound }.list());
+    assert_eq!(refusals(&scene, &mut device), ["ima.pcr"]);
+    device.tpm.measured_files = None;
+    assert_eq!(refusals(&scene, &mut device), ["tpm.pcr.10"]);
+}
+
+/// One firmware before two kernels: the image that fits counts, and where none
+/// fits, the refusals are those of the one that comes closest.
+#[test]
+fn images_that_share_a_measurement_are_told_apart_by_the_rest() {
+    let (mut scene, mut device) = scene();
+    let first = scene.references["node.toml"].clone();
+    let mut second = first.clone();
+    second.name = "node-2.0".into();
+    second.uki.as_mut().unwrap().sections.insert(".linux".into(), one(sha(b"kernel 2")));
+    scene.references.insert("second.toml".into(), second);
+    let mut next = Booting::sound();
+    next.sections[0].1 = b"kernel 2";
+    for booting in [Booting::sound(), next.clone()] {
+        booting.start(&mut device);
+        assert_eq!(refusals(&scene, &mut device), PERMITTED);
+    }
+    next.secure_boot = 0;
+    next.start(&mut device);
+    assert_eq!(refusals(&scene, &mut device), ["boot.secure_boot"], "and not the first image's .linux too");
+}
+
+/// Where the measurement ends at the firmware, the TPM's word for the rest is
+/// taken only if somebody vouches for that TPM.
+#[test]
+fn firmware_and_uki_needs_a_tpm_that_somebody_vouches_for() {
+    let (mut scene, mut device) = scene();
+    scene.references.get_mut("node.toml").unwrap().covers = Coverage::FirmwareAndUki;
+    Booting::sound().start(&mut device);
+    assert_eq!(refusals(&scene, &mut device), ["reference.vtpm"], "the host runs that TPM");
+    scene.document.nodes[0].minimum_class = "snp".into();
+    device.shows = Shows::Snp;
+    assert_eq!(refusals(&scene, &mut device), ["reference.vtpm", "tpm.reference"]);
+    scene.references.get_mut("node.toml").unwrap().uki = None;
+    assert_eq!(
+        scene.bundle().err().unwrap().to_string(),
+        "reference/node.toml:3: covers: is \"firmware-and-uki\" without [uki]"
+    );
+}
+
+#[test]
+fn reference_values_end() {
+    let (mut scene, mut device) = scene();
+    Booting::sound().start(&mut device);
+    scene.references.get_mut("node.toml").unwrap().expires = Some("2026-11-10T00:00:00Z".into());
+    assert_eq!(refusals(&scene, &mut device), ["reference.validity"]);
+    scene.references.get_mut("node.toml").unwrap().not_before = Some("2026-11-10T00:00:00Z".into());
+    let refused = scene.bundle().err().unwrap().to_string();
+    assert!(refused.contains("expires: is not after not_before"), "{refused}");
+}
+
+#[test]
+fn several_values_of_a_pcr_may_be_admitted() {
+    let (mut scene, mut device) = scene();
+    Booting::sound().start(&mut device);
+    let found = hex(device.tpm.pcrs.value(Bank::Sha256, 7).unwrap());
+    let image = scene.references.get_mut("node.toml").unwrap();
+    image.pcrs.insert("7".into(), OneOf::Any(vec!["00".repeat(32), found]));
+    assert_eq!(refusals(&scene, &mut device), PERMITTED);
+    let image = scene.references.get_mut("node.toml").unwrap();
+    image.pcrs.insert("7".into(), OneOf::Any(vec!["00".repeat(32), "11".repeat(32)]));
+    assert_eq!(refusals(&scene, &mut device), ["tpm.reference.7"]);
+}
