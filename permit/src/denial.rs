@@ -66,18 +66,16 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// Signs the denial.
-    ///
-    /// # Errors
-    /// [`PermitError::Signing`].
-    pub fn sign(&self, key: &SigningKey) -> Result<Vec<u8>, PermitError> {
+    /// What is signed.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let short =
             |text: &Option<String>| or_null(text.as_ref().map(|t| t.chars().take(MAX_TEXT).collect::<String>().into()));
         let refusals = self.refusals.iter().take(MAX_REFUSALS).map(|r| {
             Value::Array(vec![r.check.as_str().into(), short(&r.found), short(&r.required), short(&r.remedy)])
         });
         let first = self.refusals.first().map_or("", |r| r.check.as_str());
-        let payload = encode(&map([
+        encode(&map([
             (TITLE, "permit denied".into()),
             (DETAIL, first.into()),
             (RESPONSE_CODE, FORBIDDEN.into()),
@@ -87,8 +85,15 @@ impl Denial {
             (EVIDENCE, bstr(self.evidence)),
             (BUNDLE, bstr(self.bundle)),
             (FACTS, bstr(self.facts)),
-        ]));
-        statement::sign(Kind::Denial, key, &self.issuer, &self.subject, &payload)
+        ]))
+    }
+
+    /// Signs the denial.
+    ///
+    /// # Errors
+    /// [`PermitError::Signing`].
+    pub fn sign(&self, key: &SigningKey) -> Result<Vec<u8>, PermitError> {
+        statement::sign(Kind::Denial, key, &self.issuer, &self.subject, &self.encode())
     }
 
     /// Verifies a signed denial. Issuer and subject are those of header 15.

@@ -188,6 +188,16 @@ impl Scene {
     }
 }
 
+/// A time as bundles write it.
+///
+/// # Panics
+/// No calendar has it.
+#[must_use]
+pub fn rfc3339(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    time.map_or_else(|| panic!("time {seconds}"), |time| time.to_string())
+}
+
 /// The chip id of a name: on Turin eight bytes and zeroes.
 #[must_use]
 pub fn chip_id(name: &str, generation: Generation) -> [u8; 64] {
@@ -441,6 +451,20 @@ impl Ask {
             revocations: &self.plan.revocations,
             status: StatusReference { uri: "/v1/status/0".into(), index: self.plan.salt % (1 << 18) },
         }
+    }
+
+    /// What an authority archives of it: signature, request, evidence, facts.
+    #[must_use]
+    pub fn archived(&self) -> [Vec<u8>; 4] {
+        let received = &self.received;
+        let facts = self.facts().encode(received);
+        [received.envelope().to_vec(), received.encoded().to_vec(), received.evidence().to_vec(), facts]
+    }
+
+    /// What governors have withdrawn.
+    #[must_use]
+    pub const fn revocations(&self) -> &Revocations {
+        &self.plan.revocations
     }
 
     /// What an authority with this bundle decides.
