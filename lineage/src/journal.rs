@@ -10,6 +10,7 @@
 //! anywhere before the tail is not repaired: the log does not open.
 
 use std::fmt;
+use std::io::{self, Read};
 
 use portcullis_wire::{Digest, Error, Value, decode, encode, sha256};
 
@@ -130,6 +131,78 @@ fn torn_or_damaged(records: Vec<Record>, bytes: &[u8], offset: usize) -> Result<
     if sound_record_follows { Err(JournalError::Damaged { offset }) } else { Ok((records, offset)) }
 }
 
+/// A batch as an archive has it: its entries, in order, and the blobs that they
+/// refer to, in the order of the entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedBatch {
+    /// Position of the first entry in the log.
+    pub first: u64,
+    /// The statements.
+    pub entries: Vec<Vec<u8>>,
+    /// What they refer to by digest.
+    pub blobs: Vec<Vec<u8>>,
+}
+
+/// Reads a journal batch by batch, with the memory of one. Checksums are
+/// verified, signatures are not; a torn tail ends it.
+pub struct ArchiveReader<R> {
+    reader: R,
+    offset: u64,
+}
+
+impl<R: Read> ArchiveReader<R> {
+    /// Reads from the beginning of a journal.
+    pub const fn new(reader: R) -> Self {
+        Self { reader, offset: 0 }
+    }
+
+    /// Bytes that were read.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next batch; `None` at the end, or before a record that was never
+    /// finished.
+    ///
+    /// # Errors
+    /// I/O errors; a damaged record is `InvalidData`.
+    pub fn next_batch(&mut self) -> io::Result<Option<ArchivedBatch>> {
+        let damaged = |error: JournalError| io::Error::new(io::ErrorKind::InvalidData, error);
+        let mut header = [0; HEADER];
+        if !fill(&mut self.reader, &mut header)? {
+            return Ok(None);
+        }
+        let [m0, m1, m2, m3, l0, l1, l2, l3, sum @ ..] = header;
+        let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        if [m0, m1, m2, m3] != *MAGIC || length > MAX_RECORD {
+            return Err(damaged(JournalError::Damaged { offset }));
+        }
+        let mut body = Vec::new();
+        self.reader.by_ref().take(length as u64).read_to_end(&mut body)?;
+        if body.len() < length {
+            return Ok(None);
+        }
+        if sha256(&[&body]) != sum {
+            return Err(damaged(JournalError::Damaged { offset }));
+        }
+        let Record { first, entries, blobs, .. } =
+            Record::decode(&body).map_err(|error| damaged(JournalError::Malformed(error)))?;
+        self.offset = self.offset.saturating_add(HEADER.saturating_add(length) as u64);
+        Ok(Some(ArchivedBatch { first, entries, blobs }))
+    }
+}
+
+/// Fills a buffer; `false` where the input ends first.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The archive in a journal: every blob that a statement refers to by digest.
 ///
 /// # Errors
@@ -160,5 +233,19 @@ mod tests {
             assert_eq!(read(&bad), Err(JournalError::Damaged { offset: 0 }), "flip at {at}");
         }
         assert_eq!(archived(&whole).unwrap().len(), 2);
+
+        let read_all = |bytes: &[u8]| {
+            let mut reader = ArchiveReader::new(bytes);
+            let mut batches = Vec::new();
+            while let Some(batch) = reader.next_batch().map_err(|error| error.kind())? {
+                batches.push(batch.first);
+            }
+            Ok::<_, io::ErrorKind>((batches, reader.position()))
+        };
+        assert_eq!(read_all(&whole), Ok((vec![1, 2], whole.len() as u64)));
+        assert_eq!(read_all(&whole[..whole.len() - 1]), Ok((vec![1], one.len() as u64)));
+        let mut bad = whole.clone();
+        bad[one.len() - 1] ^= 1;
+        assert_eq!(read_all(&bad), Err(io::ErrorKind::InvalidData));
     }
 }

@@ -32,7 +32,7 @@ mod writer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
 pub use directory::{DirectoryError, VerifiedLog, verify_directory};
-pub use journal::{JournalError, archived};
+pub use journal::{ArchiveReader, ArchivedBatch, JournalError, archived};
 pub use log::{Committed, Keys, Log, LogError, NewEntry, View};
 pub use receipt::{RECEIPTS_LABEL, ReceiptError, ReceiptKey, SignedRoot, VerifiedInclusion, verify_receipts};
 pub use storage::{FileStorage, Storage};

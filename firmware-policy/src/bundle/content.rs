@@ -79,6 +79,30 @@ impl Content {
         &self.policy
     }
 
+    /// Whether the bundle is valid at a time, Unix seconds.
+    ///
+    /// # Errors
+    /// [`BundleError::Validity`].
+    pub const fn check_time(&self, at: u64) -> Result<(), BundleError> {
+        let valid = self.policy.valid;
+        if valid.contains(at) {
+            return Ok(());
+        }
+        Err(BundleError::Validity { at, not_before: valid.from, expires: valid.until })
+    }
+
+    /// Whether the bundle is for an authority, by the origin of its log.
+    ///
+    /// # Errors
+    /// [`BundleError::Authority`].
+    pub fn check_authority(&self, origin: &str) -> Result<(), BundleError> {
+        let named = &self.policy.authority;
+        if named == origin {
+            return Ok(());
+        }
+        Err(BundleError::Authority { found: named.clone(), required: origin.to_owned() })
+    }
+
     /// The Cedar policies.
     #[must_use]
     pub const fn authorizer(&self) -> &Authorizer {

@@ -42,11 +42,7 @@ impl VerifiedBundle {
     /// # Errors
     /// [`BundleError::Validity`].
     pub const fn check_time(&self, at: u64) -> Result<(), BundleError> {
-        let valid = self.content.policy().valid;
-        if valid.contains(at) {
-            return Ok(());
-        }
-        Err(BundleError::Validity { at, not_before: valid.from, expires: valid.until })
+        self.content.check_time(at)
     }
 
     /// Whether the bundle is for an authority, by the origin of its log.
@@ -54,11 +50,7 @@ impl VerifiedBundle {
     /// # Errors
     /// [`BundleError::Authority`].
     pub fn check_authority(&self, origin: &str) -> Result<(), BundleError> {
-        let named = &self.policy().authority;
-        if named == origin {
-            return Ok(());
-        }
-        Err(BundleError::Authority { found: named.clone(), required: origin.to_owned() })
+        self.content.check_authority(origin)
     }
 
     /// The bundle to go by, of the one that is configured and the one that was

@@ -24,7 +24,7 @@ use portcullis_wire::sha256;
 pub use facts::{Facts, ParentState, RecordedFacts, SeenState};
 
 use crate::appraise::{AttestationResult, Identity, appraise, identify};
-use crate::bundle::VerifiedBundle;
+use crate::bundle::{Content, VerifiedBundle};
 use crate::policy::{KnownWorkload, Node};
 use crate::remedy::remedy;
 use authorization::{Asked, ask_cedar};
@@ -48,20 +48,20 @@ pub enum Decision {
 #[must_use]
 pub fn decide(received: &ReceivedRequest, facts: &Facts<'_>, bundle: &VerifiedBundle) -> Decision {
     let mut checks = Checks::refusals();
-    let Judged { known, permission } = judge(received, facts, facts.time, bundle, &mut checks);
+    let Judged { known, permission } = judge(received, facts, facts.time, bundle.content(), &mut checks);
     match permission {
         Some(permission) if checks.passed() => authorized(received, facts, bundle, permission),
         _ => Decision::Denied(denied(received, facts, bundle, &checks, known)),
     }
 }
 
-/// What would be decided if the request came at another time, under another
-/// bundle: every check that does not pass, none if it would be permitted.
+/// What would be decided if the request came at another time, under a bundle that
+/// governors may not have signed yet: every check that does not pass, none if it would be permitted.
 ///
 /// The connection's own times stay as they were recorded, as they would be if it
 /// were made then: the nonce is as old as it was.
 #[must_use]
-pub fn rehearse(received: &ReceivedRequest, facts: &Facts<'_>, at: u64, bundle: &VerifiedBundle) -> Rehearsal {
+pub fn rehearse(received: &ReceivedRequest, facts: &Facts<'_>, at: u64, bundle: &Content) -> Rehearsal {
     let mut checks = Checks::refusals();
     let Judged { permission, .. } = judge(received, facts, at, bundle, &mut checks);
     let warnings = permission.map(|permission| permission.result.warnings().to_vec()).unwrap_or_default();
@@ -99,7 +99,7 @@ fn judge<'p>(
     received: &ReceivedRequest,
     facts: &Facts<'_>,
     at: u64,
-    bundle: &'p VerifiedBundle,
+    bundle: &'p Content,
     checks: &mut Checks,
 ) -> Judged<'p> {
     let (request, policy) = (received.request(), bundle.policy());
@@ -121,7 +121,7 @@ fn judge<'p>(
     let workload = find_workload(request, policy, checks);
     if let (Some(evidence), Some(node), Some(image), Some(workload)) = (&evidence, node, image, workload) {
         let asked = Asked { node, evidence, image, workload, request, facts, at };
-        ask_cedar(&asked, bundle.content().authorizer(), checks);
+        ask_cedar(&asked, bundle.authorizer(), checks);
     }
     let permission = match (result, workload, boot) {
         (Some(result), Some(workload), Some(boot)) => Some(Permission { result, workload, boot }),
@@ -134,7 +134,7 @@ fn verify_evidence(
     received: &ReceivedRequest,
     facts: &Facts<'_>,
     at: u64,
-    bundle: &VerifiedBundle,
+    bundle: &Content,
     checks: &mut Checks,
 ) -> Option<VerifiedEvidence> {
     let parsed = Evidence::parse(received.evidence());
@@ -149,7 +149,7 @@ fn verify_evidence(
     // Evidence is judged by its own checks alone: it may be sound in a request
     // that is not.
     let mut own = checks.another();
-    let verified = verify(&evidence, &challenge, bundle.content().verifier(), at, &mut own);
+    let verified = verify(&evidence, &challenge, bundle.verifier(), at, &mut own);
     checks.extend(&own);
     verified
 }

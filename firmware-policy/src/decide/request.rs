@@ -8,7 +8,7 @@ use portcullis_permit::{BootCounters, DynamicLinking, PermitRequest};
 use portcullis_wire::hex::hex;
 
 use super::facts::{Facts, ParentState, SeenState};
-use crate::bundle::VerifiedBundle;
+use crate::bundle::Content;
 use crate::policy::{KnownWorkload, Node, Policy};
 
 /// The request is for this authority, now, on this connection.
@@ -16,7 +16,7 @@ pub(super) fn check_freshness(
     request: &PermitRequest,
     facts: &Facts<'_>,
     at: u64,
-    bundle: &VerifiedBundle,
+    bundle: &Content,
     checks: &mut Checks,
 ) {
     checks.step("bundle.expired", bundle.check_time(at), "a bundle that is valid", "validity of the bundle");

@@ -14,6 +14,7 @@ mod describe;
 mod draft;
 mod files;
 mod measure;
+mod rehearse;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -131,6 +132,9 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Decide an authority's archived requests anew under a proposed bundle: which
+    /// nodes would gain or lose permits, and why.
+    Rehearse(rehearse::Arguments),
     /// Endorse an instance: show what `portcullisd init` asks for, and sign it.
     Endorse {
         /// The request, or an endorsement that others have signed.
@@ -187,6 +191,7 @@ fn dispatch(action: Action) -> anyhow::Result<()> {
         Action::Show { bundle, governance, json } => commands::show(&bundle, governance.as_deref(), json),
         Action::Diff { old, new, json } => commands::diff(&old, &new, json),
         Action::Explain { what, json } => commands::explain(&what, json),
+        Action::Rehearse(arguments) => rehearse::run(&arguments),
         Action::Endorse { request, key, out } => commands::endorse(&request, &key, &out),
         Action::Revoke(arguments) => commands::revoke(&arguments),
         Action::Measure(measure) => measure::run(&measure),

@@ -1,0 +1,83 @@
+//! Decides archived requests anew, on all cores.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use portcullis_firmware_policy::rehearse;
+use portcullis_permit::ReceivedRequest;
+
+use super::archive::{Archive, Archived};
+use super::proposal::Proposal;
+use super::tally::{Outcome, Tally};
+
+/// Decisions that a worker takes at once.
+const CHUNK: usize = 64;
+/// The check that a quote fails whose PCRs the proposal does not ask for: how the
+/// machine would quote the others, the archive does not say.
+const OTHER_PCRS: &str = "tpm.selection";
+
+/// Plays a whole archive.
+pub(super) fn all(mut archive: Archive, proposal: &Proposal, threads: usize, bar: &ProgressBar) -> Result<Tally> {
+    let (sender, receiver) = sync_channel::<Vec<Archived>>(threads.saturating_mul(2));
+    let receiver = Arc::new(Mutex::new(receiver));
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let receiver = Arc::clone(&receiver);
+                scope.spawn(move || work(&receiver, proposal))
+            })
+            .collect();
+        // Dropped here, so that a reader that fails ends with its workers.
+        drop(receiver);
+        let read = feed(&mut archive, sender, bar);
+        let mut tally = Tally::default();
+        for worker in workers {
+            tally.merge(worker.join().map_err(|_| anyhow::anyhow!("a worker stopped"))??);
+        }
+        read.map(|()| tally)
+    })
+}
+
+fn feed(archive: &mut Archive, sender: SyncSender<Vec<Archived>>, bar: &ProgressBar) -> Result<()> {
+    let (mut chunk, mut count) = (Vec::new(), 0_u64);
+    while let Some(batch) = archive.next_batch()? {
+        for decision in batch {
+            chunk.push(decision);
+            if chunk.len() == CHUNK {
+                count = count.saturating_add(CHUNK as u64);
+                sender.send(std::mem::take(&mut chunk)).context("the workers stopped")?;
+                bar.set_position(archive.position());
+                bar.set_message(count.to_string());
+            }
+        }
+    }
+    sender.send(chunk).context("the workers stopped")
+}
+
+fn work(receiver: &Mutex<Receiver<Vec<Archived>>>, proposal: &Proposal) -> Result<Tally> {
+    let mut tally = Tally::default();
+    loop {
+        let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(chunk) = received else { return Ok(tally) };
+        for archived in chunk {
+            let outcome = play(&archived, proposal).with_context(|| format!("entry {}", archived.index))?;
+            tally.count(&archived.node, archived.index, archived.permitted, outcome);
+        }
+    }
+}
+
+fn play(archived: &Archived, proposal: &Proposal) -> Result<Outcome> {
+    let Archived { facts, request, evidence, revocations, .. } = archived;
+    let received = ReceivedRequest::rejoin(facts.envelope(), request, evidence).context("the archived request")?;
+    let recorded = facts.with(revocations).context("other revocations than were recorded")?;
+    let rehearsal = rehearse(&received, &recorded, proposal.moment(facts.time()), &proposal.content);
+    let refused: Vec<_> = rehearsal.checks.refused().cloned().collect();
+    Ok(match refused.as_slice() {
+        [] => Outcome::Permitted { warnings: rehearsal.warnings },
+        [only] if only.id == OTHER_PCRS => Outcome::Unknown(only.clone()),
+        _ => Outcome::Denied(refused),
+    })
+}
