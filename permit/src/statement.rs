@@ -112,14 +112,13 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug)]
 pub struct VerifiedStatement {
     object: Sign1,
-    payload: Vec<u8>,
 }
 
 impl VerifiedStatement {
     /// What was signed.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        self.object.payload().unwrap_or_default()
     }
 
     /// The object, for its unprotected headers.
@@ -175,8 +174,10 @@ pub fn verify_object(object: Sign1, kind: Kind, key: &PublicKey) -> Result<Verif
     if !key.verifies(&object.to_be_signed(None), object.signature()) {
         return Err(PermitError::Signature);
     }
-    let payload = object.payload().ok_or(portcullis_wire::Error::Shape("an attached payload"))?.to_vec();
-    Ok(VerifiedStatement { object, payload })
+    if object.payload().is_none() {
+        return Err(portcullis_wire::Error::Shape("an attached payload").into());
+    }
+    Ok(VerifiedStatement { object })
 }
 
 #[cfg(test)]

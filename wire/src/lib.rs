@@ -34,7 +34,7 @@ pub use ciborium::Value;
 pub use ciborium::value::Integer;
 pub use error::Error;
 pub use fields::Fields;
-pub use sign1::{Headers, Sign1, join_sign1, sign1};
+pub use sign1::{Headers, Sign1, sign1};
 pub use strict::{decode, encode};
 
 /// A SHA-256 digest.

@@ -44,8 +44,27 @@ impl Sign1 {
             _ => return Err(Error::Shape("a byte string or null as the COSE_Sign1 payload")),
         };
 
+        Self::of(protected_bytes, labels(unprotected)?, payload, signature, limit)
+    }
+
+    /// An object of parts that were kept apart: with an empty unprotected header,
+    /// and the payload attached.
+    ///
+    /// # Errors
+    /// As [`Sign1::parse`].
+    pub fn from_parts(protected: Vec<u8>, payload: Vec<u8>, signature: Vec<u8>) -> Result<Self, Error> {
+        let limit = protected.len();
+        Self::of(protected, Headers::new(), Some(payload), signature, limit)
+    }
+
+    fn of(
+        protected_bytes: Vec<u8>,
+        unprotected: Headers,
+        payload: Option<Vec<u8>>,
+        signature: Vec<u8>,
+        limit: usize,
+    ) -> Result<Self, Error> {
         let protected = labels(decode(&protected_bytes, limit)?)?;
-        let unprotected = labels(unprotected)?;
         if protected.iter().chain(&unprotected).any(|(label, _)| *label == CRIT) {
             return Err(Error::UnknownKey("crit".into()));
         }
@@ -152,13 +171,6 @@ fn labels(value: Value) -> Result<Headers, Error> {
         headers.push(entry);
     }
     Ok(headers)
-}
-
-/// Puts the parts of an object back together; [`Sign1::parse`] judges the result.
-#[must_use]
-pub fn join_sign1(protected: Vec<u8>, payload: Vec<u8>, signature: Vec<u8>) -> Vec<u8> {
-    let parts = vec![Value::Bytes(protected), map([]), Value::Bytes(payload), Value::Bytes(signature)];
-    encode(&Value::Tag(TAG, Box::new(Value::Array(parts))))
 }
 
 /// Signs `payload` under `protected`, which must name the algorithm.

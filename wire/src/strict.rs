@@ -1,6 +1,6 @@
 //! Decoding that accepts exactly one encoding of each value.
 
-use crate::{Error, Value};
+use crate::{Error, Integer, Value};
 
 /// Deepest nesting of any Portcullis format, with room to spare.
 const MAX_DEPTH: usize = 16;
@@ -14,56 +14,84 @@ pub fn decode(bytes: &[u8], limit: usize) -> Result<Value, Error> {
     if bytes.len() > limit {
         return Err(Error::TooLong { found: bytes.len(), limit });
     }
-    // The walk is cheap and copies nothing; what it accepts is the one
-    // deterministic encoding of the value that ciborium then builds.
-    let after = walk(bytes, MAX_DEPTH)?;
-    if !after.is_empty() {
-        return Err(Error::Malformed);
+    match item(bytes, MAX_DEPTH)? {
+        (value, []) => Ok(value),
+        _ => Err(Error::Malformed),
     }
-    let mut rest = bytes;
-    ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH).map_err(|_| Error::Malformed)
 }
 
-/// Walks over one item and returns what follows it.
-fn walk(bytes: &[u8], depth: usize) -> Result<&[u8], Error> {
+/// Reads one item and returns what follows it. What is accepted is the one
+/// deterministic encoding of the value.
+fn item(bytes: &[u8], depth: usize) -> Result<(Value, &[u8]), Error> {
     let depth = depth.checked_sub(1).ok_or(Error::Malformed)?;
     let (initial, rest) = bytes.split_first().ok_or(Error::Malformed)?;
     let (major, additional) = (initial >> 5, initial & 0x1f);
     if major == 7 {
         // false, true, null; no undefined, no floats, no other simple values
-        return if (20..=22).contains(&additional) { Ok(rest) } else { Err(Error::NotDeterministic) };
+        return match additional {
+            20 => Ok((Value::Bool(false), rest)),
+            21 => Ok((Value::Bool(true), rest)),
+            22 => Ok((Value::Null, rest)),
+            _ => Err(Error::NotDeterministic),
+        };
     }
     let (argument, rest) = argument(additional, rest)?;
     match major {
-        0 | 1 => Ok(rest),
+        0 => Ok((Value::Integer(argument.into()), rest)),
+        1 => {
+            // -1 - n, which every CBOR negative integer is.
+            let negative = Integer::try_from(!i128::from(argument)).map_err(|_| Error::Malformed)?;
+            Ok((Value::Integer(negative), rest))
+        }
         2 | 3 => {
             let length = usize::try_from(argument).map_err(|_| Error::Malformed)?;
             let (content, rest) = rest.split_at_checked(length).ok_or(Error::Malformed)?;
-            let is_text = major == 3;
-            if is_text && std::str::from_utf8(content).is_err() { Err(Error::Malformed) } else { Ok(rest) }
+            if major == 2 {
+                return Ok((Value::Bytes(content.to_vec()), rest));
+            }
+            let text = std::str::from_utf8(content).map_err(|_| Error::Malformed)?;
+            Ok((Value::Text(text.to_owned()), rest))
         }
-        4 => (0..argument).try_fold(rest, |rest, _| walk(rest, depth)),
-        5 => walk_map(argument, rest, depth),
+        4 => array(argument, rest, depth),
+        5 => read_map(argument, rest, depth),
         // Bignum tags give integers a second encoding.
         _ if matches!(argument, 2 | 3) => Err(Error::NotDeterministic),
-        _ => walk(rest, depth),
+        _ => item(rest, depth).map(|(inner, rest)| (Value::Tag(argument, Box::new(inner)), rest)),
     }
 }
 
+/// Memory for as many items as the input can hold, whatever it promises.
+fn room<T>(count: u64, bytes: &[u8]) -> Vec<T> {
+    Vec::with_capacity(usize::try_from(count).unwrap_or(usize::MAX).min(bytes.len()).min(64))
+}
+
+fn array(count: u64, bytes: &[u8], depth: usize) -> Result<(Value, &[u8]), Error> {
+    let (mut items, mut rest) = (room(count, bytes), bytes);
+    for _ in 0..count {
+        let (value, after) = item(rest, depth)?;
+        items.push(value);
+        rest = after;
+    }
+    Ok((Value::Array(items), rest))
+}
+
 /// Keys must ascend by their encoded bytes, which also rules out duplicates.
-fn walk_map(pairs: u64, bytes: &[u8], depth: usize) -> Result<&[u8], Error> {
+fn read_map(pairs: u64, bytes: &[u8], depth: usize) -> Result<(Value, &[u8]), Error> {
+    let mut entries = room(pairs, bytes);
     let (mut rest, mut last): (&[u8], &[u8]) = (bytes, &[]);
     for _ in 0..pairs {
-        let after_key = walk(rest, depth)?;
+        let (key, after_key) = item(rest, depth)?;
         let length = rest.len().saturating_sub(after_key.len());
-        let key = rest.get(..length).ok_or(Error::Malformed)?;
-        if key <= last {
+        let encoded = rest.get(..length).ok_or(Error::Malformed)?;
+        if encoded <= last {
             return Err(Error::NotDeterministic);
         }
-        last = key;
-        rest = walk(after_key, depth)?;
+        last = encoded;
+        let (value, after) = item(after_key, depth)?;
+        entries.push((key, value));
+        rest = after;
     }
-    Ok(rest)
+    Ok((Value::Map(entries), rest))
 }
 
 /// The argument of an item's head, in its shortest form only.
@@ -189,6 +217,41 @@ mod tests {
             (&[0xc2, 0x41, 0x01], "bignum that fits an integer"),
         ] {
             assert_eq!(decode(bytes, 64), Err(Error::NotDeterministic), "{what}");
+        }
+    }
+
+    /// What is accepted is what ciborium makes of the same bytes.
+    #[test]
+    fn agrees_with_ciborium() {
+        let texts = [
+            "00",
+            "17",
+            "1818",
+            "1b7fffffffffffffff",
+            "1bffffffffffffffff",
+            "20",
+            "3818",
+            "3b7fffffffffffffff",
+            "3bffffffffffffffff",
+            "40",
+            "4401020304",
+            "60",
+            "63e282ac",
+            "80",
+            "830102f6",
+            "a0",
+            "a2016161f4f5",
+            "c101",
+            "d9a1a100",
+            "d201",
+            "a301018102a1412080f6",
+        ];
+        for text in texts {
+            let Some(bytes) = crate::hex::unhex(text) else { panic!("{text}") };
+            let theirs: Result<Value, _> = ciborium::from_reader(bytes.as_slice());
+            if let Ok(ours) = decode(&bytes, 64) {
+                assert_eq!(Some(ours), theirs.ok(), "{text}");
+            }
         }
     }
 
