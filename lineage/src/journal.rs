@@ -12,7 +12,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use portcullis_wire::{Digest, Error, Value, decode, encode, sha256};
+use portcullis_wire::{Digest, Error, Value, encode, sha256};
 
 const MAGIC: &[u8; 4] = b"PCJ1";
 const HEADER: usize = 40;
@@ -69,24 +69,71 @@ impl Record {
         record
     }
 
+    /// Reads a body item by item: records are megabytes of byte strings, of which
+    /// a general reader would make several copies.
     fn decode(body: &[u8]) -> Result<Self, Error> {
-        let parts = decode(body, MAX_RECORD)?.into_array().ok().and_then(|p| <[Value; 4]>::try_from(p).ok());
-        let Some([Value::Integer(first), Value::Array(entries), Value::Array(blobs), Value::Text(checkpoint)]) = parts
-        else {
-            return Err(Error::Shape("a journal record"));
+        let mut items = Items(body);
+        items.head(ARRAY, Some(4))?;
+        let record = Self {
+            first: items.head(UNSIGNED, None)?,
+            entries: items.strings()?,
+            blobs: items.strings()?,
+            checkpoint: String::from_utf8(items.string(TEXT)?).map_err(|_| malformed())?,
         };
-        let list = |items: Vec<Value>| {
-            items
-                .into_iter()
-                .map(|i| i.into_bytes().map_err(|_| Error::Shape("byte strings")))
-                .collect::<Result<Vec<_>, _>>()
+        if items.0.is_empty() { Ok(record) } else { Err(malformed()) }
+    }
+}
+
+/// Major types (RFC 8949, §3.1).
+const UNSIGNED: u8 = 0;
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+const ARRAY: u8 = 4;
+
+fn malformed() -> Error {
+    Error::Shape("a journal record")
+}
+
+/// What is left of a record.
+struct Items<'a>(&'a [u8]);
+
+impl<'a> Items<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// The head of an item of a type: its argument, in its shortest form.
+    fn head(&mut self, major: u8, required: Option<u64>) -> Result<u64, Error> {
+        let [initial] = *self.take(1)? else { return Err(malformed()) };
+        let (additional, width) = match initial & 0x1f {
+            small @ 0..24 => (u64::from(small), 0),
+            24 => (0, 1),
+            25 => (0, 2),
+            26 => (0, 4),
+            27 => (0, 8),
+            _ => return Err(malformed()),
         };
-        Ok(Self {
-            first: u64::try_from(first).map_err(|_| Error::Shape("an index"))?,
-            entries: list(entries)?,
-            blobs: list(blobs)?,
-            checkpoint,
-        })
+        let bytes = self.take(width)?;
+        let argument = bytes.iter().fold(additional, |value, byte| value << 8 | u64::from(*byte));
+        let shortest = match width {
+            0 => true,
+            1 => argument >= 24,
+            width => argument >> (width.saturating_mul(4)) != 0,
+        };
+        let fits = initial >> 5 == major && shortest && required.is_none_or(|required| required == argument);
+        if fits { Ok(argument) } else { Err(malformed()) }
+    }
+
+    fn string(&mut self, major: u8) -> Result<Vec<u8>, Error> {
+        let length = usize::try_from(self.head(major, None)?).map_err(|_| malformed())?;
+        self.take(length).map(<[u8]>::to_vec)
+    }
+
+    fn strings(&mut self) -> Result<Vec<Vec<u8>>, Error> {
+        let count = self.head(ARRAY, None)?;
+        (0..count).map(|_| self.string(BYTES)).collect()
     }
 }
 
@@ -217,6 +264,37 @@ mod tests {
 
     fn record(n: u8) -> Record {
         Record { first: u64::from(n), entries: vec![vec![n; 9]], blobs: vec![vec![n; 5]], checkpoint: "c".into() }
+    }
+
+    /// The reader above takes what the general one takes of the same shape, and
+    /// no other encoding of it.
+    #[test]
+    fn records_have_one_encoding() {
+        for length in [0, 1, 23, 24, 255, 256, 65_535, 65_536] {
+            let record = Record {
+                first: length as u64,
+                entries: vec![vec![1; length]; 3],
+                blobs: vec![vec![2; length]; 30],
+                checkpoint: "c".repeat(length),
+            };
+            let encoded = record.clone().encode();
+            let body = &encoded[HEADER..];
+            assert!(portcullis_wire::decode(body, MAX_RECORD).is_ok());
+            assert_eq!(Record::decode(body), Ok(record));
+        }
+        let sound = record(7).encode()[HEADER..].to_vec();
+        // The first index in two bytes where one does, a tag, an item too many,
+        // and an array without a length.
+        let long = [&sound[..1], &[0x18, 7], &sound[2..]].concat();
+        let tagged = [&[0xc1][..], &sound].concat();
+        let more = [&sound[..], &[0]].concat();
+        let indefinite = [&[0x9f][..], &sound[1..], &[0xff]].concat();
+        for bad in [long, tagged, more, indefinite, Vec::new(), vec![0x9b; 9], vec![0x84, 0, 0x9b, 255, 255, 255]] {
+            assert_eq!(Record::decode(&bad), Err(malformed()), "{bad:02x?}");
+        }
+        for cut in 0..sound.len() {
+            assert_eq!(Record::decode(&sound[..cut]), Err(malformed()), "cut at {cut}");
+        }
     }
 
     #[test]
