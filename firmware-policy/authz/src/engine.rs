@@ -102,6 +102,11 @@ impl Engine {
         self.policies.is_empty()
     }
 
+    /// The policies.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.policies()
+    }
+
     /// Names of the policies, sorted, each with its text.
     #[must_use]
     pub fn texts(&self) -> BTreeMap<String, String> {

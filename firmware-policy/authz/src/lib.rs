@@ -25,6 +25,7 @@
 //! It is a crate of its own because Cedar compiles for minutes.
 
 mod engine;
+mod memory;
 mod mistake;
 mod question;
 

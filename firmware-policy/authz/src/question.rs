@@ -8,6 +8,7 @@ use cedar_policy::{
 };
 
 use crate::engine::{Answer, Blame, Engine, PolicyFile};
+use crate::memory::Memory;
 use crate::mistake::Mistake;
 use crate::{SCHEMA, SCHEMA_FILE};
 
@@ -71,6 +72,9 @@ impl Question<'_> {
 pub struct Authorizer {
     engine: Engine,
     types: Types,
+    /// Actions that the schema has, with the groups that they are in.
+    actions: Vec<Entity>,
+    memory: Memory,
 }
 
 struct Types {
@@ -81,6 +85,16 @@ struct Types {
     requester: EntityTypeName,
     permit: EntityTypeName,
     action: EntityUid,
+}
+
+/// Whether the schema is asked if a question fits it.
+#[derive(Clone, Copy, PartialEq)]
+enum Fit {
+    /// When it is loaded.
+    Judged,
+    /// Once questions were seen to fit: whoever asks chooses names and numbers,
+    /// never types.
+    Known,
 }
 
 impl Types {
@@ -109,10 +123,13 @@ impl Authorizer {
             vec![Mistake::ours(SCHEMA_FILE, None, what, hint)]
         };
         let types = Types::new().ok_or_else(|| misfit("the names of its types".into()))?;
-        let authorizer = Self { engine: Engine::load(files, schema)?, types };
+        let engine = Engine::load(files, schema)?;
+        let actions = engine.schema().action_entities().map_err(|error| misfit(error.to_string()))?;
+        let memory = Memory::of(&engine);
+        let authorizer = Self { engine, types, actions: actions.into_iter().collect(), memory };
         let bare = Question { chip: None, parent: None, ..Question::EXAMPLE };
         for example in [Question::EXAMPLE, bare] {
-            let fits = authorizer.request(&example);
+            let fits = authorizer.request(&example, Fit::Judged);
             fits.map_err(|why| misfit(format!("the question that is asked of every request does not fit: {why}")))?;
         }
         Ok(authorizer)
@@ -135,13 +152,13 @@ impl Authorizer {
     /// Answers a question. Pure: the same question has the same answer.
     #[must_use]
     pub fn ask(&self, question: &Question<'_>) -> Answer {
-        match self.request(question) {
+        self.memory.recall(question, || match self.request(question, Fit::Known) {
             Err(why) => Answer::Erred(vec![Blame { policy: SCHEMA_FILE.into(), reason: Some(why) }]),
             Ok((request, entities)) => self.engine.decide(&request, &entities),
-        }
+        })
     }
 
-    fn request(&self, q: &Question<'_>) -> Result<(Request, Entities), String> {
+    fn request(&self, q: &Question<'_>, fit: Fit) -> Result<(Request, Entities), String> {
         let types = &self.types;
         let uid = |of: &EntityTypeName, id: &str| EntityUid::from_type_name_and_id(of.clone(), EntityId::new(id));
         let mut entities = Vec::with_capacity(6);
@@ -177,7 +194,10 @@ impl Authorizer {
             }
             entities.push(plain(permit.clone(), Some(origin).filter(|origin| *origin != permit)));
         }
-        let schema = Some(self.engine.schema());
+        let schema = (fit == Fit::Judged).then(|| self.engine.schema());
+        if fit == Fit::Known {
+            entities.extend(self.actions.iter().cloned());
+        }
         let entities = Entities::from_entities(entities, schema).map_err(|error| error.to_string())?;
         let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
         let request = Request::new(node, types.action.clone(), workload, context, schema);
