@@ -5,6 +5,7 @@ use std::fmt;
 
 use portcullis_wire::{Error, Fields, Value, bstr, decode, encode, map};
 
+use crate::crypto::sha256;
 use crate::eventlog;
 use crate::snp::report;
 use crate::tpm::pcr::{Bank, PcrValues};
@@ -177,6 +178,7 @@ impl Collected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     bytes: Vec<u8>,
+    digest: [u8; 32],
     collected: Collected,
 }
 
@@ -209,7 +211,7 @@ impl Evidence {
             (None, None, Some(tpm)) => Collected::Tpm(tpm),
             _ => return Err(Error::Shape("records of one evidence class in the CMW collection")),
         };
-        Ok(Self { bytes: bytes.to_vec(), collected })
+        Ok(Self { bytes: bytes.to_vec(), digest: sha256(&[bytes]), collected })
     }
 
     /// Encodes what a machine collected.
@@ -229,13 +231,20 @@ impl Evidence {
         if let Some(tpm) = collected.tpm() {
             entries.push((Value::from("tpm"), to_record(TPM_QUOTE, &tpm_value(tpm))));
         }
-        Self { bytes: encode(&Value::Map(entries)), collected }
+        let bytes = encode(&Value::Map(entries));
+        Self { digest: sha256(&[&bytes]), bytes, collected }
     }
 
     /// The encoded collection.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// SHA-256 of the encoded collection.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// The parts.

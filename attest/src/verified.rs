@@ -120,7 +120,7 @@ pub fn verify(
     };
     checks.passed().then(|| VerifiedEvidence {
         class: evidence.class(),
-        digest: crate::crypto::sha256(&[evidence.bytes()]),
+        digest: *evidence.digest(),
         snp: parts.snp,
         tpm: parts.tpm,
         vouched_ek: parts.vouched,
