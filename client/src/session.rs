@@ -189,6 +189,7 @@ impl Session {
             }
             StatusCode::FORBIDDEN => {
                 let denial = Denial::verify(&answer.body, &endorsement.permit_key)?;
+                self.state.keep_denial(&answer.body)?;
                 Err(ClientError::Denied(denial.refusals))
             }
             _ => Err(ClientError::Unreachable(describe(&answer))),

@@ -86,6 +86,14 @@ impl State {
         if fs::read(&path).is_ok_and(|kept| kept == bytes) { Ok(()) } else { self.write(&path, bytes) }
     }
 
+    /// Keeps the last denial, for people: `portcullis-policy explain` renders it.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn keep_denial(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write(&self.folder.join("denial.cose"), bytes)
+    }
+
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let draft = self.folder.join(format!("draft-{}", std::process::id()));
         fs::write(&draft, bytes)?;

@@ -266,3 +266,66 @@ fn threat_45_a_stranger_learns_one_id_and_a_node_everything() {
     assert_eq!((other.refusals.len(), other.refusals[0].check.as_str()), (1, "node.chip_id"));
     assert!(other.refusals[0].required.is_none(), "which chip is enrolled is nobody's business");
 }
+
+/// A node keeps its last denial, and the tool tells all of it to people.
+#[test]
+fn a_denial_is_explained_check_by_check() {
+    use portcullis_lab::deployment::UNKNOWN;
+    let (_folder, deployment, _daemon) = common::serving();
+    deployment.describe("node-1", |machine| machine.snp_svn = 3).unwrap();
+    assert_eq!(deployment.request("node-1", UNKNOWN).unwrap().status.code(), Some(1));
+    let explain = |what: &str, more: &[&str]| {
+        let mut command = std::process::Command::new(common::lab());
+        let output = command.args(["portcullis-policy", "explain", what]).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let denial = deployment.text("state-node-1/denial.cose");
+    let (code, text) = explain(&denial, &[]);
+    assert_eq!(code, Some(0));
+    for line in [
+        "lab/authority denied node-1 at ",
+        "1. snp.tcb.floor.current\n   means       The platform runs older firmware than the floor.",
+        "   found       boot_loader 4 tee 0 snp 3 microcode 219",
+        "   required    at least boot_loader 4 tee 0 snp 24 microcode 219",
+        "4. snp.tcb.floor.launch",
+        "   what to do  Relaunch the guest after the firmware update.",
+        "5. workload.known",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&explain(&denial, &["--json"]).1).unwrap();
+    assert_eq!((&json["node"], json["checks"].as_array().unwrap().len()), (&"node-1".into(), 5));
+    assert_eq!(explain("snp.tcb.floor.launch", &[]).0, Some(0));
+    assert_eq!(explain("no.such.check", &[]).0, Some(2));
+}
+
+/// A machine that is known to be good drafts its own reference values; they pass
+/// once somebody has looked at them.
+#[test]
+fn a_known_good_machine_is_drafted_and_must_be_reviewed() {
+    let (folder, deployment) = common::deployment(portcullis_lab::Options::default());
+    let evidence = deployment.text("good.cbor");
+    let output = deployment.portcullis("node-1", &["identity", "--name", "node-1", "--evidence", &evidence]).output();
+    assert!(output.unwrap().status.success());
+    let new = folder.path().join("drafted").display().to_string();
+    deployment.policy(&["new", &new, "--from-evidence", &evidence, "--name", "node 1.1"]).unwrap();
+    let path = folder.path().join("drafted/reference/node-1.1.toml");
+    let drafted = std::fs::read_to_string(&path).unwrap();
+    let measurement = hex(&portcullis_lab::boot::measurement(portcullis_lab::deployment::NODE_IMAGE));
+    assert!(drafted.contains(&measurement) && drafted.contains("reviewed = false"), "{drafted}");
+    for (pcr, value) in portcullis_lab::boot::reference(portcullis_lab::deployment::NODE_IMAGE) {
+        // PCR 11 follows the phases of a boot; the others are of the image.
+        assert_eq!(drafted.contains(&hex(&value)), pcr != 11, "PCR {pcr}\n{drafted}");
+    }
+    // In the bundle of the deployment: refused, and admitted once it is reviewed.
+    deployment.write_bundle().unwrap();
+    let place = deployment.path("bundle/reference/node-1.1.toml");
+    std::fs::copy(&path, &place).unwrap();
+    let refused = deployment.policy(&["check", &deployment.text("bundle")]).unwrap_err().to_string();
+    assert!(refused.contains("reference/node-1.1.toml:8: reviewed: is false"), "{refused}");
+    let reviewed = drafted.replace("reviewed = false", "reviewed = true").replace("\"firmware\"", "\"boot-chain\"");
+    std::fs::write(&place, reviewed).unwrap();
+    deployment.policy(&["check", &deployment.text("bundle")]).unwrap();
+    let again = deployment.policy(&["new", &new, "--from-evidence", &evidence, "--name", "node 1.1"]).unwrap_err();
+    assert!(again.to_string().contains("drafts take the place of nothing"), "{again}");
+}

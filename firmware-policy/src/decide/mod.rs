@@ -19,11 +19,11 @@ use portcullis_attest::check::Checks;
 use portcullis_attest::evidence::Evidence;
 use portcullis_attest::verified::{Carriage, Challenge, VerifiedEvidence, verify};
 use portcullis_permit::{BootCounters, Constraints, Denial, Permit, PermitWarning, ReceivedRequest, Refusal};
-use portcullis_wire::sha256;
+use portcullis_wire::{Digest, sha256};
 
 pub use facts::{Facts, ParentState, RecordedFacts, SeenState};
 
-use crate::appraise::{AttestationResult, Identity, appraise, identify};
+use crate::appraise::{AttestationResult, Identity, Warning, appraise, identify};
 use crate::bundle::{Content, VerifiedBundle};
 use crate::policy::{KnownWorkload, Node};
 use crate::remedy::remedy;
@@ -48,10 +48,10 @@ pub enum Decision {
 #[must_use]
 pub fn decide(received: &ReceivedRequest, facts: &Facts<'_>, bundle: &VerifiedBundle) -> Decision {
     let mut checks = Checks::refusals();
-    let Judged { known, permission } = judge(received, facts, facts.time, bundle.content(), &mut checks);
+    let Judged { known, evidence, permission } = judge(received, facts, facts.time, bundle.content(), &mut checks);
     match permission {
         Some(permission) if checks.passed() => authorized(received, facts, bundle, permission),
-        _ => Decision::Denied(denied(received, facts, bundle, &checks, known)),
+        _ => Decision::Denied(denied(received, facts, bundle, &checks, known, evidence)),
     }
 }
 
@@ -63,9 +63,9 @@ pub fn decide(received: &ReceivedRequest, facts: &Facts<'_>, bundle: &VerifiedBu
 #[must_use]
 pub fn rehearse(received: &ReceivedRequest, facts: &Facts<'_>, at: u64, bundle: &Content) -> Rehearsal {
     let mut checks = Checks::refusals();
-    let Judged { permission, .. } = judge(received, facts, at, bundle, &mut checks);
+    let Judged { permission, evidence, .. } = judge(received, facts, at, bundle, &mut checks);
     let warnings = permission.map(|permission| permission.result.warnings().to_vec()).unwrap_or_default();
-    Rehearsal { checks, warnings }
+    Rehearsal { checks, warnings, evidence }
 }
 
 /// What a rehearsal came to.
@@ -74,7 +74,9 @@ pub struct Rehearsal {
     /// The checks that did not pass; a permit if there is none.
     pub checks: Checks,
     /// What would be warned of.
-    pub warnings: Vec<crate::appraise::Warning>,
+    pub warnings: Vec<Warning>,
+    /// SHA-256 of the evidence.
+    pub evidence: Digest,
 }
 
 /// Whether the evidence has proven who asks. Strangers learn one check id.
@@ -86,6 +88,7 @@ enum Acquaintance {
 
 struct Judged<'p> {
     known: Acquaintance,
+    evidence: Digest,
     permission: Option<Permission<'p>>,
 }
 
@@ -104,7 +107,9 @@ fn judge<'p>(
 ) -> Judged<'p> {
     let (request, policy) = (received.request(), bundle.policy());
     check_freshness(request, facts, at, bundle, checks);
-    let evidence = verify_evidence(received, facts, at, bundle, checks);
+    let parsed = Evidence::parse(received.evidence());
+    let parsed = checks.step("evidence.form", parsed, "a CMW collection of evidence", "form of the evidence");
+    let evidence = parsed.as_ref().and_then(|evidence| verify_evidence(evidence, received, facts, at, bundle, checks));
     let node = find_node(request, policy, checks);
     let identity = node.map(|node| identity(node, facts));
     let (mut known, mut image, mut result) = (Acquaintance::Stranger, None, None);
@@ -127,18 +132,18 @@ fn judge<'p>(
         (Some(result), Some(workload), Some(boot)) => Some(Permission { result, workload, boot }),
         _ => None,
     };
-    Judged { known, permission }
+    let evidence = parsed.map_or_else(|| sha256(&[received.evidence()]), |evidence| *evidence.digest());
+    Judged { known, evidence, permission }
 }
 
 fn verify_evidence(
+    evidence: &Evidence,
     received: &ReceivedRequest,
     facts: &Facts<'_>,
     at: u64,
     bundle: &Content,
     checks: &mut Checks,
 ) -> Option<VerifiedEvidence> {
-    let parsed = Evidence::parse(received.evidence());
-    let evidence = checks.step("evidence.form", parsed, "a CMW collection of evidence", "form of the evidence")?;
     let binding = Binding {
         role: Role::Node,
         nonce: &received.request().nonce,
@@ -149,7 +154,7 @@ fn verify_evidence(
     // Evidence is judged by its own checks alone: it may be sound in a request
     // that is not.
     let mut own = checks.another();
-    let verified = verify(&evidence, &challenge, bundle.verifier(), at, &mut own);
+    let verified = verify(evidence, &challenge, bundle.verifier(), at, &mut own);
     checks.extend(&own);
     verified
 }
@@ -207,6 +212,7 @@ fn denied(
     bundle: &VerifiedBundle,
     checks: &Checks,
     known: Acquaintance,
+    evidence: Digest,
 ) -> Denial {
     let all = checks.refused().map(|check| Refusal {
         check: check.id.to_string(),
@@ -224,7 +230,7 @@ fn denied(
         id: received.permit_id(),
         time: facts.time,
         refusals,
-        evidence: sha256(&[received.evidence()]),
+        evidence,
         bundle: *bundle.digest(),
         facts: sha256(&[&facts.encode(received)]),
     }

@@ -10,6 +10,7 @@
 //! ```
 
 mod commands;
+mod corim;
 mod describe;
 mod draft;
 mod files;
@@ -148,6 +149,9 @@ enum Action {
     },
     /// Sign a revocation.
     Revoke(commands::Revoke),
+    /// Read and write reference values in the form of others.
+    #[command(subcommand)]
+    Corim(corim::Corim),
     /// Compute what an image will be measured as.
     #[command(subcommand)]
     Measure(measure::Measure),
@@ -194,6 +198,7 @@ fn dispatch(action: Action) -> anyhow::Result<()> {
         Action::Rehearse(arguments) => rehearse::run(&arguments),
         Action::Endorse { request, key, out } => commands::endorse(&request, &key, &out),
         Action::Revoke(arguments) => commands::revoke(&arguments),
+        Action::Corim(corim) => corim::run(&corim),
         Action::Measure(measure) => measure::run(&measure),
         Action::Common(common) => Ok(common.print::<Arguments>()?),
     }

@@ -11,16 +11,13 @@ use portcullis_attest::crypto::sha256;
 use portcullis_attest::evidence::EvidenceClass;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_firmware_policy::SCHEMA;
-use portcullis_firmware_policy::document::{
-    Coverage, Distrust, Document, Floor, Limits, Linking, Node, OneOf, Platform, Reference, Requirement, RoleName,
-    RootChoice, Workload,
-};
+use portcullis_firmware_policy::document::{Document, Limits, Linking, Node, Reference, RoleName, Workload};
 use portcullis_wire::hex::hex;
 
-use crate::boot;
 use crate::daemon::{Daemon, free_address};
-use crate::machine::{Booted, Description, TCB, Vtpm};
+use crate::machine::{Booted, Description, Vtpm};
 use crate::root::LabRoot;
+use crate::scene;
 
 /// Image of lab authorities.
 pub const AUTHORITY_IMAGE: &str = "authority-1.0";
@@ -456,72 +453,24 @@ impl Deployment {
 /// The bundle of a sound lab deployment, without nodes.
 fn document(options: Options) -> Result<Document> {
     let now = jiff::Timestamp::now();
+    let sound = scene::document(Generation::Milan);
     Ok(Document {
         authority: "lab/authority".into(),
-        version: 1,
-        predecessor: None,
         not_before: (now - jiff::SignedDuration::from_secs(3600)).to_string(),
         expires: (now + jiff::SignedDuration::from_secs(options.bundle_seconds)).to_string(),
         classes: EvidenceClass::ALL.map(|class| class.name().to_owned()).to_vec(),
-        limits: Limits {
-            lease_seconds: options.lease_seconds,
-            status_seconds: options.status_seconds,
-            evidence_seconds: 10,
-            renewal_seconds: 86_400,
-        },
-        roots: RootChoice::Given,
-        distrust: Distrust::default(),
-        platform: Platform {
-            alias_check: Requirement::Required,
-            ciphertext_hiding: Requirement::Optional,
-            ecc: Requirement::Required,
-            smt_disabled: Requirement::Optional,
-            mitigations: 0,
-        },
-        floors: vec![Floor {
-            generation: "Milan".into(),
-            on: Vec::new(),
-            deny_from: None,
-            fmc: None,
-            boot_loader: TCB.boot_loader,
-            tee: TCB.tee,
-            snp: TCB.snp,
-            microcode: TCB.microcode,
-        }],
-        nodes: Vec::new(),
+        limits: Limits { lease_seconds: options.lease_seconds, status_seconds: options.status_seconds, ..sound.limits },
         workloads: vec![Workload {
-            name: "sleep".into(),
             digest: hex(&sha256(&[&fs::read(SLEEP)?])),
-            arguments: "any".into(),
-            environment: "any".into(),
             linking: Linking::Dynamic,
+            ..scene::workload()
         }],
+        ..sound
     })
 }
 
 /// The images of a sound lab deployment.
 fn references() -> BTreeMap<String, Reference> {
-    let reference = |name: &str, role| {
-        let pcrs = boot::reference(name).into_iter().map(|(pcr, value)| (pcr.to_string(), OneOf::One(hex(&value))));
-        let reference = Reference {
-            name: name.to_owned(),
-            role,
-            covers: Coverage::BootChain,
-            reviewed: true,
-            not_before: None,
-            expires: None,
-            vmpl: 0,
-            guest_svn: 1,
-            host_data: "any".into(),
-            id_key_digest: "any".into(),
-            author_key_digest: "any".into(),
-            measurements: BTreeMap::from([("lab".into(), hex(&boot::measurement(name)))]),
-            pcrs: pcrs.collect(),
-            boot: None,
-            uki: None,
-            ima: None,
-        };
-        (format!("{name}.toml"), reference)
-    };
-    BTreeMap::from([reference(AUTHORITY_IMAGE, RoleName::Authority), reference(NODE_IMAGE, RoleName::Node)])
+    let image = |name: &str, role| (format!("{name}.toml"), scene::reference(name, role));
+    BTreeMap::from([image(AUTHORITY_IMAGE, RoleName::Authority), image(NODE_IMAGE, RoleName::Node)])
 }

@@ -41,8 +41,9 @@ enum Action {
         #[arg(long, default_value_t = 2)]
         nodes: u32,
     },
-    /// Load an authority with 256 lab devices and measure it.
-    Bench(bench::Options),
+    /// Measure what things cost.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Run portcullisd on a lab machine.
     Portcullisd(OnMachine),
     /// Run portcullis on a lab machine.
@@ -93,7 +94,7 @@ fn dispatch(action: Action) -> Result<u8> {
     match action {
         Action::Story { folder } => story::run(&lab()?, folder.as_deref()),
         Action::Up { folder, nodes } => up::run(&lab()?, &folder, nodes).map(|()| 0),
-        Action::Bench(options) => bench::run(&lab()?, &options).map(|()| 0),
+        Action::Bench(bench) => bench::run(&lab()?, &bench).map(|()| 0),
         Action::Portcullis(on) => {
             let platform = LabPlatform { machine: on.machine };
             Ok(portcullis_client::run(arguments("portcullis", on.arguments), &platform))

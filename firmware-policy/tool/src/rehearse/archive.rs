@@ -24,6 +24,8 @@ pub(super) struct Archived {
     pub(super) permitted: bool,
     pub(super) request: Vec<u8>,
     pub(super) evidence: Vec<u8>,
+    /// What the statement says is its SHA-256.
+    pub(super) evidence_digest: Digest,
     pub(super) facts: RecordedFacts,
     pub(super) revocations: Arc<Revocations>,
 }
@@ -107,15 +109,12 @@ impl Archive {
         if PermitId::of_request(&request) != decided.id || sha256(&[&facts]) != decided.facts {
             bail!("the archive has another request than the statement names");
         }
-        if sha256(&[&evidence]) != decided.evidence {
-            bail!("the archive has other evidence than the statement names");
-        }
         let facts = RecordedFacts::decode(&facts)?;
         let state = self.states.iter().rev().find(|(digest, _)| digest == facts.revocations());
         let (_, revocations) = state.context("decided under revocations that the log does not show before it")?;
         let revocations = Arc::clone(revocations);
-        let Decided { node, permitted, .. } = decided;
-        Ok(Archived { index, node, permitted, request, evidence, facts, revocations })
+        let Decided { node, permitted, evidence: evidence_digest, .. } = decided;
+        Ok(Archived { index, node, permitted, request, evidence, evidence_digest, facts, revocations })
     }
 
     fn revoke(&mut self, payload: &[u8]) -> Result<()> {

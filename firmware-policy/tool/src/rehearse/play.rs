@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use portcullis_firmware_policy::rehearse;
 use portcullis_permit::ReceivedRequest;
@@ -63,17 +63,22 @@ fn work(receiver: &Mutex<Receiver<Vec<Archived>>>, proposal: &Proposal) -> Resul
         let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(chunk) = received else { return Ok(tally) };
         for archived in chunk {
-            let outcome = play(&archived, proposal).with_context(|| format!("entry {}", archived.index))?;
-            tally.count(&archived.node, archived.index, archived.permitted, outcome);
+            let (index, permitted) = (archived.index, archived.permitted);
+            let node = archived.node.clone();
+            let outcome = play(archived, proposal).with_context(|| format!("entry {index}"))?;
+            tally.count(&node, index, permitted, outcome);
         }
     }
 }
 
-fn play(archived: &Archived, proposal: &Proposal) -> Result<Outcome> {
-    let Archived { facts, request, evidence, revocations, .. } = archived;
+fn play(archived: Archived, proposal: &Proposal) -> Result<Outcome> {
+    let Archived { facts, request, evidence, evidence_digest, revocations, .. } = archived;
     let received = ReceivedRequest::rejoin(facts.envelope(), request, evidence).context("the archived request")?;
-    let recorded = facts.with(revocations).context("other revocations than were recorded")?;
+    let recorded = facts.with(&revocations).context("other revocations than were recorded")?;
     let rehearsal = rehearse(&received, &recorded, proposal.moment(facts.time()), &proposal.content);
+    if rehearsal.evidence != evidence_digest {
+        bail!("the archive has other evidence than the statement names");
+    }
     let refused: Vec<_> = rehearsal.checks.refused().cloned().collect();
     Ok(match refused.as_slice() {
         [] => Outcome::Permitted { warnings: rehearsal.warnings },

@@ -13,11 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
-    EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair, ParsedPublicKey,
-};
 use indicatif::{ProgressBar, ProgressStyle};
 use portcullis_attest::crypto::sha256;
 use portcullis_attest::snp::generation::Generation;
@@ -29,6 +24,7 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::Mutex;
 
+use super::bare;
 use crate::deployment::{Deployment, NODE_IMAGE, Options as Deploy, SLEEP};
 use crate::machine::TCB;
 use crate::processor::{Fields, Processor};
@@ -73,7 +69,7 @@ struct Row {
 ///
 /// # Errors
 /// The authority refuses, answers wrongly, or costs more than the limit.
-pub fn run(lab: &Path, options: &Options) -> Result<()> {
+pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let deploy = Deploy { lease_seconds: 600, status_seconds: 60, ..Deploy::default() };
     let mut deployment = Deployment::create(&folder.path().join("d"), lab, &folder.path().join("root"), deploy)?;
@@ -85,7 +81,7 @@ pub fn run(lab: &Path, options: &Options) -> Result<()> {
     let server = i32::try_from(authority.id()).ok().and_then(Pid::from_raw).context("pid")?;
     pin(1)?;
 
-    let bare = bare_cost()?;
+    let bare = bare::permit()?;
     println!("bare cryptography of a permit: {bare:.0} µs");
     println!("  one P-384 verify, two P-256 verifies, one P-256 signature, on the driver's core\n");
     println!(
@@ -217,30 +213,4 @@ fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(sched_setaffinity(None, &set)?)
-}
-
-/// What the cryptography of a permit costs by itself, in µs: the best of
-/// several rounds, with keys decoded once as the authority does.
-fn bare_cost() -> Result<f64> {
-    let random = SystemRandom::new();
-    let pair = |algorithm: &'static EcdsaSigningAlgorithm| EcdsaKeyPair::generate(algorithm);
-    let (p384, p256) = (pair(&ECDSA_P384_SHA384_FIXED_SIGNING)?, pair(&ECDSA_P256_SHA256_FIXED_SIGNING)?);
-    let (report, quote) = ([7; 0x2a0], [7; 145]);
-    let (report_signature, quote_signature) = (p384.sign(&random, &report)?, p256.sign(&random, &quote)?);
-    let report_key = ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, p384.public_key().as_ref())?;
-    let quote_key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, p256.public_key().as_ref())?;
-    let mut rounds = Vec::new();
-    for _ in 0..21 {
-        const EACH: u32 = 50;
-        let started = Instant::now();
-        for _ in 0..EACH {
-            report_key.verify_sig(&report, report_signature.as_ref())?;
-            quote_key.verify_sig(&quote, quote_signature.as_ref())?;
-            quote_key.verify_sig(&quote, quote_signature.as_ref())?;
-            p256.sign(&random, &quote)?;
-        }
-        rounds.push(started.elapsed().as_secs_f64() * 1e6 / f64::from(EACH));
-    }
-    // The fastest round: noise can only make the bare cost look larger.
-    rounds.into_iter().min_by(f64::total_cmp).context("rounds")
 }

@@ -1,0 +1,34 @@
+//! What things cost, over the bare cryptography in them.
+
+mod bare;
+mod permits;
+mod policy;
+mod rehearse;
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Load on an authority.
+    Permits(permits::Options),
+    /// Appraisal and Cedar, by the number of nodes and measurements.
+    Policy(policy::Options),
+    /// Rehearsal of an archive, by decisions a second.
+    Rehearse(rehearse::Options),
+}
+
+/// Measures, and prints the figures.
+///
+/// # Errors
+/// Something costs more than its limit, or fails.
+pub fn run(lab: &Path, bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Permits(options) => permits::run(lab, options),
+        Bench::Policy(options) => policy::run(options),
+        Bench::Rehearse(options) => rehearse::run(lab, options),
+    }
+}
