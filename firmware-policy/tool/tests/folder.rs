@@ -144,7 +144,7 @@ fn every_mistake_is_told_with_its_place_and_nothing_is_written() {
             "",
             "schema.cedarschema: the question that is asked of every request does not fit",
         ),
-        ("schema.cedarschema", "entity Generation;", "entity Generation", "schema.cedarschema:7: "),
+        ("schema.cedarschema", "entity Generation;", "entity Generation", "schema.cedarschema:8: "),
     ];
     for (file, from, to, expected) in wrong {
         let at = TempDir::new().unwrap();

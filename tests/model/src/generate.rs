@@ -49,8 +49,8 @@ pub fn bundle(rng: &mut Rng) -> Bundle {
         classes,
         evidence_seconds: pick(rng, &[1, 5, 10]),
         renewal_seconds: pick(rng, &[60, 3600]),
-        distrusts_generation: rarely(rng, 12),
-        distrusts_chip: rarely(rng, 12),
+        distrusts_generation: rarely(rng, 24),
+        distrusts_chip: rarely(rng, 24),
         requires: [rng.bool(), rarely(rng, 4), rng.bool(), rarely(rng, 4)],
         floors,
         images: (0..rng.usize(1..4)).map(|_| image(rng)).collect(),
@@ -85,9 +85,70 @@ fn image(rng: &mut Rng) -> Image {
     }
 }
 
-/// A request.
+/// A request: half of them are as the bundle wants them, as far as it admits any,
+/// with at most one part as it comes.
 #[must_use]
-pub fn told(rng: &mut Rng) -> Told {
+pub fn told(rng: &mut Rng, bundle: &Bundle) -> Told {
+    let any = any(rng);
+    if rng.bool() {
+        return any;
+    }
+    let sound = sound(rng, bundle);
+    match rng.u8(..12) {
+        0 => Told { report: sound.report.map(|own| any.report.unwrap_or(own)), ..sound },
+        1 => Told { quote: sound.quote.map(|own| any.quote.unwrap_or(own)), ..sound },
+        2 => Told { parent: any.parent, ..sound },
+        3 => Told { revoked: any.revoked, known_workload: any.known_workload, ..sound },
+        4 => Told { arguments: any.arguments, environment: any.environment, dynamic: any.dynamic, ..sound },
+        5 => Told { time: any.time, nonce_age: any.nonce_age, ..sound },
+        6 => Told { audience: any.audience, statement: any.statement, nonce: any.nonce, ..sound },
+        7 => Told { this_session: any.this_session, activated: any.activated, own_name: any.own_name, ..sound },
+        _ => sound,
+    }
+}
+
+/// What a bundle would permit, if it permits anything.
+fn sound(rng: &mut Rng, bundle: &Bundle) -> Told {
+    let minimum = bundle.node.as_ref().map_or("snp+tpm", |node| node.minimum);
+    let fitting = ["snp+tpm", "snp", "tpm"].into_iter().find(|class| {
+        bundle.classes.contains(class) && (*class == minimum || *class == "snp+tpm" || minimum == "none")
+    });
+    let class = fitting.unwrap_or(minimum);
+    let image = pick(rng, &bundle.images);
+    let measurement = pick(rng, &image.measurements);
+    // The first image that has the measurement or the boot is looked at too.
+    let boot = pick(rng, &image.boots);
+    Told {
+        time: NOW,
+        nonce_age: 1,
+        audience: true,
+        statement: true,
+        nonce: true,
+        contradicted: false,
+        own_name: true,
+        this_session: true,
+        report: (class != "tpm").then(|| Report {
+            own_chip: true,
+            measurement,
+            vmpl: image.vmpl,
+            guest_svn: 2,
+            host_data: image.host_data.unwrap_or(0),
+            has: [true; 4],
+            allows: [false; 2],
+            tcbs: [pick(rng, &[LEVELS[0], LEVELS[0], LEVELS[1]]); 4],
+        }),
+        quote: (class != "snp").then_some(Quote { own_ak: true, boot }),
+        activated: true,
+        parent: rng.bool().then(|| Some(Parent { same: true, since: NOW - 10, same_boot: true, revoked: false })),
+        revoked: [false; 2],
+        known_workload: true,
+        arguments: 1,
+        environment: 2,
+        dynamic: false,
+    }
+}
+
+fn any(rng: &mut Rng) -> Told {
     let class = pick(rng, &["snp+tpm", "snp+tpm", "snp+tpm", "snp", "tpm"]);
     let nonce_age = if rarely(rng, 8) { rng.i64(-1..13) } else { 1 };
     Told {

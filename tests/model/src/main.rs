@@ -61,7 +61,7 @@ fn main() -> Result<()> {
             let mut rng = Rng::with_seed(arguments.seed.wrapping_mul(1 << 32).wrapping_add(round));
             let staged = stage.stage(generate::bundle(&mut rng))?;
             for _ in 0..UNDER_ONE_BUNDLE {
-                let verdict = compare(&mut stage, &staged, &generate::told(&mut rng))?;
+                let verdict = compare(&mut stage, &staged, &generate::told(&mut rng, &staged.told))?;
                 permits.fetch_add(u64::from(matches!(verdict, Verdict::Permit { .. })), Ordering::Relaxed);
             }
             bar.inc(UNDER_ONE_BUNDLE);

@@ -19,7 +19,7 @@ fn both_deciders_agree() {
         for _ in 0..50 {
             let staged = stage.stage(generate::bundle(&mut rng)).unwrap();
             for _ in 0..60 {
-                match compare(&mut stage, &staged, &generate::told(&mut rng)).unwrap() {
+                match compare(&mut stage, &staged, &generate::told(&mut rng, &staged.told)).unwrap() {
                     Verdict::Permit { warnings, .. } => {
                         *seen.entry("permit".into()).or_default() += 1;
                         *seen.entry("warning".into()).or_default() += warnings.len() as u32;
