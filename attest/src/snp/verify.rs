@@ -161,6 +161,15 @@ impl SnpVerifier {
         lost.map(|crl| format!("CRL number 0x{}", hex(&crl.number)))
     }
 
+    /// Until when the revocation lists of a generation's roots are current, Unix
+    /// seconds; `None` where there is no list that such a root signed.
+    #[must_use]
+    pub fn lists_until(&self, generation: Generation) -> Option<u64> {
+        let of_generation = |crl: &Crl| self.roots.named(&crl.issuer).and_then(generation_of) == Some(generation);
+        let lists = self.crls.iter().filter(|c| c.signed_by_root && of_generation(&c.crl));
+        lists.map(|c| c.crl.next_update).max()
+    }
+
     /// Verifies a report at a time (Unix seconds), recording every check.
     ///
     /// A value comes back only if every check passed: a missing input is a

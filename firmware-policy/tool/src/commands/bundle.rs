@@ -39,7 +39,27 @@ pub(crate) fn check(path: &Path, governance: Option<&Path>, active: Option<&Path
     }
     say!("{}: sound, {}", path.display(), named(&opened.content, &opened.quorum));
     open.iter().for_each(|line| say!("{line}"));
+    lists(&opened.content).iter().for_each(|line| say!("note: {line}"));
     Ok(())
+}
+
+/// What is sound and will deny all the same: generations without a revocation
+/// list, and lists that end before the bundle.
+fn lists(content: &Content) -> Vec<String> {
+    let policy = content.policy();
+    let told = policy.floors.keys().filter_map(|generation| match content.verifier().lists_until(*generation) {
+        None => {
+            Some(format!("no revocation list of a {generation} root: evidence of {generation} is denied (snp.crl)"))
+        }
+        Some(until) if until < policy.valid.until => {
+            let until = portcullis_cli::rfc3339(until);
+            Some(format!(
+                "the {generation} list ends at {until}: from then on evidence of {generation} is denied (snp.crl)"
+            ))
+        }
+        Some(_) => None,
+    });
+    told.collect()
 }
 
 /// Packs a folder into a bundle that nobody has signed. The same files give the
