@@ -108,7 +108,7 @@ pub(super) fn read_workloads(
     workloads: &[document::Workload],
     reading: &mut Reading<'_>,
 ) -> BTreeMap<Digest, KnownWorkload> {
-    let mut all = BTreeMap::new();
+    let (mut all, mut names) = (BTreeMap::new(), BTreeMap::new());
     for (at, workload) in workloads.iter().enumerate() {
         let key = |name: &str| format!("workload[{at}].{name}");
         let name = reading.name(&key("name"), &workload.name, true);
@@ -123,6 +123,7 @@ pub(super) fn read_workloads(
         else {
             continue;
         };
+        reading.unique(&key("name"), &mut names, name.clone(), (), &name);
         let known = KnownWorkload { name, digest, arguments, environment, linking };
         reading.unique(&key("digest"), &mut all, digest, known, &hex(&digest));
     }

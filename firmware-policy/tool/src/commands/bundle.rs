@@ -83,7 +83,7 @@ pub(crate) fn sign(path: &Path, keys: &[PathBuf], out: &Path) -> Result<()> {
         set.sign(CONTENT_TYPE, &files::key(path)?)?;
     }
     files::write(out, &set.detached())?;
-    say!("{}: {} signatures for {}", out.display(), set.signatures(), named(&content, &quorum));
+    say!("{}: {} for {}", out.display(), count(set.signatures()), named(&content, &quorum));
     Ok(())
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn assemble(path: &Path, sets: &[PathBuf], governance: Option<&Path>,
         verify(&quorum, &files::governance(file)?)?;
     }
     files::write(out, &quorum.encode())?;
-    say!("{}: {}, {} signatures", out.display(), named(&content, &quorum), quorum.signatures());
+    say!("{}: {}, {}", out.display(), named(&content, &quorum), count(quorum.signatures()));
     if governance.is_none() {
         say!("whether they are enough was not looked at: --governance FILE checks them");
     }
@@ -114,4 +114,8 @@ fn verify(quorum: &Quorum, governance: &Governance) -> Result<VerifiedBundle> {
 
 fn named(content: &Content, quorum: &Quorum) -> String {
     format!("version {}, digest {}", content.policy().version, hex(&quorum.digest()))
+}
+
+fn count(signatures: usize) -> String {
+    if signatures == 1 { "1 signature".into() } else { format!("{signatures} signatures") }
 }

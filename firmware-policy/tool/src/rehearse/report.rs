@@ -19,7 +19,8 @@ pub(super) fn text(tally: &Tally, proposal: &Proposal) {
         (Change::Unknown, "cannot be told"),
         (Change::Same, "as before"),
     ] {
-        say!("  {:8} nodes {what}", tally.with(change));
+        let count = tally.with(change);
+        say!("  {count:8} {} {what}", if count == 1 { "node" } else { "nodes" });
     }
     let width = tally.nodes.keys().map(String::len).max().unwrap_or(0);
     for (change, title) in [
