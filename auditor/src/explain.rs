@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use portcullis_cli::say;
-use portcullis_firmware_policy::{CATALOGUE, Entry};
+use portcullis_firmware_policy::{CATALOGUE, Entry, entry};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -16,11 +16,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let id = arguments.id.as_str();
-    let exact = |entry: &&Entry| match entry.id.strip_suffix('*') {
-        Some(prefix) => id.starts_with(prefix) || entry.id == id,
-        None => entry.id == id,
-    };
-    let mut found: Vec<&Entry> = CATALOGUE.iter().filter(exact).take(1).collect();
+    let family = |entry: &&Entry| entry.id == id;
+    let mut found: Vec<&Entry> = CATALOGUE.iter().find(family).or_else(|| entry(id)).into_iter().collect();
     if found.is_empty() {
         let prefix = format!("{}.", id.trim_end_matches('.'));
         found = CATALOGUE.iter().filter(|entry| entry.id.starts_with(&prefix)).collect();

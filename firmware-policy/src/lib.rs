@@ -46,5 +46,5 @@ pub use finding::Finding;
 pub use nonce::{LIFETIME as NONCE_LIFETIME, NoncePreimage};
 pub use policy::Policy;
 pub use portcullis_authz::SCHEMA;
-pub use remedy::{CATALOGUE, Entry, remedy};
+pub use remedy::{CATALOGUE, Entry, entry, remedy};
 pub use revocations::Revocations;

@@ -11,14 +11,19 @@ pub struct Entry {
     pub remedy: &'static str,
 }
 
+/// The entry that speaks of a check.
+#[must_use]
+pub fn entry(id: &str) -> Option<&'static Entry> {
+    CATALOGUE.iter().find(|entry| match entry.id.strip_suffix('*') {
+        Some(prefix) => id.starts_with(prefix),
+        None => entry.id == id,
+    })
+}
+
 /// What to do about a check.
 #[must_use]
 pub fn remedy(id: &str) -> &'static str {
-    let fits = |entry: &&Entry| match entry.id.strip_suffix('*') {
-        Some(prefix) => id.starts_with(prefix),
-        None => entry.id == id,
-    };
-    CATALOGUE.iter().find(fits).map_or("see docs/checks.md", |entry| entry.remedy)
+    entry(id).map_or("see docs/checks.md", |entry| entry.remedy)
 }
 
 macro_rules! catalogue {

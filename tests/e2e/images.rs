@@ -263,3 +263,43 @@ fn several_values_of_a_pcr_may_be_admitted() {
     image.pcrs.insert("7".into(), OneOf::Any(vec!["00".repeat(32), "11".repeat(32)]));
     assert_eq!(refusals(&scene, &mut device), ["tpm.reference.7"]);
 }
+
+/// The same over real processes: Linux's list is read after the quote, and PCR 10
+/// of the TPM leads to it.
+#[test]
+fn a_machine_shows_the_files_that_it_measured() {
+    use portcullis_lab::deployment::SLEEP;
+    use portcullis_lab::tpm::{LabTpm, MEASURED_FILES, extend};
+    let (_folder, mut deployment) = common::deployment(portcullis_lab::Options::default());
+    let booting = Booting::sound();
+    deployment.references().get_mut("node-1.0.toml").unwrap().ima = Some(Ima { allow: "node.sha256".into() });
+    let lists = deployment.path("bundle/ima");
+    std::fs::create_dir_all(&lists).unwrap();
+    std::fs::write(lists.join("node.sha256"), format!("{}  /usr/bin/gate\n", hex(&[0xf1; 32]))).unwrap();
+    deployment.sign_bundle().unwrap();
+    let _daemon = deployment.serve().unwrap();
+    let machine = deployment.machine("node-1");
+    let said = |deployment: &portcullis_lab::Deployment| {
+        let output = deployment.request("node-1", SLEEP).unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (_, nothing) = said(&deployment);
+    assert!(nothing.starts_with("portcullis: denied\n  ima."), "{nothing}");
+    let list = booting.list();
+    {
+        let tpm = LabTpm::open(&machine).unwrap();
+        for entry in Entries::of(list.as_slice()).unwrap() {
+            let digest: [u8; 32] = entry.unwrap().extended(Bank::Sha256).try_into().unwrap();
+            extend(&tpm.handle(), 10, &digest).unwrap();
+        }
+    }
+    std::fs::write(machine.join(MEASURED_FILES), &list).unwrap();
+    assert_eq!(said(&deployment), (Some(0), String::new()));
+    // The kernel went on measuring after the quote: what lies beyond is not believed.
+    let mut longer = booting;
+    longer.files.push(("/tmp/agent", [0xbb; 32]));
+    std::fs::write(machine.join(MEASURED_FILES), longer.list()).unwrap();
+    assert_eq!(said(&deployment).0, Some(0));
+    std::fs::write(machine.join(MEASURED_FILES), &list[..list.len() - 1]).unwrap();
+    assert!(said(&deployment).1.starts_with("portcullis: denied\n  ima.form\n"));
+}

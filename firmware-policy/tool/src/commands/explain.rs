@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use portcullis_cli::{rfc3339, say};
-use portcullis_firmware_policy::{CATALOGUE, Entry};
+use portcullis_firmware_policy::entry;
 use portcullis_permit::{Denial, Refusal};
 use portcullis_wire::hex::hex;
 use serde_json::{Value, json};
@@ -30,14 +30,6 @@ pub(crate) fn explain(what: &str, as_json: bool) -> Result<()> {
         say!("{what}\n  means       {}\n  what to do  {}", entry.cause, entry.remedy);
     }
     Ok(())
-}
-
-/// The entry that speaks of a check.
-pub(crate) fn entry(id: &str) -> Option<&'static Entry> {
-    CATALOGUE.iter().find(|entry| match entry.id.strip_suffix('*') {
-        Some(prefix) => id.starts_with(prefix),
-        None => entry.id == id,
-    })
 }
 
 fn explain_denial(denial: &Denial, as_json: bool) -> Result<()> {
