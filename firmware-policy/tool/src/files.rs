@@ -11,11 +11,21 @@ use portcullis_permit::{Governance, Quorum, SigningKey};
 
 /// Something that was read and does not pass.
 #[derive(Debug)]
-pub(crate) struct Refused(pub(crate) String);
+pub(crate) struct Refused {
+    text: String,
+    /// Where it is a bundle: the check that refuses it, and what is to be mended.
+    pub(crate) bundle: Option<BundleError>,
+}
+
+impl Refused {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), bundle: None }
+    }
+}
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -30,7 +40,7 @@ pub(crate) fn refused(error: &BundleError) -> anyhow::Error {
     if error.findings().is_empty() {
         text.push_str(&format!("\n  {error}\n      hint: {}", remedy(error.check())));
     }
-    Refused(text).into()
+    Refused { text, bundle: Some(error.clone()) }.into()
 }
 
 /// Reads a file, naming it in the error.

@@ -61,15 +61,11 @@ enum Action {
     Check {
         /// Folder, or bundle (`.pcb`).
         bundle: PathBuf,
-        /// The governors' keys and threshold: check the signatures too.
+        #[command(flatten)]
+        against: commands::Against,
+        /// One JSON object on stdout.
         #[arg(long)]
-        governance: Option<PathBuf>,
-        /// The active bundle (`.pcb`): check that this one may follow on it.
-        #[arg(long, value_name = "FILE", requires = "governance")]
-        active: Option<PathBuf>,
-        /// RFC 3339 time: check that it is valid then.
-        #[arg(long, value_name = "TIME", requires = "governance")]
-        at: Option<String>,
+        json: bool,
     },
     /// Build a folder into a bundle that nobody has signed yet.
     Build {
@@ -184,9 +180,7 @@ fn dispatch(action: Action) -> anyhow::Result<()> {
         Action::Keygen { out, suite } => commands::keygen(&out, &suite),
         Action::Governance { threshold, keys, out } => commands::governance(threshold, &keys, &out),
         Action::New(arguments) => draft::run(&arguments),
-        Action::Check { bundle, governance, active, at } => {
-            commands::check(&bundle, governance.as_deref(), active.as_deref(), at.as_deref())
-        }
+        Action::Check { bundle, against, json } => commands::check(&bundle, &against, json),
         Action::Build { folder, out } => commands::build(&folder, &out),
         Action::Sign { bundle, key, out } => commands::sign(&bundle, &key, &out),
         Action::Assemble { bundle, signatures, governance, out } => {

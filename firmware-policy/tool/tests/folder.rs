@@ -63,6 +63,8 @@ fn filled(at: &Path) -> PathBuf {
 fn the_template_passes_once_it_is_filled_in_and_builds_the_same_everywhere() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (first, second) = (filled(one.path()), filled(two.path()));
+    let json: Value = serde_json::from_str(&good(&["check", "--json", &text(&first)])).unwrap();
+    assert_eq!(json["sound"], true);
     let checked = good(&["check", &text(&first)]);
     assert!(checked.contains("note: no revocation list of a Genoa root"), "{checked}");
     // Another order of writing, other times and modes, files of an editor.
@@ -181,6 +183,12 @@ fn files_that_nothing_reads_are_refused_and_all_mistakes_told_at_once() {
     ] {
         assert!(said.contains(expected), "{expected}\n{said}");
     }
+    let output = tool(&["check", "--json", &text(&folder)]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["sound"], &json["check"]), (&false.into(), &"bundle.document".into()));
+    let typo = json["findings"].as_array().unwrap().iter().find(|f| f["file"] == "policy.toml").unwrap();
+    assert_eq!(typo["line"], 4);
     fs::write(folder.join("collateral/list.crl"), "no list").unwrap();
     for file in ["README.md", "reference/old/image.toml", "reference/image.json", "ima/list"] {
         fs::remove_file(folder.join(file)).unwrap();

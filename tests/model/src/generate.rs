@@ -139,7 +139,7 @@ fn sound(rng: &mut Rng, bundle: &Bundle) -> Told {
         }),
         quote: (class != "snp").then_some(Quote { own_ak: true, boot }),
         activated: true,
-        parent: rng.bool().then(|| Some(Parent { same: true, since: NOW - 10, same_boot: true, revoked: false })),
+        parent: rng.bool().then_some(Some(Parent { same: true, since: NOW - 10, same_boot: true, revoked: false })),
         revoked: [false; 2],
         known_workload: true,
         arguments: 1,

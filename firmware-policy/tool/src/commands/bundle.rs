@@ -9,38 +9,94 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use portcullis_cli::say;
-use portcullis_firmware_policy::{CONTENT_TYPE, Content, MAX_LENGTH, VerifiedBundle};
+use portcullis_firmware_policy::{BundleError, CONTENT_TYPE, Content, Finding, MAX_LENGTH, VerifiedBundle};
 use portcullis_permit::{Governance, Quorum};
 use portcullis_wire::hex::hex;
+use serde_json::{Value, json};
 
 use crate::files::{self, Opened, Refused, refused};
 
-/// Checks a folder or a bundle; with the governors' keys its signatures, with
-/// the active bundle whether it may follow, with a time whether it is valid.
-pub(crate) fn check(path: &Path, governance: Option<&Path>, active: Option<&Path>, at: Option<&str>) -> Result<()> {
-    let opened = files::open(path)?;
-    let mut open = Vec::new();
-    let verified = match governance {
-        Some(file) => Some(verify(&opened.quorum, &files::governance(file)?)?),
-        None => {
-            open.push("signatures were not looked at: --governance FILE checks them");
-            None
+const CHECK: &str = "portcullis/check/1";
+
+/// What a check looks at beside the texts: with the governors' keys the
+/// signatures, with the active bundle whether this one may follow on it, with a
+/// time whether it is valid then.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Against {
+    /// The governors' keys and threshold: check the signatures too.
+    #[arg(long)]
+    governance: Option<PathBuf>,
+    /// The active bundle (`.pcb`): check that this one may follow on it.
+    #[arg(long, value_name = "FILE", requires = "governance")]
+    active: Option<PathBuf>,
+    /// RFC 3339 time: check that it is valid then.
+    #[arg(long, value_name = "TIME", requires = "governance")]
+    at: Option<String>,
+}
+
+/// Checks a folder or a bundle, for people or as one JSON object.
+pub(crate) fn check(path: &Path, against: &Against, as_json: bool) -> Result<()> {
+    let checked = check_all(path, against);
+    if as_json {
+        match &checked {
+            Ok(Checked { named, notes }) => {
+                say!("{}", json!({ "schema": CHECK, "sound": true, "bundle": named, "notes": notes }));
+            }
+            Err(error) => {
+                if let Some(refused) = error.downcast_ref::<Refused>() {
+                    say!("{}", refusal_json(refused));
+                }
+            }
         }
-    };
-    if let (Some(active), Some(verified), Some(governance)) = (active, &verified, governance) {
-        let active = VerifiedBundle::verify(&files::read(active)?, &files::governance(governance)?);
-        let active = active.map_err(|error| refused(&error))?;
-        verified.check_succession(&active).map_err(|error| refused(&error))?;
+        return checked.map(|_| ());
     }
-    if let (Some(at), Some(verified)) = (at, &verified) {
-        let time: jiff::Timestamp = at.parse().with_context(|| format!("time {at:?}"))?;
-        let at = u64::try_from(time.as_second()).context("a time before 1970")?;
-        verified.check_time(at).map_err(|error| refused(&error))?;
-    }
-    say!("{}: sound, {}", path.display(), named(&opened.content, &opened.quorum));
-    open.iter().for_each(|line| say!("{line}"));
-    lists(&opened.content).iter().for_each(|line| say!("note: {line}"));
+    let Checked { named, notes } = checked?;
+    say!("{}: sound, {named}", path.display());
+    notes.iter().for_each(|line| say!("note: {line}"));
     Ok(())
+}
+
+/// What passed, and what is to be known all the same.
+struct Checked {
+    named: String,
+    notes: Vec<String>,
+}
+
+fn refusal_json(refused: &Refused) -> Value {
+    let findings = refused.bundle.iter().flat_map(BundleError::findings).map(|finding| {
+        let Finding { file, line, key, what, hint } = finding;
+        json!({ "file": file, "line": line, "key": key, "what": what, "hint": hint })
+    });
+    json!({
+        "schema": CHECK,
+        "sound": false,
+        "check": refused.bundle.as_ref().map(BundleError::check),
+        "why": refused.to_string(),
+        "findings": findings.collect::<Vec<_>>(),
+    })
+}
+
+fn check_all(path: &Path, against: &Against) -> Result<Checked> {
+    let Against { governance, active, at } = against;
+    let opened = files::open(path)?;
+    let mut notes = Vec::new();
+    if let Some(file) = governance {
+        let governance = files::governance(file)?;
+        let verified = verify(&opened.quorum, &governance)?;
+        if let Some(active) = active {
+            let active = VerifiedBundle::verify(&files::read(active)?, &governance).map_err(|error| refused(&error))?;
+            verified.check_succession(&active).map_err(|error| refused(&error))?;
+        }
+        if let Some(at) = at {
+            let time: jiff::Timestamp = at.parse().with_context(|| format!("time {at:?}"))?;
+            let at = u64::try_from(time.as_second()).context("a time before 1970")?;
+            verified.check_time(at).map_err(|error| refused(&error))?;
+        }
+    } else {
+        notes.push("signatures were not looked at: --governance FILE checks them".to_owned());
+    }
+    notes.extend(lists(&opened.content));
+    Ok(Checked { named: named(&opened.content, &opened.quorum), notes })
 }
 
 /// What is sound and will deny all the same: generations without a revocation
@@ -107,7 +163,7 @@ pub(crate) fn assemble(path: &Path, sets: &[PathBuf], governance: Option<&Path>,
 fn verify(quorum: &Quorum, governance: &Governance) -> Result<VerifiedBundle> {
     let bytes = quorum.encode();
     if bytes.len() > MAX_LENGTH {
-        return Err(Refused("refused by bundle.archive\n  larger than 8 MiB with its signatures".into()).into());
+        return Err(Refused::new("refused by bundle.archive\n  larger than 8 MiB with its signatures").into());
     }
     VerifiedBundle::verify(&bytes, governance).map_err(|error| refused(&error))
 }

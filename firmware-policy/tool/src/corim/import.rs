@@ -47,12 +47,12 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
     };
     let refused = |error: anyhow::Error| match error.is::<Refused>() {
         true => error,
-        false => Refused(format!("{}: {error:#}", arguments.file.display())).into(),
+        false => Refused::new(format!("{}: {error:#}", arguments.file.display())).into(),
     };
     let drafts = drafts(&bytes, trust.as_ref(), at).map_err(refused)?;
     if drafts.read.not_after.is_some_and(|end| at > end) {
         let end = drafts.read.not_after.map(rfc3339).unwrap_or_default();
-        return Err(Refused(format!("the CoRIM was valid until {end}")).into());
+        return Err(Refused::new(format!("the CoRIM was valid until {end}")).into());
     }
     let written = arguments.into.as_ref().map(|folder| write(&drafts, folder)).transpose()?.unwrap_or_default();
     if arguments.json {
@@ -85,9 +85,9 @@ fn drafts(bytes: &[u8], trust: Option<&Trust<'_>>, at: u64) -> Result<Drafts> {
             (payload, Some(signer))
         }
         (true, None) => {
-            return Err(Refused("a signed CoRIM: --key or --root says who may have signed it".into()).into());
+            return Err(Refused::new("a signed CoRIM: --key or --root says who may have signed it").into());
         }
-        (false, Some(_)) => return Err(Refused("the CoRIM is not signed, but a signer was named".into()).into()),
+        (false, Some(_)) => return Err(Refused::new("the CoRIM is not signed, but a signer was named").into()),
         (false, None) => (bytes.to_vec(), None),
     };
     let read = parse(&payload, &mut account)?;

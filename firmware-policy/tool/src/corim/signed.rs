@@ -89,7 +89,7 @@ fn signer(object: &Sign1, at: u64, account: &mut Account) -> Result<String> {
 }
 
 fn refused(why: String) -> anyhow::Error {
-    Refused(why).into()
+    Refused::new(why).into()
 }
 
 fn algorithm(cose: i64) -> Result<&'static EcdsaVerificationAlgorithm> {
