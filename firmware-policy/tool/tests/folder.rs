@@ -67,6 +67,7 @@ fn the_template_passes_once_it_is_filled_in_and_builds_the_same_everywhere() {
     assert_eq!(json["sound"], true);
     let checked = good(&["check", &text(&first)]);
     assert!(checked.contains("note: no revocation list of a Genoa root"), "{checked}");
+    assert!(checked.contains("note: no image has the role \"authority\""), "{checked}");
     // Another order of writing, other times and modes, files of an editor.
     let policy = fs::read(second.join("policy.toml")).unwrap();
     fs::remove_file(second.join("policy.toml")).unwrap();

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use portcullis_attest::binding::Role;
 use portcullis_cli::say;
 use portcullis_firmware_policy::{BundleError, CONTENT_TYPE, Content, Finding, MAX_LENGTH, VerifiedBundle};
 use portcullis_permit::{Governance, Quorum};
@@ -95,15 +96,18 @@ fn check_all(path: &Path, against: &Against) -> Result<Checked> {
     } else {
         notes.push("signatures were not looked at: --governance FILE checks them".to_owned());
     }
-    notes.extend(lists(&opened.content));
+    notes.extend(gaps(&opened.content));
     Ok(Checked { named: named(&opened.content, &opened.quorum), notes })
 }
 
-/// What is sound and will deny all the same: generations without a revocation
-/// list, and lists that end before the bundle.
-fn lists(content: &Content) -> Vec<String> {
+/// What is sound and will deny all the same: roles without an image, generations
+/// without a revocation list, and lists that end before the bundle.
+fn gaps(content: &Content) -> Vec<String> {
     let policy = content.policy();
-    let told = policy.floors.keys().filter_map(|generation| match content.verifier().lists_until(*generation) {
+    let roles = [(Role::Authority, "authority"), (Role::Node, "node")];
+    let lacking = roles.into_iter().filter(|(role, _)| !policy.references().iter().any(|image| image.role == *role));
+    let roles = lacking.map(|(_, name)| format!("no image has the role {name:?}: no {name} passes (snp.measurement)"));
+    let lists = policy.floors.keys().filter_map(|generation| match content.verifier().lists_until(*generation) {
         None => {
             Some(format!("no revocation list of a {generation} root: evidence of {generation} is denied (snp.crl)"))
         }
@@ -115,7 +119,7 @@ fn lists(content: &Content) -> Vec<String> {
         }
         Some(_) => None,
     });
-    told.collect()
+    roles.chain(lists).collect()
 }
 
 /// Packs a folder into a bundle that nobody has signed. The same files give the

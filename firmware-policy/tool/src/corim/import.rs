@@ -186,3 +186,30 @@ fn write(drafts: &Drafts, folder: &Path) -> Result<Vec<String>> {
     }
     Ok(all.into_iter().map(|(path, _)| path).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every byte changed in several ways, and every cut: an error or an account,
+    /// and of a whole file never fewer values than it has.
+    #[test]
+    fn no_damage_stops_the_reader() {
+        for name in
+            ["sevsnp-veraison/corim-sevsnp-valid.cbor", "veraison-comid/comid-5.cbor", "veraison-signed/corim-1.cbor"]
+        {
+            let Some(folder) = portcullis_vectors::vectors("corim") else { return };
+            let sound = fs::read(folder.join(name)).unwrap();
+            let all = drafts(&sound, None, 0).unwrap().account.0.len();
+            assert!(all > 1, "{name}");
+            for at in 0..sound.len() {
+                assert!(drafts(&sound[..at], None, 0).is_err(), "{name} cut at {at}");
+                for change in [0x01, 0x20, 0x80, 0xff] {
+                    let mut damaged = sound.clone();
+                    damaged[at] ^= change;
+                    drop(drafts(&damaged, None, 0));
+                }
+            }
+        }
+    }
+}
