@@ -122,6 +122,9 @@ fn permit_json(transparent: &TransparentPermit) -> Value {
         "bundle": hex(&permit.bundle),
         "result": hex(&permit.result),
         "parent": permit.parent.map(|id| id.to_string()),
+        "warnings": permit.warnings.iter().map(|warning| {
+            json!({ "check": warning.check, "deny_from": rfc3339(warning.deny_from) })
+        }).collect::<Vec<_>>(),
         "log_index": transparent.inclusion().index(),
         "log_size": transparent.inclusion().size(),
     })

@@ -246,6 +246,7 @@ fn request(
     })?;
     fs::write(out, permit.transparent().bytes())?;
     say!("permit {} until {}", permit.permit().id, rfc3339(permit.permit().expires));
+    crate::refusal::warn(permit.permit());
     Ok(())
 }
 
@@ -269,6 +270,7 @@ fn show(path: &Path, as_json: bool) -> Result<(), ClientError> {
     let object = portcullis_wire::Sign1::parse(&fs::read(path)?, portcullis_permit::statement::MAX_LENGTH)
         .map_err(portcullis_permit::PermitError::from)?;
     let permit = Permit::decode(object.payload().unwrap_or_default())?;
+    let warnings: Vec<String> = permit.warnings.iter().map(crate::refusal::warning).collect();
     let rows = [
         ("id", permit.id.to_string()),
         ("issuer", permit.issuer),
@@ -284,6 +286,7 @@ fn show(path: &Path, as_json: bool) -> Result<(), ClientError> {
         ("bundle", hex(&permit.bundle)),
         ("result", hex(&permit.result)),
         ("parent", permit.parent.map_or_else(|| "none".to_owned(), |id| id.to_string())),
+        ("warnings", if warnings.is_empty() { "none".to_owned() } else { warnings.join("; ") }),
     ];
     if as_json {
         let mut body: serde_json::Map<String, serde_json::Value> =

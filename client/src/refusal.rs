@@ -3,7 +3,8 @@
 use std::fmt;
 
 use portcullis_attest::check::Checks;
-use portcullis_permit::{PermitError, Refusal};
+use portcullis_cli::rfc3339;
+use portcullis_permit::{Permit, PermitError, PermitWarning, Refusal};
 
 /// Why there is no permit, or none any more.
 #[derive(Debug)]
@@ -98,5 +99,17 @@ impl From<PermitError> for ClientError {
             PermitError::Claim { check, found, required } => Self::check(check, found, required),
             other => Self::check(other.check(), other, "a statement of the endorsed authority"),
         }
+    }
+}
+
+/// What a permit's warning says to people.
+pub(crate) fn warning(warning: &PermitWarning) -> String {
+    format!("{} denies from {} on", warning.check, rfc3339(warning.deny_from))
+}
+
+/// Tells whoever runs this node what will be denied, while there is time.
+pub(crate) fn warn(permit: &Permit) {
+    for told in &permit.warnings {
+        eprintln!("portcullis: warning: {}: {}", warning(told), portcullis_firmware_policy::remedy(&told.check));
     }
 }

@@ -176,6 +176,30 @@ fn a_staged_floor_warns_until_its_date_and_denies_from_then_on() {
     assert_eq!(from.refusals(&bundle), ["snp.tcb.floor.launch"]);
 }
 
+/// Whoever runs the node is told while there is time, and so is the operator.
+#[test]
+fn a_node_is_warned_of_a_floor_to_come() {
+    use portcullis_lab::deployment::SLEEP;
+    let (_folder, mut deployment) = common::deployment(portcullis_lab::Options::default());
+    let floor = deployment.document().floors[0].clone();
+    let staged = Floor {
+        snp: floor.snp + 1,
+        on: vec!["launch".into()],
+        deny_from: Some("2044-01-01T00:00:00Z".into()),
+        ..floor
+    };
+    deployment.document().floors.push(staged);
+    deployment.sign_bundle().unwrap();
+    let _daemon = deployment.serve().unwrap();
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0));
+    let warning = "portcullis: warning: snp.tcb.floor.launch denies from 2044-01-01T00:00:00Z on: Relaunch the guest";
+    assert!(said.contains(warning), "{said}");
+    let (_, metrics) = portcullis_lab::daemon::get(deployment.public_address(), "/metrics").unwrap();
+    assert!(metrics.contains("portcullis_warnings_total{check=\"snp.tcb.floor.launch\"} 1"), "{metrics}");
+}
+
 /// BadRAM, ciphertext and SMT side channels: every bit of PLATFORM_INFO flipped.
 #[test]
 fn threat_07_every_platform_bit_flipped() {

@@ -25,7 +25,7 @@ use super::reach::{Forwarded, Init};
 use crate::clock;
 use crate::config::{Config, Trust};
 use crate::events::{self, Signal};
-use crate::refusal::ClientError;
+use crate::refusal::{ClientError, warn};
 use crate::session::{Ask, Session};
 
 /// Pause before a renewal is tried again that did not reach the authority.
@@ -196,6 +196,7 @@ impl<'c> Gate<'c> {
         let sent = clock::boot_time();
         let ask = Ask { key: &self.key, workload: program.workload(), parent: None };
         let permit = session.permit(&mut machine, ask, &trust).await?;
+        warn(permit.permit());
         let status_until = good_status(&mut session, &permit).await?;
         let deadline = lease_end(sent, &permit);
         Ok(Running { session, machine, trust, permit, deadline, status_until })
