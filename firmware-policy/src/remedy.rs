@@ -168,6 +168,7 @@ catalogue! {
     "authz.forbid": "A Cedar policy forbids it." => "Ask the governors, naming the policy.";
     "authz.permit": "No Cedar policy permits it." => "Ask the governors for a policy.";
     "authz.error": "A Cedar policy erred, which denies." => "Mend the policy that the message names.";
+    "denial.more": "More checks failed than a denial has room for." => "Mend what is listed, then ask again.";
     "authority.statement": "The authority's statement cannot be read." => "Use an authority of the same protocol version.";
     "authority.governance_root": "The authority answers to other governors." => "Do not use it.";
     "authority.endorsement": "Too few governors endorsed this instance." => "Do not use it; have the governors endorse it if it is theirs.";

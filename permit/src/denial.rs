@@ -18,10 +18,10 @@ const BUNDLE: i64 = -70_014;
 const FACTS: i64 = -70_015;
 const FORBIDDEN: u64 = 403;
 const MAX_DENIAL: usize = 60 * 1024;
-/// Longest text in a denial, so that an entry always fits the log.
-const MAX_TEXT: usize = 512;
-/// Most refusals in one denial.
-const MAX_REFUSALS: usize = 24;
+/// Longest text in a denial, in bytes.
+const MAX_TEXT: usize = 1024;
+/// Bytes of all texts together: with ids and a signature an entry fits the log.
+const ALL_TEXTS: usize = 44 * 1024;
 
 /// One check that did not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +66,16 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// What is signed.
+    /// Most refusals that a denial may have.
+    pub const MAX_REFUSALS: usize = 96;
+
+    /// What is signed. The texts of many refusals are shortened, never left out.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let short =
-            |text: &Option<String>| or_null(text.as_ref().map(|t| t.chars().take(MAX_TEXT).collect::<String>().into()));
-        let refusals = self.refusals.iter().take(MAX_REFUSALS).map(|r| {
+        let texts = self.refusals.len().saturating_mul(3).max(1);
+        let longest = ALL_TEXTS.checked_div(texts).unwrap_or(0).min(MAX_TEXT);
+        let short = |text: &Option<String>| or_null(text.as_ref().map(|text| shorten(text, longest).into()));
+        let refusals = self.refusals.iter().take(Self::MAX_REFUSALS).map(|r| {
             Value::Array(vec![r.check.as_str().into(), short(&r.found), short(&r.required), short(&r.remedy)])
         });
         let first = self.refusals.first().map_or("", |r| r.check.as_str());
@@ -137,6 +141,13 @@ impl Denial {
         fields.finish()?;
         Ok(denial)
     }
+}
+
+/// The beginning of a text, in whole characters.
+fn shorten(text: &str, longest: usize) -> &str {
+    let ends = text.char_indices().map(|(at, c)| at.saturating_add(c.len_utf8()));
+    let end = ends.take_while(|end| *end <= longest).last().unwrap_or(0);
+    text.get(..end).unwrap_or_default()
 }
 
 fn refusal(value: Value) -> Result<Refusal, Error> {

@@ -291,6 +291,26 @@ fn threat_45_a_stranger_learns_one_id_and_a_node_everything() {
     assert!(other.refusals[0].required.is_none(), "which chip is enrolled is nobody's business");
 }
 
+/// However much fails: all of it is counted, what fits is told, and the denial
+/// fits the log.
+#[test]
+fn a_denial_tells_how_much_more_there_is() {
+    let (mut scene, mut device) = scene(Generation::Milan);
+    let floor = Floor { snp: 200, ..scene.document.floors[0].clone() };
+    scene.document.floors.extend((0..40).map(|_| floor.clone()));
+    let bundle = scene.bundle().unwrap();
+    let denial = denial(&ask(&mut device), &bundle);
+    assert_eq!(denial.refusals.len(), 96);
+    let last = denial.refusals.last().unwrap();
+    assert_eq!((last.check.as_str(), last.found.as_deref()), ("denial.more", Some("65 more checks that failed")));
+    let key = portcullis_permit::SigningKey::generate(portcullis_permit::Suite::Pq).unwrap();
+    let signed = denial.sign(&key).unwrap();
+    assert!(signed.len() < portcullis_lineage::MAX_ENTRY, "{}", signed.len());
+    let read = Denial::verify(&signed, key.public()).unwrap();
+    assert_eq!(read.refusals.len(), 96);
+    assert!(read.refusals.iter().all(|refusal| refusal.found.is_some() && refusal.remedy.is_some()));
+}
+
 /// A node keeps its last denial, and the tool tells all of it to people.
 #[test]
 fn a_denial_is_explained_check_by_check() {

@@ -30,6 +30,9 @@ use crate::remedy::remedy;
 use authorization::{Asked, ask_cedar};
 use request::{Boot, boot_counters, check_freshness, check_parent, check_revocation, find_node, find_workload};
 
+/// Stands for what a denial has no room for.
+const MORE: &str = "denial.more";
+
 /// The decision on a request.
 #[derive(Clone, Debug)]
 pub enum Decision {
@@ -221,7 +224,7 @@ fn denied(
         remedy: Some(remedy(&check.id).to_owned()),
     });
     let refusals = match known {
-        Acquaintance::Enrolled => all.collect(),
+        Acquaintance::Enrolled => complete(all.collect()),
         Acquaintance::Stranger => all.take(1).map(|refusal| Refusal::id_only(&refusal.check)).collect(),
     };
     Denial {
@@ -234,4 +237,20 @@ fn denied(
         bundle: *bundle.digest(),
         facts: sha256(&[&facts.encode(received)]),
     }
+}
+
+/// As many refusals as a denial may have; what is beyond is counted.
+fn complete(mut all: Vec<Refusal>) -> Vec<Refusal> {
+    if all.len() > Denial::MAX_REFUSALS {
+        let kept = Denial::MAX_REFUSALS.saturating_sub(1);
+        let more = all.len().saturating_sub(kept);
+        all.truncate(kept);
+        all.push(Refusal {
+            check: MORE.to_owned(),
+            found: Some(format!("{more} more checks that failed")),
+            required: Some(format!("{} at most", Denial::MAX_REFUSALS)),
+            remedy: Some(remedy(MORE).to_owned()),
+        });
+    }
+    all
 }

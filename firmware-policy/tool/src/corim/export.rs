@@ -38,14 +38,14 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<()> {
 
 fn corim(policy: &Policy, digest: &Digest, account: &mut Account) -> Vec<u8> {
     let triples: Vec<Value> = policy.references().iter().flat_map(|reference| image(reference, account)).collect();
-    for (what, count) in [
-        ("nodes", policy.nodes.len()),
-        ("workloads", policy.workloads.len()),
-        ("floors", policy.floors.len()),
-        ("limits, classes, platform, distrust, Cedar policies", 1),
+    for (what, there, why) in [
+        ("nodes", !policy.nodes.is_empty(), "no reference values of an image"),
+        ("workloads", !policy.workloads.is_empty(), "no reference values of an image"),
+        ("floors", !policy.floors.is_empty(), "a TCB of the profile is one number; floors are compared level by level"),
+        ("limits, classes, platform, distrust, Cedar policies", true, "no reference values of an image"),
     ] {
-        if count > 0 {
-            account.lose(format!("{count} {what}"), "no reference values of an image");
+        if there {
+            account.lose(what, why);
         }
     }
     let comid =

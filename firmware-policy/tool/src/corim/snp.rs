@@ -137,7 +137,9 @@ fn why_not(key: i128) -> &'static str {
         0 => "report versions 2 to 5 are all judged",
         2 => "debugging and migration are always refused; no other bit of the policy is judged",
         3 | 4 => "family and image id are the guest owner's words, and not judged",
-        6 | 647 | 3329 | 3968 => "floors are of the platform, a bundle's [[floor]], and need a generation",
+        6 | 647 | 3329 | 3968 => {
+            "a TCB is one number here; a bundle's [[floor]] is of a generation, and compared level by level"
+        }
         7 => "platform properties are of the platform, a bundle's [platform]",
         640 | 645 | 646 => "differs from report to report",
         3328 => "a chip is enrolled as a node, in [[node]]",
