@@ -5,9 +5,9 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_attest::binding::{BatchProof, Binding, Role};
+use portcullis_attest::binding::{BatchProof, Binding, Channel, Role};
 use portcullis_attest::check::Checks;
-use portcullis_attester::OpenMachine;
+use portcullis_attester::{Machine, OpenMachine};
 use portcullis_channel::Identity;
 use portcullis_firmware_policy::{AuthorityAnswer, VerifiedBundle, verify_authority};
 use portcullis_lab::deployment::SLEEP;
@@ -22,12 +22,7 @@ fn trust(deployment: &Deployment) -> (Governance, VerifiedBundle) {
 }
 
 /// What a node says of an authority's answer on a session with this nonce.
-fn judge(
-    deployment: &Deployment,
-    answer: &AuthorityAnswer,
-    nonce: &[u8; 32],
-    channel: portcullis_attest::binding::Channel,
-) -> Vec<String> {
+fn judge(deployment: &Deployment, answer: &AuthorityAnswer, nonce: &[u8; 32], channel: Channel) -> Vec<String> {
     let (governance, bundle) = trust(deployment);
     let at = u64::try_from(jiff::Timestamp::now().as_second()).unwrap();
     let binding = Binding { role: Role::Authority, nonce, channel, context: &[0; 32] };
@@ -36,7 +31,7 @@ fn judge(
     checks.refused().map(|check| check.id.to_string()).collect()
 }
 
-fn node(deployment: &Deployment) -> portcullis_attester::Machine {
+fn node(deployment: &Deployment) -> Machine {
     LabPlatform { machine: deployment.machine("node-1") }.open().unwrap()
 }
 
@@ -135,8 +130,37 @@ fn threat_31_an_unendorsed_second_authority_is_refused() {
     };
     let batch = BatchProof { index: 0, size: 1, path: vec![] };
     let answer = AuthorityAnswer { statement: statement.encode(), evidence: vec![], batch, consistency: vec![] };
-    let channel = portcullis_attest::binding::Channel { exporter: [0; 32], own_key: [0; 32], peer_key: [0; 32] };
+    let channel = Channel { exporter: [0; 32], own_key: [0; 32], peer_key: [0; 32] };
     assert_eq!(judge(&deployment, &answer, &[1; 32], channel), ["authority.endorsement"]);
+}
+
+/// The authority's own image on somebody else's chip answers in its place, with
+/// the real statement.
+#[test]
+fn threat_04_the_authoritys_image_on_another_chip_is_no_authority() {
+    let (_folder, mut deployment, _daemon) = common::serving();
+    deployment.boot("authority-2", portcullis_lab::deployment::AUTHORITY_IMAGE).unwrap();
+    common::block_on(async {
+        let session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        let channel = session.channel.reversed();
+        let mut machine = LabPlatform { machine: deployment.machine("authority-2") }.open().unwrap();
+        assert_eq!(impostor(&deployment, &session, &mut machine, channel), ["authority.chip_id"]);
+    });
+}
+
+/// What a node says of a machine that shows the authority's statement as its own.
+fn impostor(deployment: &Deployment, session: &RawSession, machine: &mut Machine, channel: Channel) -> Vec<String> {
+    let context = AuthorityStatement::digest(&session.answer.answer.statement);
+    let binding = Binding { role: Role::Authority, nonce: &[7; 32], channel, context: &context };
+    let batch = portcullis_attest::binding::Batch::new(&[binding.binder(machine.ak_name())]).unwrap();
+    let selection = portcullis_attest::tpm::pcr::Selection::sha256(portcullis_lab::boot::PCRS);
+    let evidence = machine.collect(&batch.report_data(), &selection).unwrap();
+    let answer = AuthorityAnswer {
+        evidence: evidence.bytes().to_vec(),
+        batch: batch.proof(0).unwrap(),
+        ..session.answer.answer.clone()
+    };
+    judge(deployment, &answer, &[7; 32], channel)
 }
 
 /// A node's machine answers in the authority's place, with the real statement.
@@ -147,17 +171,7 @@ fn threat_33_a_node_image_is_no_authority() {
         let session = RawSession::open(deployment.nodes_address()).await.unwrap();
         let channel = session.channel.reversed();
         let mut machine = node(&deployment);
-        let context = AuthorityStatement::digest(&session.answer.answer.statement);
-        let binding = Binding { role: Role::Authority, nonce: &[7; 32], channel, context: &context };
-        let batch = portcullis_attest::binding::Batch::new(&[binding.binder(machine.ak_name())]).unwrap();
-        let selection = portcullis_attest::tpm::pcr::Selection::sha256(portcullis_lab::boot::PCRS);
-        let evidence = machine.collect(&batch.report_data(), &selection).unwrap();
-        let answer = AuthorityAnswer {
-            evidence: evidence.bytes().to_vec(),
-            batch: batch.proof(0).unwrap(),
-            ..session.answer.answer.clone()
-        };
-        let found = judge(&deployment, &answer, &[7; 32], channel);
+        let found = impostor(&deployment, &session, &mut machine, channel);
         assert_eq!(found, ["authority.chip_id", "authority.measurement", "snp.measurement"]);
     });
 }

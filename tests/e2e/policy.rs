@@ -119,6 +119,11 @@ fn threat_06_a_level_below_the_floor_shows_in_each_of_the_four() {
         scene.document.nodes.last_mut().unwrap().chip_id = Some(hex(&chip));
         let base = Fields { version: 5, ..Fields::sound(generation, chip, high, device.processor.fields.measurement) };
         for low in (0..5).filter_map(|part| lowered(high, part)) {
+            // The certificate is of the higher level: it is for another report.
+            let mut certified = Processor::vcek(scene.root(), base.clone()).unwrap();
+            certified.fields.reported_tcb = low;
+            device.processor = certified;
+            assert_eq!(ask(&mut device).refusals(&scene.bundle().unwrap()), ["snp.tcb.certificate"]);
             let mut show = |reported, committed, launch, current| {
                 let tcbs = Fields {
                     reported_tcb: reported,
@@ -366,7 +371,7 @@ fn a_known_good_machine_is_drafted_and_must_be_reviewed() {
     let place = deployment.path("bundle/reference/node-1.1.toml");
     std::fs::copy(&path, &place).unwrap();
     let refused = deployment.policy(&["check", &deployment.text("bundle")]).unwrap_err().to_string();
-    assert!(refused.contains("reference/node-1.1.toml:8: reviewed: is false"), "{refused}");
+    assert!(refused.contains("reference/node-1.1.toml:9: reviewed: is false"), "{refused}");
     let reviewed = drafted.replace("reviewed = false", "reviewed = true").replace("\"firmware\"", "\"boot-chain\"");
     std::fs::write(&place, reviewed).unwrap();
     deployment.policy(&["check", &deployment.text("bundle")]).unwrap();

@@ -57,10 +57,10 @@ pub struct Reference {
     pub author_key_digest: String,
     /// Launch measurements, 48 bytes in hex, each with a name: an image is
     /// measured differently for every number and type of processors.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub measurements: BTreeMap<String, String>,
     /// PCR number to SHA-256 value in hex, or to several.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pcrs: BTreeMap<String, OneOf>,
     /// What the event log must show of the boot.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -144,7 +144,8 @@ fn render(seen: &Seen, name: &str, role: For, evidence: &Path) -> Result<String>
     let mut text = format!(
         "# Drafted from {}. Nobody has verified that evidence: portcullis-audit does.\n\
          # Compare every value with the image that you built (portcullis-policy measure),\n\
-         # remove what does not matter, and set reviewed = true.\n",
+         # say what the launch measurement covers, remove what does not matter, and set\n\
+         # reviewed = true.\n",
         evidence.file_name().unwrap_or_default().to_string_lossy()
     );
     if let Some(report) = &seen.report {
