@@ -1,6 +1,7 @@
 //! The authority: it decides, signs, logs, and only then answers.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use anyhow::{Context, Result};
@@ -399,13 +400,28 @@ impl Authority {
         let entry = statement::sign(Kind::Policy, &key, self.origin(), "policy", &payload)
             .map_err(|error| Failure::Internal(error.to_string()))?;
         // On the disk before the log says that it is active.
-        fs::write(self.config.state.join("active.pcb"), bytes).map_err(|error| Failure::Internal(error.to_string()))?;
+        let internal = |error: std::io::Error| Failure::Internal(error.to_string());
+        fs::write(self.config.state.join("active.pcb"), bytes).map_err(internal)?;
+        if let Some(predecessor) = &bundle.policy().predecessor {
+            let path = self.successor_path(predecessor);
+            fs::create_dir_all(path.parent().unwrap_or(&self.config.state)).map_err(internal)?;
+            fs::write(path, bytes).map_err(internal)?;
+        }
         self.append(entry, vec![bytes.to_vec()], None).await?;
         self.ledger().set_bundle_version(version);
         *self.bundle.write().unwrap_or_else(PoisonError::into_inner) = bundle;
         self.events.send(EventKind::Policy, &key, self.origin());
         tracing::info!(version, "bundle active");
         Ok(version)
+    }
+
+    /// The bundle that followed on another one here, for nodes that missed it.
+    pub(crate) fn successor(&self, predecessor: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.successor_path(predecessor)).ok()
+    }
+
+    fn successor_path(&self, predecessor: &Digest) -> PathBuf {
+        self.config.state.join("bundles").join(format!("{}.pcb", hex(predecessor)))
     }
 
     /// Takes a newer endorsement of this instance.

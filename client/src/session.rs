@@ -21,6 +21,7 @@ use portcullis_permit::{
     Checkpoint, Denial, Execution, GateExpectation, PermitId, PermitRequest, SigningKey, Status, StatusList,
     StatusReference, TransparentPermit, VerifiedPermit, Workload,
 };
+use portcullis_wire::hex::hex;
 use portcullis_wire::sha256;
 
 use crate::clock;
@@ -28,6 +29,9 @@ use crate::config::{Config, Trust};
 use crate::http::{Connection, describe};
 use crate::refusal::ClientError;
 use crate::state::State;
+
+/// Most bundles that a node may have missed.
+const MAX_MISSED: usize = 64;
 
 /// What a node asks a permit for.
 #[derive(Clone, Copy, Debug)]
@@ -108,24 +112,31 @@ impl Session {
     }
 
     /// Fetches the authority's bundle if it is newer than the node's own, and
-    /// takes it if it follows on it.
+    /// takes it if it follows on it: by way of those between, where this node
+    /// missed some.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn update(&mut self, trust: &mut Trust) -> Result<(), ClientError> {
-        if self.authority.bundle_version() <= trust.bundle.policy().version {
-            return Ok(());
-        }
-        let answer = self.connection.ask(Method::GET, "/v1/policy", Vec::new()).await?;
         let refused = |error: portcullis_firmware_policy::BundleError| {
             ClientError::check(error.check(), &error, "a bundle that follows on this node's own")
         };
-        let bundle = VerifiedBundle::verify(&answer.body, &trust.governance).map_err(refused)?;
-        bundle.check_time(clock::now()).map_err(refused)?;
-        bundle.check_succession(&trust.bundle).map_err(refused)?;
-        self.state.keep_bundle(bundle.bytes())?;
-        trust.bundle = bundle;
-        Ok(())
+        for _ in 0..MAX_MISSED {
+            if self.authority.bundle_version() <= trust.bundle.policy().version {
+                break;
+            }
+            let next = format!("/v1/policy/after/{}", hex(trust.bundle.digest()));
+            let mut answer = self.connection.ask(Method::GET, &next, Vec::new()).await?;
+            if answer.status == StatusCode::NOT_FOUND {
+                answer = self.connection.ask(Method::GET, "/v1/policy", Vec::new()).await?;
+            }
+            let bundle = VerifiedBundle::verify(&answer.body, &trust.governance).map_err(refused)?;
+            bundle.check_succession(&trust.bundle).map_err(refused)?;
+            self.state.keep_bundle(bundle.bytes())?;
+            trust.bundle = bundle;
+        }
+        // Those between may have ended; the one to go by has not.
+        trust.bundle.check_time(clock::now()).map_err(refused)
     }
 
     /// Asks for a permit with fresh evidence of this machine, and verifies what

@@ -208,3 +208,37 @@ fn threat_44_governors_commands_count_once_in_order_and_here() {
     assert_eq!(status, 403, "{body}");
     assert!(body.contains("bundle.threshold"), "{body}");
 }
+
+/// A node that slept through several bundles catches up; each follows on the last.
+#[test]
+fn a_node_that_missed_bundles_takes_them_one_after_another() {
+    let (_folder, mut deployment, _daemon) = common::serving();
+    assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
+    let mut last = "bundle.pcb".to_owned();
+    for version in 2..=4 {
+        let predecessor = deployment.bundle_digest(&last).unwrap();
+        (deployment.document().version, deployment.document().predecessor) = (version, Some(predecessor));
+        last = format!("v{version}.pcb");
+        deployment.sign_bundle_as(&last).unwrap();
+        assert_eq!(post(&deployment, "/v1/policy", std::fs::read(deployment.path(&last)).unwrap()).0, 200);
+    }
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let kept = std::fs::read(deployment.path("state-node-1/bundle.pcb")).unwrap();
+    assert_eq!(kept, std::fs::read(deployment.path(&last)).unwrap());
+    // Handed over as a file, the newest does not follow on the first.
+    std::fs::copy(deployment.path("bundle.pcb"), deployment.path("state-node-1/bundle.pcb")).unwrap();
+    std::fs::copy(deployment.path(&last), deployment.path("bundle.pcb")).unwrap();
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    assert!(said(&output).contains("bundle.predecessor"), "{}", said(&output));
+    common::block_on(async {
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        for path in [
+            "/v1/policy/after/00",
+            "/v1/policy/after/..%2f..%2factive",
+            &format!("/v1/policy/after/{}", "00".repeat(32)),
+        ] {
+            assert_eq!(session.get(path).await.unwrap().status, 404, "{path}");
+        }
+    });
+}

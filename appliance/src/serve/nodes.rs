@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::sse::{self, Sse};
@@ -15,7 +15,7 @@ use axum::{Extension, Router};
 use http_body_util::BodyExt;
 use portcullis_firmware_policy::{ActivateRequest, AttestRequest, AttestResponse, encode_credential};
 use portcullis_permit::{AuthorityStatement, Kind};
-use portcullis_wire::hex::hex;
+use portcullis_wire::hex::{hex, unhex_array};
 use prometheus_client::metrics::counter::Counter;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
@@ -28,6 +28,8 @@ use crate::credential;
 
 /// Next nonce of a connection, in hex.
 const NONCE: HeaderName = HeaderName::from_static("portcullis-nonce");
+
+const BUNDLE: &str = "application/vnd.portcullis.bundle";
 
 type Shared = State<Arc<Authority>>;
 type OnConnection = Extension<Arc<Connection>>;
@@ -42,6 +44,7 @@ pub(crate) fn routes(authority: Arc<Authority>) -> Router {
         .route("/v1/status/0", get(status))
         .route("/v1/events", get(events))
         .route("/v1/policy", get(policy).post(activate_policy))
+        .route("/v1/policy/after/{digest}", get(policy_after))
         .route("/v1/revocations", post(revoke))
         .route("/v1/instance", post(activate_instance))
         .layer(middleware::from_fn(read_in_time))
@@ -159,7 +162,15 @@ async fn events(State(authority): Shared) -> Response {
 }
 
 async fn policy(State(authority): Shared) -> Response {
-    typed(StatusCode::OK, "application/vnd.portcullis.bundle", authority.bundle().bytes().to_vec())
+    typed(StatusCode::OK, BUNDLE, authority.bundle().bytes().to_vec())
+}
+
+/// A node that missed bundles takes them one after another.
+async fn policy_after(State(authority): Shared, Path(digest): Path<String>) -> Response {
+    match unhex_array(&digest).and_then(|digest| authority.successor(&digest)) {
+        Some(bundle) => typed(StatusCode::OK, BUNDLE, bundle),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn activate_policy(State(authority): Shared, body: Bytes) -> Response {
