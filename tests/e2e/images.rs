@@ -264,6 +264,43 @@ fn several_values_of_a_pcr_may_be_admitted() {
     assert_eq!(refusals(&scene, &mut device), ["tpm.reference.7"]);
 }
 
+/// Rules over the logs of real machines: RHEL 8 with Secure Boot, and Ubuntu on an
+/// SEV-SNP guest of Google's without.
+#[test]
+fn boots_of_real_machines_are_admitted_by_what_they_started() {
+    let Some(logs) = portcullis_vectors::vectors("eventlog/go-tpm-tools") else { return };
+    let (mut scene, mut device) = scene();
+    let mut boot = |device: &mut Device, file: &str| {
+        let log = std::fs::read(logs.join(file)).unwrap();
+        let replayed = EventLog::parse(&log).unwrap().replay(Bank::Sha256).unwrap();
+        let mut pcrs = PcrValues::default();
+        for pcr in (0..24).filter(|pcr| *pcr != 10) {
+            assert!(pcrs.insert(Bank::Sha256, pcr, replayed.value(pcr)));
+        }
+        let selection = portcullis_attest::tpm::pcr::Selection::sha256((0..24).filter(|pcr| *pcr != 10));
+        let mut checks = portcullis_attest::check::Checks::refusals();
+        let verified = portcullis_attest::eventlog::verify(&log, &pcrs, &selection, &mut checks).unwrap();
+        (device.tpm.pcrs, device.tpm.event_log, device.tpm.measured_files) = (pcrs, log, None);
+        verified.claims().boot_chain.iter().map(|digest| hex(digest)).collect::<Vec<String>>()
+    };
+    let mut rule = |scene: &mut Scene, started: &[String]| {
+        let image = scene.references.get_mut("node.toml").unwrap();
+        image.uki = None;
+        image.boot = Some(Boot { secure_boot: Requirement::Required, started: Some(started.to_vec()) });
+    };
+    let red_hat = boot(&mut device, "rhel8-uefi.bin");
+    assert!(red_hat.len() > 1, "{red_hat:?}");
+    rule(&mut scene, &red_hat);
+    assert_eq!(refusals(&scene, &mut device), PERMITTED);
+    rule(&mut scene, &red_hat[1..]);
+    assert_eq!(refusals(&scene, &mut device), ["boot.started"]);
+    let ubuntu = boot(&mut device, "ubuntu-2404-amd-sevsnp.bin");
+    rule(&mut scene, &ubuntu);
+    assert_eq!(refusals(&scene, &mut device), ["boot.secure_boot"]);
+    rule(&mut scene, &red_hat);
+    assert_eq!(refusals(&scene, &mut device), ["boot.secure_boot", "boot.started"]);
+}
+
 /// The same over real processes: Linux's list is read after the quote, and PCR 10
 /// of the TPM leads to it.
 #[test]
