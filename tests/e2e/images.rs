@@ -270,7 +270,7 @@ fn several_values_of_a_pcr_may_be_admitted() {
 fn boots_of_real_machines_are_admitted_by_what_they_started() {
     let Some(logs) = portcullis_vectors::vectors("eventlog/go-tpm-tools") else { return };
     let (mut scene, mut device) = scene();
-    let mut boot = |device: &mut Device, file: &str| {
+    let boot = |device: &mut Device, file: &str| {
         let log = std::fs::read(logs.join(file)).unwrap();
         let replayed = EventLog::parse(&log).unwrap().replay(Bank::Sha256).unwrap();
         let mut pcrs = PcrValues::default();
@@ -283,7 +283,7 @@ fn boots_of_real_machines_are_admitted_by_what_they_started() {
         (device.tpm.pcrs, device.tpm.event_log, device.tpm.measured_files) = (pcrs, log, None);
         verified.claims().boot_chain.iter().map(|digest| hex(digest)).collect::<Vec<String>>()
     };
-    let mut rule = |scene: &mut Scene, started: &[String]| {
+    let rule = |scene: &mut Scene, started: &[String]| {
         let image = scene.references.get_mut("node.toml").unwrap();
         image.uki = None;
         image.boot = Some(Boot { secure_boot: Requirement::Required, started: Some(started.to_vec()) });
