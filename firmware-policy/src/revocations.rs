@@ -6,13 +6,30 @@ use portcullis_permit::{Permit, PermitId, Revocation, RevocationTarget};
 use portcullis_wire::{Digest, Value, bstr, encode, sha256};
 
 /// The effect of all revocation commands so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocations {
     sequence: u64,
     last: Option<Digest>,
     nodes: BTreeSet<String>,
     workloads: BTreeSet<Digest>,
     permits: BTreeSet<PermitId>,
+    /// Of all that: every decision records it, few commands change it.
+    digest: Digest,
+}
+
+impl Default for Revocations {
+    fn default() -> Self {
+        let mut none = Self {
+            sequence: 0,
+            last: None,
+            nodes: BTreeSet::new(),
+            workloads: BTreeSet::new(),
+            permits: BTreeSet::new(),
+            digest: [0; 32],
+        };
+        none.digest = none.compute_digest();
+        none
+    }
 }
 
 impl Revocations {
@@ -37,6 +54,7 @@ impl Revocations {
             RevocationTarget::Node(name) => drop(self.nodes.insert(name.clone())),
             RevocationTarget::Workload(digest) => drop(self.workloads.insert(*digest)),
         }
+        self.digest = self.compute_digest();
     }
 
     /// Whether a node was revoked.
@@ -70,7 +88,11 @@ impl Revocations {
 
     /// Digest of the state, as an input of decisions.
     #[must_use]
-    pub fn digest(&self) -> Digest {
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    fn compute_digest(&self) -> Digest {
         sha256(&[&encode(&Value::Array(vec![
             self.sequence.into(),
             Value::Array(self.nodes.iter().map(|n| n.as_str().into()).collect()),

@@ -192,7 +192,7 @@ impl RecordedFacts {
     /// The facts, with the revocations of their digest.
     #[must_use]
     pub fn with<'a>(&'a self, revocations: &'a Revocations) -> Option<Facts<'a>> {
-        (revocations.digest() == self.revocations).then(|| Facts {
+        (*revocations.digest() == self.revocations).then(|| Facts {
             time: self.time,
             issuer: &self.issuer,
             statement: self.statement,

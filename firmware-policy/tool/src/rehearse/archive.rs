@@ -34,7 +34,7 @@ pub(super) struct Archived {
 pub(super) struct Archive {
     reader: ArchiveReader<BufReader<File>>,
     length: u64,
-    states: VecDeque<(Digest, Arc<Revocations>)>,
+    states: VecDeque<Arc<Revocations>>,
 }
 
 impl Archive {
@@ -43,7 +43,7 @@ impl Archive {
         let file = File::open(&path).with_context(|| format!("{}: the journal of an authority", path.display()))?;
         let length = file.metadata()?.len();
         let none = Arc::new(Revocations::default());
-        let states = VecDeque::from([(none.digest(), none)]);
+        let states = VecDeque::from([none]);
         Ok(Self { reader: ArchiveReader::new(BufReader::with_capacity(1 << 20, file)), length, states })
     }
 
@@ -110,8 +110,8 @@ impl Archive {
             bail!("the archive has another request than the statement names");
         }
         let facts = RecordedFacts::decode(&facts)?;
-        let state = self.states.iter().rev().find(|(digest, _)| digest == facts.revocations());
-        let (_, revocations) = state.context("decided under revocations that the log does not show before it")?;
+        let state = self.states.iter().rev().find(|state| state.digest() == facts.revocations());
+        let revocations = state.context("decided under revocations that the log does not show before it")?;
         let revocations = Arc::clone(revocations);
         let Decided { node, permitted, evidence: evidence_digest, .. } = decided;
         Ok(Archived { index, node, permitted, request, evidence, evidence_digest, facts, revocations })
@@ -120,9 +120,9 @@ impl Archive {
     fn revoke(&mut self, payload: &[u8]) -> Result<()> {
         let command = Quorum::decode(payload, MAX_ENTRY)?;
         let command = Revocation::decode(command.unverified_document())?;
-        let mut state = self.states.back().map(|(_, state)| Revocations::clone(state)).unwrap_or_default();
+        let mut state = self.states.back().map(|state| Revocations::clone(state)).unwrap_or_default();
         state.apply(&command);
-        self.states.push_back((state.digest(), Arc::new(state)));
+        self.states.push_back(Arc::new(state));
         if self.states.len() > STATES {
             self.states.pop_front();
         }
