@@ -137,20 +137,24 @@ impl<'a> Items<'a> {
     }
 }
 
+/// Length and SHA-256 of the body that follows; `None` for what is no header.
+fn split_header(header: &[u8; HEADER]) -> Option<(usize, Digest)> {
+    let [m0, m1, m2, m3, l0, l1, l2, l3, sum @ ..] = *header;
+    let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+    ([m0, m1, m2, m3] == *MAGIC).then_some((length, sum))
+}
+
 /// The records of a journal, and the length up to which it is sound.
 pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
     let (mut records, mut offset) = (Vec::new(), 0_usize);
     while let Some((header, rest)) = bytes.get(offset..).unwrap_or_default().split_first_chunk::<HEADER>() {
-        let [m0, m1, m2, m3, l0, l1, l2, l3, sum @ ..] = header;
-        let length = u32::from_be_bytes([*l0, *l1, *l2, *l3]) as usize;
-        if [*m0, *m1, *m2, *m3] != *MAGIC {
+        let Some((length, sum)) = split_header(header) else {
             return torn_or_damaged(records, bytes, offset);
-        }
+        };
         let Some((body, after)) = rest.split_at_checked(length) else {
             return torn_or_damaged(records, bytes, offset);
         };
-        let sum: &Digest = sum;
-        if sha256(&[body]) != *sum {
+        if sha256(&[body]) != sum {
             // A bad checksum with sound records behind it is damage, not a crash.
             return if after.is_empty() { Ok((records, offset)) } else { Err(JournalError::Damaged { offset }) };
         }
@@ -165,15 +169,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
 fn torn_or_damaged(records: Vec<Record>, bytes: &[u8], offset: usize) -> Result<(Vec<Record>, usize), JournalError> {
     let tail = bytes.get(offset.saturating_add(1)..).unwrap_or_default();
     let sound_record_follows = tail.windows(HEADER).enumerate().any(|(at, window)| {
-        window.starts_with(MAGIC) && {
+        let header = window.first_chunk().and_then(split_header);
+        header.is_some_and(|(length, sum)| {
             let from = offset.saturating_add(1).saturating_add(at);
-            let header: Option<&[u8; HEADER]> = window.first_chunk();
             let rest = bytes.get(from.saturating_add(HEADER)..).unwrap_or_default();
-            header.is_some_and(|[_, _, _, _, a, b, c, d, sum @ ..]| {
-                let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-                rest.get(..length).is_some_and(|body| sha256(&[body]) == *sum)
-            })
-        }
+            rest.get(..length).is_some_and(|body| sha256(&[body]) == sum)
+        })
     });
     if sound_record_follows { Err(JournalError::Damaged { offset }) } else { Ok((records, offset)) }
 }
@@ -220,12 +221,9 @@ impl<R: Read> ArchiveReader<R> {
         if !fill(&mut self.reader, &mut header)? {
             return Ok(None);
         }
-        let [m0, m1, m2, m3, l0, l1, l2, l3, sum @ ..] = header;
-        let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
-        if [m0, m1, m2, m3] != *MAGIC || length > MAX_RECORD {
-            return Err(damaged(JournalError::Damaged { offset }));
-        }
+        let header = split_header(&header).filter(|(length, _)| *length <= MAX_RECORD);
+        let (length, sum) = header.ok_or_else(|| damaged(JournalError::Damaged { offset }))?;
         let mut body = Vec::new();
         self.reader.by_ref().take(length as u64).read_to_end(&mut body)?;
         if body.len() < length {
