@@ -76,17 +76,6 @@ fn open(path: &Path) -> Result<File> {
 }
 
 /// A time on the command line, or now. Unix seconds.
-#[expect(clippy::disallowed_methods, reason = "the one place where the tool reads the clock, for --at's default")]
 pub(crate) fn time(at: Option<&str>) -> Result<u64> {
-    let seconds = match at {
-        Some(text) => {
-            let stamp: jiff::Timestamp = text.parse().with_context(|| format!("--at {text:?}: an RFC 3339 time"))?;
-            stamp.as_second()
-        }
-        None => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-            i64::try_from(now.as_secs())?
-        }
-    };
-    u64::try_from(seconds).context("--at: a time after 1970")
+    portcullis_cli::time_or_now(at).map_err(|why| anyhow::anyhow!("--at {why}"))
 }

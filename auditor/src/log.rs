@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, IsTerminal, stderr};
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 use portcullis_attest::check::Checks;
+use portcullis_cli::progress;
 use portcullis_lineage::{MAX_ENTRY, VerifyingKey, verify_directory};
 use portcullis_permit::{Endorsement, Governance, Kind, statement};
 use portcullis_wire::Sign1;
@@ -17,6 +17,8 @@ use serde_json::{Map, Value, json};
 
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
+
+const BAR: &str = "{spinner} {msg} {wide_bar} {pos} {eta}";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
@@ -92,7 +94,7 @@ fn verify(arguments: &Arguments, endorsement: &[u8], governance: &Governance, ch
     let endorsed = Endorsement::verify(endorsement, governance);
     let endorsed = checks.step("authority.endorsement", endorsed, &required, "endorsement of the authority")?;
     let key: &VerifyingKey = &endorsed.checkpoint_key;
-    let bar = progress(0, "files");
+    let bar = progress(None, BAR).with_message("files");
     let fetch = |path: &str| -> io::Result<Vec<u8>> {
         bar.inc(1);
         fs::read(arguments.folder.join(path))
@@ -102,7 +104,7 @@ fn verify(arguments: &Arguments, endorsement: &[u8], governance: &Governance, ch
     let required = "entries and tiles that lead to the root of a checkpoint by the endorsed key";
     let log = checks.step("log.tree", read, required, "checkpoint, hash tiles and entries")?;
 
-    let bar = progress(log.checkpoint().size(), "statements");
+    let bar = progress(Some(log.checkpoint().size()), BAR).with_message("statements");
     let mut kinds = BTreeMap::new();
     let mut refused = None;
     for (index, entry) in (0_u64..).zip(log.entries()) {
@@ -145,16 +147,4 @@ fn signed_kind(entry: &[u8], endorsed: &Endorsement) -> Option<Kind> {
     let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
     let kind = Kind::of(&object)?;
     statement::verify_object(object, kind, &endorsed.permit_key).ok().map(|_| kind)
-}
-
-/// A bar on a terminal; silence in scripts.
-fn progress(length: u64, what: &'static str) -> ProgressBar {
-    if !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = if length == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(length) };
-    let style = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos} {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(what);
-    bar
 }

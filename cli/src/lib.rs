@@ -1,5 +1,5 @@
 //! What the command lines of all programs share: parsing with the house's exit
-//! codes, completions and manual pages, times.
+//! codes, completions and manual pages, times, progress.
 //!
 //! ```
 //! assert_eq!(portcullis_cli::rfc3339(0), "1970-01-01T00:00:00Z");
@@ -7,9 +7,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Exit code for wrong usage.
 pub const USAGE: u8 = 2;
@@ -82,6 +83,43 @@ pub fn parse<A: Parser>(arguments: impl IntoIterator<Item = impl Into<OsString> 
         // Help and version are errors to clap, and go to stdout.
         if error.use_stderr() { USAGE } else { 0 }
     })
+}
+
+/// Reads a time (RFC 3339) as Unix seconds; `None` for what is none, and before
+/// 1970.
+///
+/// ```
+/// assert_eq!(portcullis_cli::unix_seconds("1970-01-01T00:01:00Z"), Some(60));
+/// assert_eq!(portcullis_cli::unix_seconds("tomorrow"), None);
+/// ```
+#[must_use]
+pub fn unix_seconds(text: &str) -> Option<u64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(time.as_second()).ok()
+}
+
+/// What a time on the command line is, or now where there is none. Unix seconds.
+///
+/// # Errors
+/// What was given is no time after 1970.
+#[expect(clippy::disallowed_methods, reason = "the one place where tools read the clock, for defaults of --at")]
+pub fn time_or_now(given: Option<&str>) -> Result<u64, String> {
+    let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    match given {
+        Some(text) => unix_seconds(text).ok_or_else(|| format!("{text:?}: an RFC 3339 time after 1970")),
+        None => clock().map(|now| now.as_secs()).map_err(|error| error.to_string()),
+    }
+}
+
+/// A bar on a terminal, in `indicatif`'s template; silence in scripts.
+#[must_use]
+pub fn progress(length: Option<u64>, template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
 }
 
 /// A time for people and JSON (RFC 3339, UTC); what no calendar has stays a number.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use portcullis_attest::binding::Role;
-use portcullis_cli::say;
+use portcullis_cli::{say, unix_seconds};
 use portcullis_firmware_policy::{BundleError, CONTENT_TYPE, Content, Finding, MAX_LENGTH, VerifiedBundle};
 use portcullis_permit::{Governance, Quorum};
 use portcullis_wire::hex::hex;
@@ -89,8 +89,7 @@ fn check_all(path: &Path, against: &Against) -> Result<Checked> {
             verified.check_succession(&active).map_err(|error| refused(&error))?;
         }
         if let Some(at) = at {
-            let time: jiff::Timestamp = at.parse().with_context(|| format!("time {at:?}"))?;
-            let at = u64::try_from(time.as_second()).context("a time before 1970")?;
+            let at = unix_seconds(at).with_context(|| format!("time {at:?}"))?;
             verified.check_time(at).map_err(|error| refused(&error))?;
         }
     } else {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use portcullis_cli::say;
+use portcullis_cli::{say, unix_seconds};
 use portcullis_permit::{
     Endorsement, Governance, PermitId, PublicKey, Quorum, Revocation, RevocationTarget, SigningKey, Suite,
 };
@@ -97,7 +97,7 @@ pub(crate) fn endorse(request: &Path, keys: &[PathBuf], out: &Path) -> Result<()
 }
 
 pub(crate) fn revoke(revoke: &Revoke) -> Result<()> {
-    let expires: jiff::Timestamp = revoke.expires.parse().with_context(|| format!("time {:?}", revoke.expires))?;
+    let expires = unix_seconds(&revoke.expires).with_context(|| format!("time {:?}", revoke.expires))?;
     let target = match (&revoke.target.permit, &revoke.target.node, &revoke.target.workload) {
         (Some(id), None, None) => {
             RevocationTarget::Permit(PermitId::from_bytes(unhex_array(id).context("permit: 16 bytes in hex")?))
@@ -123,7 +123,7 @@ pub(crate) fn revoke(revoke: &Revoke) -> Result<()> {
         authority: revoke.authority.clone(),
         sequence,
         predecessor,
-        expires: u64::try_from(expires.as_second()).context("expires")?,
+        expires,
         target,
         reason: revoke.reason.clone(),
     };

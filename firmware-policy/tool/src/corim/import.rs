@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use ciborium::Value;
-use portcullis_cli::{rfc3339, say};
+use portcullis_cli::{rfc3339, say, time_or_now};
 use portcullis_firmware_policy::document::Reference;
 use serde_json::json;
 
@@ -32,14 +32,7 @@ struct Drafts {
 
 pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
     let bytes = files::read(&arguments.file)?;
-    let at = match &arguments.at {
-        Some(text) => {
-            let time: jiff::Timestamp = text.parse().with_context(|| format!("time {text:?}"))?;
-            time.as_second()
-        }
-        None => jiff::Timestamp::now().as_second(),
-    };
-    let at = u64::try_from(at).context("a time before 1970")?;
+    let at = time_or_now(arguments.at.as_deref()).map_err(|why| anyhow::anyhow!("--at {why}"))?;
     let trust = match (&arguments.key, &arguments.root) {
         (Some(key), _) => Some(Trust::Key(key)),
         (None, Some(root)) => Some(Trust::Root(root)),
@@ -90,7 +83,7 @@ fn drafts(bytes: &[u8], trust: Option<&Trust<'_>>, at: u64) -> Result<Drafts> {
         (false, Some(_)) => return Err(Refused::new("the CoRIM is not signed, but a signer was named").into()),
         (false, None) => (bytes.to_vec(), None),
     };
-    let read = parse(&payload, &mut account)?;
+    let read = read::document(&payload, &mut account)?;
     let (mut images, mut roots) = (Vec::new(), Vec::new());
     for reference in &read.references {
         if !snp::is_snp(&reference.environment) {
@@ -116,18 +109,6 @@ fn drafts(bytes: &[u8], trust: Option<&Trust<'_>>, at: u64) -> Result<Drafts> {
         take_keys(keys, &mut roots, &mut account).with_context(|| keys.place.clone())?;
     }
     Ok(Drafts { images, roots, account, read, signer })
-}
-
-/// A CoRIM, or a CoMID that stands alone.
-fn parse(payload: &[u8], account: &mut Account) -> Result<Read> {
-    if is_bare_comid(payload) { read::bare_comid(payload, account) } else { read::corim(payload, account) }
-}
-
-/// A CoMID has triples under 4, and a CoRIM's validity there has no member 3.
-fn is_bare_comid(payload: &[u8]) -> bool {
-    let Ok(Value::Map(members)) = read::decode(payload) else { return false };
-    let member = |key: i64| members.iter().find(|(k, _)| *k == Value::from(key)).map(|(_, value)| value);
-    matches!((member(1), member(4)), (Some(Value::Map(_)), Some(Value::Map(_))))
 }
 
 fn take_keys(keys: &Keys, roots: &mut Vec<(String, Vec<u8>)>, account: &mut Account) -> Result<()> {

@@ -96,13 +96,24 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value> {
     Ok(value)
 }
 
-/// Reads an unsigned CoRIM, tagged or not.
-pub(super) fn corim(bytes: &[u8], account: &mut Account) -> Result<Read> {
-    let value = match decode(bytes)? {
-        Value::Tag(TAG_CORIM, inner) => *inner,
-        Value::Tag(TAG_COMID, inner) => return lone_comid(Value::Tag(TAG_COMID, inner), account),
-        other => other,
-    };
+/// Reads an unsigned CoRIM, or a CoMID that stands alone as in examples; tagged
+/// or not.
+pub(super) fn document(bytes: &[u8], account: &mut Account) -> Result<Read> {
+    match decode(bytes)? {
+        Value::Tag(TAG_CORIM, inner) => corim(*inner, account),
+        tag @ Value::Tag(TAG_COMID, _) => lone_comid(tag, account),
+        bare if is_comid(&bare) => lone_comid(Value::Tag(TAG_COMID, Box::new(bare)), account),
+        bare => corim(bare, account),
+    }
+}
+
+/// A CoMID has its identity under 1, where a CoRIM has a list of tags.
+fn is_comid(value: &Value) -> bool {
+    let member = |key: i64| value.as_map()?.iter().find(|(k, _)| *k == Value::from(key)).map(|(_, value)| value);
+    matches!((member(1), member(4)), (Some(Value::Map(_)), Some(Value::Map(_))))
+}
+
+fn corim(value: Value, account: &mut Account) -> Result<Read> {
     let mut members = Members::of(value, "corim")?.called(&CORIM);
     let mut read = Read {
         id: id_text(&members.required(0)?)?,
@@ -140,7 +151,6 @@ pub(super) fn corim(bytes: &[u8], account: &mut Account) -> Result<Read> {
     Ok(read)
 }
 
-/// A CoMID by itself, as in examples.
 fn lone_comid(tag: Value, account: &mut Account) -> Result<Read> {
     let mut read = Read {
         id: "comid".into(),
@@ -152,12 +162,6 @@ fn lone_comid(tag: Value, account: &mut Account) -> Result<Read> {
     };
     comid(tag, "comid", account, &mut read)?;
     Ok(read)
-}
-
-/// Reads a CoMID that stands alone and bears no tag.
-pub(super) fn bare_comid(bytes: &[u8], account: &mut Account) -> Result<Read> {
-    decode(bytes)?;
-    lone_comid(Value::Tag(TAG_COMID, Box::new(Value::Bytes(bytes.to_vec()))), account)
 }
 
 fn comid(tag: Value, place: &str, account: &mut Account, read: &mut Read) -> Result<()> {

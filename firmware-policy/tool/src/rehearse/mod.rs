@@ -13,14 +13,16 @@ mod proposal;
 mod report;
 mod tally;
 
-use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use portcullis_cli::progress;
 
 use archive::Archive;
 use proposal::Proposal;
+
+/// Over the archive's bytes.
+const BAR: &str = "{msg} decisions {wide_bar} {bytes} of {total_bytes} {eta}";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -52,7 +54,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let proposal = Proposal::read(arguments)?;
     let archive = Archive::open(&arguments.archive)?;
-    let bar = progress(archive.length());
+    let bar = progress(Some(archive.length()), BAR);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.unwrap_or(cores).clamp(1, 256);
     let tally = play::all(archive, &proposal, threads, &bar).context("archive")?;
@@ -63,15 +65,4 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         report::text(&tally, &proposal)
     }
     Ok(())
-}
-
-/// A bar over the archive's bytes on a terminal; silence in scripts.
-fn progress(length: u64) -> ProgressBar {
-    if !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(length);
-    let style = ProgressStyle::with_template("{msg} decisions {wide_bar} {bytes} of {total_bytes} {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
 }

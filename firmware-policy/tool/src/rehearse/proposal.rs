@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use portcullis_attest::snp::generation::Generation;
+use portcullis_cli::unix_seconds;
 use portcullis_firmware_policy::document::{Document, Floor};
 use portcullis_firmware_policy::{Content, documents};
 
@@ -30,10 +31,7 @@ impl Proposal {
         for text in &arguments.floor {
             added.push(raise(&mut document, text).with_context(|| format!("--floor {text}"))?);
         }
-        let at = arguments.at.as_ref().map(|text| -> Result<u64> {
-            let time: jiff::Timestamp = text.parse().with_context(|| format!("time {text:?}"))?;
-            u64::try_from(time.as_second()).context("a time before 1970")
-        });
+        let at = arguments.at.as_ref().map(|text| unix_seconds(text).with_context(|| format!("time {text:?}")));
         let content = Content::of(&opened.files, &document, &references).map_err(|error| refused(&error))?;
         Ok(Self { content, at: at.transpose()?, added })
     }
