@@ -90,18 +90,6 @@ impl Engine {
         &self.schema
     }
 
-    /// How many policies there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.policies.num_of_policies()
-    }
-
-    /// Whether there is no policy, and so nothing is permitted.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.policies.is_empty()
-    }
-
     /// The policies.
     pub(crate) fn policies(&self) -> impl Iterator<Item = &Policy> {
         self.policies.policies()

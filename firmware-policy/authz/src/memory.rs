@@ -131,10 +131,10 @@ fn walk(json: &Value, names: &mut BTreeSet<String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Authorizer, PolicyFile};
+    use crate::{Authorizer, PolicyFile, SCHEMA};
 
     fn reads_of(text: &str) -> Reads {
-        let authorizer = Authorizer::with_schema(&[PolicyFile { name: "p", text }]).unwrap();
+        let authorizer = Authorizer::load(&[PolicyFile { name: "p", text }], SCHEMA).unwrap();
         reads(authorizer.engine())
     }
 

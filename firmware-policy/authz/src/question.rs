@@ -7,10 +7,10 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression as Expression,
 };
 
+use crate::SCHEMA_FILE;
 use crate::engine::{Answer, Blame, Engine, PolicyFile};
 use crate::memory::Memory;
 use crate::mistake::Mistake;
-use crate::{SCHEMA, SCHEMA_FILE};
 
 /// The permit that a request renews.
 #[derive(Clone, Copy, Debug)]
@@ -133,14 +133,6 @@ impl Authorizer {
             fits.map_err(|why| misfit(format!("the question that is asked of every request does not fit: {why}")))?;
         }
         Ok(authorizer)
-    }
-
-    /// Policies under the schema that Portcullis comes with.
-    ///
-    /// # Errors
-    /// As [`Authorizer::load`].
-    pub fn with_schema(files: &[PolicyFile<'_>]) -> Result<Self, Vec<Mistake>> {
-        Self::load(files, SCHEMA)
     }
 
     /// The validated policies.

@@ -4,7 +4,7 @@
 use portcullis_authz::{Answer, Authorizer, Blame, Mistake, PolicyFile, Question, SCHEMA};
 
 fn load(text: &str) -> Result<Authorizer, Vec<Mistake>> {
-    Authorizer::with_schema(&[PolicyFile { name: "policy.cedar", text }])
+    Authorizer::load(&[PolicyFile { name: "policy.cedar", text }], SCHEMA)
 }
 
 fn ask(text: &str) -> Answer {
@@ -89,7 +89,7 @@ fn every_mistake_is_told_not_only_the_first() {
         PolicyFile { name: "a.cedar", text: "permit(principal, action, resource) when { principal.a };" },
         PolicyFile { name: "b.cedar", text: "\npermit(principal, action, resource) when { principal.b };" },
     ];
-    let places: Vec<_> = Authorizer::with_schema(&files).unwrap_err().into_iter().map(|m| (m.file, m.line)).collect();
+    let places: Vec<_> = Authorizer::load(&files, SCHEMA).unwrap_err().into_iter().map(|m| (m.file, m.line)).collect();
     assert_eq!(places, [("a.cedar".into(), Some(1)), ("b.cedar".into(), Some(2))]);
 }
 
