@@ -74,6 +74,14 @@ fn governors_with_post_quantum_keys_count() {
     assert!(portcullis_firmware_policy::VerifiedBundle::verify(&bytes, &governance).is_ok());
 }
 
+/// The deployment's bundle, signed by somebody else alone.
+fn signed_by(deployment: &Deployment, key: &SigningKey) -> Vec<u8> {
+    let real = Quorum::decode(&std::fs::read(deployment.path("bundle.pcb")).unwrap(), 1 << 20).unwrap();
+    let mut foreign = Quorum::unsigned(real.unverified_document().to_vec());
+    foreign.sign(portcullis_firmware_policy::CONTENT_TYPE, key).unwrap();
+    foreign.encode()
+}
+
 fn said(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -93,15 +101,8 @@ fn threat_41_neither_governors_nor_bundle_of_a_node_can_be_swapped() {
     assert!(said(&output).contains("bundle.threshold"), "{}", said(&output));
     assert_ne!(output.status.code(), Some(0));
     // Other governors, with a bundle of their own: the authority answers to the real ones.
-    let mut quorum = Quorum::unsigned(
-        Quorum::decode(&std::fs::read(deployment.path("bundle.pcb")).unwrap(), 1 << 20)
-            .unwrap()
-            .unverified_document()
-            .to_vec(),
-    );
-    quorum.sign(portcullis_firmware_policy::CONTENT_TYPE, &foreign).unwrap();
     let bundle = std::fs::read(deployment.path("bundle.pcb")).unwrap();
-    std::fs::write(deployment.path("bundle.pcb"), quorum.encode()).unwrap();
+    std::fs::write(deployment.path("bundle.pcb"), signed_by(&deployment, &foreign)).unwrap();
     // The node remembers which bundle it has verified; robbed of its state, it
     // meets an authority that answers to others.
     let output = deployment.request("node-1", SLEEP).unwrap();
@@ -194,17 +195,11 @@ fn threat_44_governors_commands_count_once_in_order_and_here() {
     let next = make("next.pcr", [with(join(&[&here, &later]), &both), after.to_vec()].concat());
     assert_eq!(post(&deployment, "/v1/revocations", next).0, 200);
     // A swapped set signs a bundle.
-    let own =
-        portcullis_permit::Governance::new(1, vec![SigningKey::generate(Suite::Classic).unwrap().public().clone()]);
-    assert_ne!(own.unwrap().root_hex(), "");
-    let mut quorum = Quorum::unsigned(
-        Quorum::decode(&std::fs::read(deployment.path("bundle.pcb")).unwrap(), 1 << 20)
-            .unwrap()
-            .unverified_document()
-            .to_vec(),
-    );
-    quorum.sign(portcullis_firmware_policy::CONTENT_TYPE, &SigningKey::generate(Suite::Classic).unwrap()).unwrap();
-    let (status, body) = post(&deployment, "/v1/policy", quorum.encode());
+    let key = SigningKey::generate(Suite::Classic).unwrap();
+    let own = portcullis_permit::Governance::new(1, vec![key.public().clone()]).unwrap();
+    let foreign = signed_by(&deployment, &key);
+    assert!(portcullis_firmware_policy::VerifiedBundle::verify(&foreign, &own).is_ok(), "sound, for whom they govern");
+    let (status, body) = post(&deployment, "/v1/policy", foreign);
     assert_eq!(status, 403, "{body}");
     assert!(body.contains("bundle.threshold"), "{body}");
 }

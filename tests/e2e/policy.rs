@@ -7,7 +7,7 @@ use portcullis_attest::snp::tcb::Tcb;
 use portcullis_firmware_policy::document::{Distrust, Floor, Requirement};
 use portcullis_firmware_policy::{Activation, Decision, VerifiedBundle};
 use portcullis_lab::processor::{Fields, Processor};
-use portcullis_lab::scene::{Ask, Device, NOW, PCRS, Plan, Scene, Shows, chip_id, tcb};
+use portcullis_lab::scene::{self, Ask, Device, NOW, PCRS, Plan, Scene, Shows, chip_id, tcb};
 use portcullis_permit::Denial;
 use portcullis_wire::hex::hex;
 
@@ -103,16 +103,7 @@ fn threat_06_a_level_below_the_floor_shows_in_each_of_the_four() {
     for generation in Generation::ALL {
         let (mut scene, _) = scene(generation);
         let high = Tcb { boot_loader: 9, tee: 3, ..tcb(generation) };
-        let floor = |on: &str, tcb: Tcb| Floor {
-            generation: generation.name().into(),
-            on: vec![on.into()],
-            deny_from: None,
-            fmc: tcb.fmc,
-            boot_loader: tcb.boot_loader,
-            tee: tcb.tee,
-            snp: tcb.snp,
-            microcode: tcb.microcode,
-        };
+        let floor = |on: &str, tcb: Tcb| Floor { on: vec![on.into()], ..scene::floor(generation, tcb) };
         let none = Tcb { fmc: high.fmc.map(|_| 0), boot_loader: 0, tee: 0, snp: 0, microcode: 0 };
         let chip = chip_id("node-1", generation);
         let mut device = scene.device("low").unwrap();

@@ -10,7 +10,7 @@ use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::tcb::Tcb;
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_attester::QuoteDevice;
-use portcullis_firmware_policy::document::{self, Coverage, Linking, OneOf, Requirement, RoleName};
+use portcullis_firmware_policy::document::{self, Linking, OneOf, Requirement, RoleName};
 use portcullis_firmware_policy::{Activation, Decision, ParentState, Revocations, SeenState, VerifiedBundle};
 use portcullis_lab::boot;
 use portcullis_lab::processor::{Fields, Processor};
@@ -104,22 +104,14 @@ impl Stage {
             pcrs.value(Bank::Sha256, 4).map(hex)
         });
         document::Reference {
-            name: format!("image-{at}"),
-            role: RoleName::Node,
-            covers: Coverage::BootChain,
-            reviewed: true,
             not_before: Some(scene::rfc3339(image.valid.0)),
             expires: Some(scene::rfc3339(image.valid.1)),
             vmpl: image.vmpl,
             guest_svn: image.guest_svn,
             host_data: image.host_data.map_or_else(|| "any".into(), |byte| hex(&[byte; 32])),
-            id_key_digest: "any".into(),
-            author_key_digest: "any".into(),
             measurements: image.measurements.iter().map(|m| (format!("m{m}"), hex(&[*m; 48]))).collect(),
             pcrs: BTreeMap::from([("4".into(), OneOf::Any(boots.collect()))]),
-            boot: None,
-            uki: None,
-            ima: None,
+            ..scene::reference(&format!("image-{at}"), RoleName::Node)
         }
     }
 
@@ -314,16 +306,10 @@ const fn levels(tcb: Tcb) -> Levels {
 }
 
 fn floor(floor: &crate::case::Floor, generation: Generation) -> document::Floor {
-    let tcb = tcb(floor.levels, generation);
     document::Floor {
-        generation: generation.name().into(),
         on: floor.on.iter().map(|kind| (*kind).to_owned()).collect(),
         deny_from: floor.deny_from.map(scene::rfc3339),
-        fmc: tcb.fmc,
-        boot_loader: tcb.boot_loader,
-        tee: tcb.tee,
-        snp: tcb.snp,
-        microcode: tcb.microcode,
+        ..scene::floor(generation, tcb(floor.levels, generation))
     }
 }
 

@@ -15,6 +15,7 @@ use std::path::Path;
 use anyhow::Result;
 use portcullis_attest::crypto::sha256;
 use portcullis_attest::snp::generation::Generation;
+use portcullis_attest::snp::tcb::Tcb;
 use portcullis_attester::QuoteDevice;
 use portcullis_firmware_policy::document::{
     Coverage, Distrust, Document, Floor, Limits, Linking, Node, OneOf, Platform, Reference, Requirement, RoleName,
@@ -204,15 +205,29 @@ pub fn chip_id(name: &str, generation: Generation) -> [u8; 64] {
 
 /// Patch levels of a sound chip of a generation.
 #[must_use]
-pub fn tcb(generation: Generation) -> portcullis_attest::snp::tcb::Tcb {
+pub fn tcb(generation: Generation) -> Tcb {
     let fmc = (generation == Generation::Turin).then_some(2);
-    portcullis_attest::snp::tcb::Tcb { fmc, ..TCB }
+    Tcb { fmc, ..TCB }
+}
+
+/// A floor at these patch levels, on all four TCBs, in force.
+#[must_use]
+pub fn floor(generation: Generation, tcb: Tcb) -> Floor {
+    Floor {
+        generation: generation.name().into(),
+        on: Vec::new(),
+        deny_from: None,
+        fmc: tcb.fmc,
+        boot_loader: tcb.boot_loader,
+        tee: tcb.tee,
+        snp: tcb.snp,
+        microcode: tcb.microcode,
+    }
 }
 
 /// The document of a sound bundle for a generation, without nodes.
 #[must_use]
 pub fn document(generation: Generation) -> Document {
-    let tcb = tcb(generation);
     Document {
         authority: ORIGIN.into(),
         version: 1,
@@ -230,16 +245,7 @@ pub fn document(generation: Generation) -> Document {
             smt_disabled: Requirement::Optional,
             mitigations: 0,
         },
-        floors: vec![Floor {
-            generation: generation.name().into(),
-            on: Vec::new(),
-            deny_from: None,
-            fmc: tcb.fmc,
-            boot_loader: tcb.boot_loader,
-            tee: tcb.tee,
-            snp: tcb.snp,
-            microcode: tcb.microcode,
-        }],
+        floors: vec![floor(generation, tcb(generation))],
         nodes: Vec::new(),
         workloads: vec![workload()],
     }
