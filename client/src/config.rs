@@ -87,10 +87,11 @@ impl Config {
             Governance::decode(&read(&self.governance)?).with_context(|| self.governance.display().to_string())?;
         let verify = |bytes: &[u8]| VerifiedBundle::verify(bytes, &governance);
         let refused = |error: BundleError| ClientError::check(error.check(), &error, "a bundle that may rule here");
-        let configured = verify(&read(&self.bundle)?).map_err(refused)?;
+        let bytes = read(&self.bundle)?;
+        let configured = verify(&bytes).map_err(refused)?;
         // What was kept and does not verify any more rules nothing; it is not
-        // passed over either.
-        let kept = fs::read(self.state.join(KEPT_BUNDLE)).ok();
+        // passed over either. Mostly it is the same, and verified already.
+        let kept = fs::read(self.state.join(KEPT_BUNDLE)).ok().filter(|kept| *kept != bytes);
         let kept = kept.map(|bytes| verify(&bytes)).transpose().map_err(refused)?;
         let bundle = VerifiedBundle::newest(configured, kept).map_err(refused)?;
         Ok(Trust { governance, bundle })
