@@ -2,7 +2,7 @@
 //! check that failed.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use portcullis_attest::binding::Role;
@@ -20,21 +20,21 @@ use crate::authority::{Authority, SignedEndorsement};
 use crate::clock;
 use crate::config::Config;
 use crate::instance::{Refused, log_folder, read, sealed_keys, trust};
-use crate::ledger::Ledger;
+use crate::recover::Source;
 use crate::sealing::{self, Keys};
 use crate::selfcheck::{self, Own};
 use crate::serve::{listen_nodes, listen_public};
 use crate::watch;
 
 /// How a program opens the storage of a log.
-pub type OpenStorage = dyn Fn(&std::path::Path) -> std::io::Result<Box<dyn Storage>> + Send + Sync;
+pub type OpenStorage = dyn Fn(&std::path::Path) -> std::io::Result<Arc<dyn Storage>> + Send + Sync;
 
 /// The one way of shipped binaries: files.
 ///
 /// # Errors
 /// I/O errors.
-pub fn file_storage(folder: &std::path::Path) -> std::io::Result<Box<dyn Storage>> {
-    Ok(Box::new(FileStorage::open(folder)?))
+pub fn file_storage(folder: &std::path::Path) -> std::io::Result<Arc<dyn Storage>> {
+    Ok(Arc::new(FileStorage::open(folder)?))
 }
 
 /// Runs the authority until it is told to stop.
@@ -59,13 +59,25 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     check_endorsement(&endorsement.endorsement, &keys, &own, &config, &bundle, at)?;
 
     // 5. The log, recovered by the normal path; state follows from it.
-    let mut ledger = Ledger::new();
     let folder = log_folder(&config);
-    let opened = storage(&folder).with_context(|| format!("log {}", folder.display()))?;
-    let log = Log::open(opened, keys.log_keys(&config.origin)?, |entry| ledger.replay(entry))?;
+    let storage = storage(&folder).with_context(|| format!("log {}", folder.display()))?;
+    let opened = Log::open(Arc::clone(&storage), keys.log_keys(&config.origin)?);
+    let (mut log, publisher) = opened.map_err(|error| Refused::new(error.check(), error))?;
     // The log's signers have what they need: the seeds go.
     let permit_key = keys.into_permit_key();
     let head = log.head().context("the log has no genesis (run portcullisd init first)")?;
+    let source = Source {
+        storage: Arc::clone(&storage),
+        checkpoint_key: log.keys().checkpoint_key(),
+        permit_key: permit_key.public(),
+        head: &head,
+    };
+    let ledger = source.ledger()?;
+    // Batches are ordered by the log, not by the second.
+    if at.saturating_add(watch::DRIFT) < ledger.newest() {
+        let why = format!("found {at}, required at least {} as in the newest entry", ledger.newest());
+        return Err(Refused::new("log.clock", why).into());
+    }
     if bundle.policy().version < ledger.bundle_version() {
         let why = format!("found version {}, required {} as logged", bundle.policy().version, ledger.bundle_version());
         return Err(Refused::new("bundle.succession", why).into());
@@ -80,17 +92,22 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     // 6. Serve, and keep doubting.
     let pcrs = machine.tpm().context("a TPM")?.read_pcrs(bundle.policy().selection(Role::Authority))?;
     let mut signals = Signals::new()?;
-    let (writer, log_thread) = Writer::start(log)?;
+    let ledger = Arc::new(Mutex::new(ledger));
+    let follower = Arc::clone(&ledger);
+    log.observe(move |_, entry| follower.lock().unwrap_or_else(PoisonError::into_inner).apply(entry));
+    let (writer, log_thread) = Writer::start(log, publisher)?;
     let (attestor, attestor_thread) = Attestor::start(machine)?;
     let nodes = TcpListener::bind(config.listen.nodes).await.with_context(|| config.listen.nodes.to_string())?;
     let public = TcpListener::bind(config.listen.public).await.with_context(|| config.listen.public.to_string())?;
     let authority =
-        Arc::new(Authority::new(config, governance, permit_key, attestor, writer, endorsement, bundle, ledger));
+        Authority::new(config, governance, permit_key, attestor, writer, endorsement, bundle, ledger, storage);
+    let authority = Arc::new(authority);
     authority.log_boot(own.result.bytes(), own.evidence).await?;
 
     let (stop, stopped) = flag::channel(false);
     let watcher = tokio::spawn(watch::watch(Arc::clone(&authority), pcrs));
     let heart = tokio::spawn(watch::heartbeat(Arc::clone(&authority)));
+    let keeper = tokio::spawn(watch::keep(Arc::clone(&authority)));
     tracing::info!(nodes = %nodes.local_addr()?, public = %public.local_addr()?, "serving");
     let public = tokio::spawn(listen_public(Arc::clone(&authority), public, stopped.clone()));
     let nodes = tokio::spawn(listen_nodes(Arc::clone(&authority), nodes, stopped));
@@ -101,6 +118,11 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     public.await??;
     watcher.abort();
     heart.abort();
+    keeper.abort();
+    // Whoever was counted last must not be lost.
+    if let Err(failure) = authority.log_denial_counts().await {
+        tracing::error!(?failure, "denials of strangers were not counted");
+    }
     authority.close();
     let threads = [("log", log_thread), ("attestor", attestor_thread)];
     for (name, thread) in threads {

@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use portcullis_attester::OpenMachine;
-use portcullis_lineage::{FileStorage, Log, NewEntry};
-use portcullis_permit::{Endorsement, Kind, Quorum, statement};
+use portcullis_lineage::{Blob, FileStorage, Log, NewEntry};
+use portcullis_permit::{Endorsement, GenesisRecord, Kind, Quorum, statement};
 use portcullis_wire::hex::hex;
-use portcullis_wire::{bstr, encode, map};
 
 use crate::clock;
 use crate::config::Config;
@@ -52,24 +52,26 @@ pub(crate) fn run(config: &Config, platform: &dyn OpenMachine) -> Result<Genesis
         expires: at.saturating_add(ENDORSEMENT_DAYS.saturating_mul(86_400)),
     };
     let document = endorsement.encode();
-    let payload = encode(&map([
-        (1, at.into()),
-        (2, bstr(&document)),
-        (3, bstr(governance.root())),
-        (4, bstr(bundle.digest())),
-        (5, bstr(own.result.digest())),
-    ]));
-    let genesis = statement::sign(Kind::Genesis, &keys.permit, &config.origin, "genesis", &payload)?;
+    let record = GenesisRecord {
+        time: at,
+        endorsement: document.clone(),
+        governance: governance.root(),
+        bundle: *bundle.digest(),
+        result: own.result.digest(),
+    };
+    let genesis = statement::sign(Kind::Genesis, &keys.permit, &config.origin, "genesis", &record.encode())?;
 
     fs::create_dir_all(&config.state).with_context(|| config.state.display().to_string())?;
-    let mut log = Log::open(FileStorage::open(&log_folder(config))?, log_keys, |_| ())?;
+    let storage = FileStorage::open(&log_folder(config))?;
+    let (mut log, mut publisher) = Log::open(Arc::new(storage), log_keys)?;
     if log.head().is_some() {
         bail!("{} holds a log: a new authority starts with an empty one", log_folder(config).display());
     }
     let sealed = sealing::seal(&keys, &mut machine, bundle.policy())?;
-    let blobs = vec![document.clone(), own.result.bytes().to_vec(), own.evidence];
+    let bundle = Blob::recurring(bundle.bytes().to_vec());
+    let blobs = vec![own.result.bytes().to_vec().into(), own.evidence.into(), bundle];
     log.append(vec![NewEntry { statement: genesis, blobs, seen: None }])?;
-    log.publish()?;
+    publisher.sync()?;
     // The keys last: what is sealed has its genesis in the log.
     write_private(&sealed_keys(config), &sealed)?;
     let request = config.state.join("endorsement.request");

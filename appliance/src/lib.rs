@@ -33,11 +33,13 @@ mod genesis;
 mod instance;
 mod ledger;
 mod metrics;
+mod recover;
 mod sealing;
 mod selfcheck;
 mod serve;
 mod signer;
 mod status;
+mod strangers;
 mod watch;
 
 pub use cli::run;

@@ -18,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Periods between full appraisals of this machine.
 const APPRAISE_EVERY: u32 = 30;
 /// Seconds by which wall clock and monotonic clock may differ.
-const DRIFT: u64 = 5;
+pub(crate) const DRIFT: u64 = 5;
 
 /// Watches until the authority trips.
 pub(crate) async fn watch(authority: Arc<Authority>, at_start: PcrValues) {
@@ -73,6 +73,24 @@ async fn doubt(
         }
     }
     None
+}
+
+/// Keeps the log in order: counts of strangers every second, snapshots when they
+/// are due. A log that cannot be written trips by itself.
+pub(crate) async fn keep(authority: Arc<Authority>) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while authority.signer.tripped().is_none() {
+        ticks.tick().await;
+        if let Err(failure) = authority.log_denial_counts().await {
+            tracing::error!(?failure, "denials of strangers were not counted");
+        }
+        if authority.snapshot_is_due()
+            && let Err(failure) = authority.log_snapshot().await
+        {
+            tracing::error!(?failure, "no snapshot");
+        }
+    }
 }
 
 /// Sends heartbeats until the authority trips.

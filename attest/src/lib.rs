@@ -32,6 +32,7 @@ pub mod eventlog;
 pub mod evidence;
 pub mod ima;
 pub mod import;
+mod recurring;
 pub mod snp;
 pub mod svsm;
 pub mod tpm;

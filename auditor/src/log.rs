@@ -99,22 +99,21 @@ fn verify(arguments: &Arguments, endorsement: &[u8], governance: &Governance, ch
         bar.inc(1);
         fs::read(arguments.folder.join(path))
     };
-    let read = verify_directory(key, fetch);
-    bar.finish_and_clear();
-    let required = "entries and tiles that lead to the root of a checkpoint by the endorsed key";
-    let log = checks.step("log.tree", read, required, "checkpoint, hash tiles and entries")?;
-
-    let bar = progress(Some(log.checkpoint().size()), BAR).with_message("statements");
     let mut kinds = BTreeMap::new();
-    let mut refused = None;
-    for (index, entry) in (0_u64..).zip(log.entries()) {
-        bar.inc(1);
-        match signed_kind(entry, &endorsed) {
+    let (mut first, mut refused) = (None, None);
+    let read = verify_directory(key, fetch, |index, entry| {
+        let kind = signed_kind(entry, &endorsed);
+        match kind {
             Some(kind) => count(&mut kinds, kind),
             None => refused = refused.or(Some(index)),
         }
-    }
+        if index == 0 {
+            first = kind;
+        }
+    });
     bar.finish_and_clear();
+    let required = "entries and tiles that lead to the root of a checkpoint by the endorsed key";
+    let log = checks.step("log.tree", read, required, "checkpoint, hash tiles and entries")?;
     checks.require(
         "log.statements",
         refused.is_none(),
@@ -122,7 +121,6 @@ fn verify(arguments: &Arguments, endorsement: &[u8], governance: &Governance, ch
         || "every entry is a statement by the endorsed permit key".into(),
         "signature of every entry",
     );
-    let first = log.entries().first().and_then(|entry| signed_kind(entry, &endorsed));
     checks.require(
         "log.genesis",
         first == Some(Kind::Genesis),

@@ -28,6 +28,7 @@ pub mod document;
 pub mod ear;
 mod exchange;
 mod finding;
+mod history;
 mod nonce;
 pub mod policy;
 mod remedy;
@@ -43,6 +44,7 @@ pub use exchange::{
     ActivateRequest, AttestRequest, AttestResponse, MAX_ANSWER, MAX_CHALLENGE, decode_credential, encode_credential,
 };
 pub use finding::Finding;
+pub use history::{History, HistoryError, PastDecision, Replayed};
 pub use nonce::{LIFETIME as NONCE_LIFETIME, NoncePreimage};
 pub use policy::Policy;
 pub use portcullis_authz::SCHEMA;

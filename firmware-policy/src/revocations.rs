@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_permit::{Permit, PermitId, Revocation, RevocationTarget};
-use portcullis_wire::{Digest, Value, bstr, encode, sha256};
+use portcullis_permit::{PermitId, Revocation, RevocationTarget};
+use portcullis_wire::{Digest, Error, Value, bstr, encode, or_null, sha256};
 
 /// The effect of all revocation commands so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,29 +75,55 @@ impl Revocations {
         self.permits.contains(id)
     }
 
-    /// Whether a permit is withdrawn, by itself, by the permit that it goes back
-    /// to, by its node or by its workload.
-    #[must_use]
-    pub fn covers(&self, permit: &Permit, origin: &PermitId) -> bool {
-        self.has_node(&permit.subject)
-            || self.has_workload(&permit.workload)
-            || self.has_permit(&permit.id)
-            || self.has_permit(origin)
-            || permit.parent.is_some_and(|parent| self.has_permit(&parent))
-    }
-
     /// Digest of the state, as an input of decisions.
     #[must_use]
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    fn compute_digest(&self) -> Digest {
-        sha256(&[&encode(&Value::Array(vec![
+    /// The state as a value: `[sequence, last, nodes, workloads, permits]`.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let [sequence, nodes, workloads, permits] = self.parts();
+        Value::Array(vec![sequence, or_null(self.last.map(bstr)), nodes, workloads, permits])
+    }
+
+    /// Reads [`Revocations::to_value`].
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn from_value(value: Value) -> Result<Self, Error> {
+        let wrong = || Error::Shape("revocations");
+        let items = value.into_array().ok().and_then(|items| <[Value; 5]>::try_from(items).ok());
+        let [sequence, last, nodes, workloads, permits] = items.ok_or_else(wrong)?;
+        let list = |value: Value| value.into_array().map_err(|_| wrong());
+        let digest = |value: Value| value.into_bytes().ok().and_then(|bytes| Digest::try_from(bytes).ok());
+        let id = |value: Value| value.into_bytes().ok().and_then(|bytes| bytes.try_into().ok());
+        let mut state = Self {
+            sequence: sequence.into_integer().ok().and_then(|n| u64::try_from(n).ok()).ok_or_else(wrong)?,
+            last: if last.is_null() { None } else { Some(digest(last).ok_or_else(wrong)?) },
+            nodes: list(nodes)?.into_iter().map(|n| n.into_text().map_err(|_| wrong())).collect::<Result<_, _>>()?,
+            workloads: list(workloads)?.into_iter().map(|w| digest(w).ok_or_else(wrong)).collect::<Result<_, _>>()?,
+            permits: list(permits)?
+                .into_iter()
+                .map(|p| id(p).map(PermitId::from_bytes).ok_or_else(wrong))
+                .collect::<Result<_, _>>()?,
+            digest: [0; 32],
+        };
+        state.digest = state.compute_digest();
+        Ok(state)
+    }
+
+    fn parts(&self) -> [Value; 4] {
+        [
             self.sequence.into(),
             Value::Array(self.nodes.iter().map(|n| n.as_str().into()).collect()),
             Value::Array(self.workloads.iter().map(bstr).collect()),
             Value::Array(self.permits.iter().map(|id| bstr(id.bytes())).collect()),
-        ]))])
+        ]
+    }
+
+    fn compute_digest(&self) -> Digest {
+        sha256(&[&encode(&Value::Array(self.parts().into()))])
     }
 }

@@ -6,8 +6,8 @@ use std::io;
 use portcullis_wire::{Digest, merkle};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
-use crate::tiles::{TILE, TILE_HEIGHT, tile_path};
-use crate::tree::Tree;
+use crate::tiles::{TILE, split_bundle, tile_path};
+use crate::tree::{Edge, Tile};
 
 /// Why a published log was refused.
 #[derive(Debug)]
@@ -59,8 +59,6 @@ impl std::error::Error for DirectoryError {}
 #[derive(Clone, Debug)]
 pub struct VerifiedLog {
     checkpoint: Checkpoint,
-    entries: Vec<Vec<u8>>,
-    tree: Tree,
 }
 
 impl VerifiedLog {
@@ -69,76 +67,87 @@ impl VerifiedLog {
     pub const fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
-
-    /// All entries, in order.
-    #[must_use]
-    pub fn entries(&self) -> &[Vec<u8>] {
-        &self.entries
-    }
-
-    /// The tree.
-    #[must_use]
-    pub const fn tree(&self) -> &Tree {
-        &self.tree
-    }
 }
 
 /// Reads a published log through `fetch`, which takes a path such as
-/// `tile/0/000` or `checkpoint`, and checks every byte of it.
+/// `tile/0/000` or `checkpoint`, and checks every byte of it. `visit` gets every
+/// entry with its position, before it is known that all of them are sound: what
+/// it makes of them counts once this returns a [`VerifiedLog`]. Memory does not
+/// grow with the log.
 ///
 /// # Errors
 /// [`DirectoryError`].
 pub fn verify_directory(
     key: &VerifyingKey,
-    mut fetch: impl FnMut(&str) -> io::Result<Vec<u8>>,
+    fetch: impl FnMut(&str) -> io::Result<Vec<u8>>,
+    mut visit: impl FnMut(u64, &[u8]),
 ) -> Result<VerifiedLog, DirectoryError> {
-    let mut read = |path: String| match fetch(&path) {
-        Ok(bytes) => Ok((path, bytes)),
-        Err(error) => Err(DirectoryError::Missing { path, error }),
-    };
-    let (_, note) = read("checkpoint".into())?;
+    let mut directory = Directory { fetch };
+    let (_, note) = directory.read("checkpoint".into())?;
     let note = String::from_utf8(note).map_err(|_| DirectoryError::Checkpoint(CheckpointError::Malformed))?;
     let checkpoint = Checkpoint::verify(&note, key).map_err(DirectoryError::Checkpoint)?;
 
-    let (mut entries, mut tree) = (Vec::new(), Tree::default());
+    let mut edge = Edge::default();
     for n in 0..checkpoint.size().div_ceil(TILE) {
         let width = checkpoint.size().saturating_sub(n.saturating_mul(TILE)).min(TILE);
-        let (path, bytes) = read(tile_path("entries", n, width))?;
-        let bundle = split_bundle(&bytes).filter(|b| b.len() as u64 == width).ok_or(DirectoryError::Bundle { path })?;
-        bundle.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
-        entries.extend(bundle);
-    }
-    let mut level = 0_usize;
-    loop {
-        let shift = u32::try_from(level.saturating_mul(TILE_HEIGHT)).unwrap_or(u32::MAX);
-        let count = checkpoint.size().checked_shr(shift).unwrap_or(0);
-        if count == 0 {
-            break;
+        let mut filled = Vec::new();
+        for entry in directory.bundle(n, width)? {
+            visit(edge.size(), &entry);
+            edge.push(merkle::leaf_hash(&entry), |level, number, tile| filled.push((level, number, tile)));
         }
-        for n in 0..count.div_ceil(TILE) {
-            let from = n.saturating_mul(TILE);
-            let to = from.saturating_add(TILE).min(count);
-            let (path, bytes) = read(tile_path(&level.to_string(), n, to.saturating_sub(from)))?;
-            let expected = tree.row(level.saturating_mul(TILE_HEIGHT), from, to).map(<[Digest]>::as_flattened);
-            if expected != Some(bytes.as_slice()) {
-                return Err(DirectoryError::Tile { path });
-            }
-        }
-        level = level.saturating_add(1);
+        filled.iter().try_for_each(|(level, number, tile)| directory.compare(*level, *number, tile))?;
     }
-    if tree.root() == *checkpoint.root() {
-        Ok(VerifiedLog { checkpoint, entries, tree })
+    for level in 0_u32.. {
+        let Some(tile) = edge.tile(level as usize) else { break };
+        let number = checkpoint.size().checked_shr(level.saturating_add(1).saturating_mul(8)).unwrap_or(0);
+        if tile.width() > 0 {
+            directory.compare(level as usize, number, tile)?;
+        }
+    }
+    if edge.root() == *checkpoint.root() {
+        Ok(VerifiedLog { checkpoint })
     } else {
-        Err(DirectoryError::Root { found: tree.root(), required: *checkpoint.root() })
+        Err(DirectoryError::Root { found: edge.root(), required: *checkpoint.root() })
     }
 }
 
-fn split_bundle(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut entries = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk() {
-        let (entry, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-        entries.push(entry.to_vec());
-        bytes = rest;
+struct Directory<F> {
+    fetch: F,
+}
+
+impl<F: FnMut(&str) -> io::Result<Vec<u8>>> Directory<F> {
+    fn read(&mut self, path: String) -> Result<(String, Vec<u8>), DirectoryError> {
+        match (self.fetch)(&path) {
+            Ok(bytes) => Ok((path, bytes)),
+            Err(error) => Err(DirectoryError::Missing { path, error }),
+        }
     }
-    bytes.is_empty().then_some(entries)
+
+    /// A tile of a width: a log that goes on growing replaces a partial tile by
+    /// the full one, which begins in the same way.
+    fn tile(&mut self, level: &str, n: u64, width: u64) -> Result<(String, Vec<u8>, bool), DirectoryError> {
+        match self.read(tile_path(level, n, width)) {
+            Err(DirectoryError::Missing { error, .. }) if width < TILE && error.kind() == io::ErrorKind::NotFound => {
+                self.read(tile_path(level, n, TILE)).map(|(path, bytes)| (path, bytes, true))
+            }
+            read => read.map(|(path, bytes)| (path, bytes, false)),
+        }
+    }
+
+    fn bundle(&mut self, n: u64, width: u64) -> Result<Vec<Vec<u8>>, DirectoryError> {
+        let (path, bytes, longer) = self.tile("entries", n, width)?;
+        let bundle = split_bundle(&bytes).filter(|b| b.len() as u64 == if longer { TILE } else { width });
+        let mut bundle = bundle.ok_or(DirectoryError::Bundle { path })?;
+        bundle.truncate(usize::try_from(width).unwrap_or(usize::MAX));
+        Ok(bundle)
+    }
+
+    fn compare(&mut self, level: usize, number: u64, tile: &Tile) -> Result<(), DirectoryError> {
+        let (path, mut bytes, longer) = self.tile(&level.to_string(), number, tile.width())?;
+        let expected = tile.hashes().as_flattened();
+        if longer {
+            bytes.truncate(expected.len());
+        }
+        if bytes == expected { Ok(()) } else { Err(DirectoryError::Tile { path }) }
+    }
 }

@@ -8,35 +8,43 @@
 //!
 //! | path | what | if it is altered |
 //! |---|---|---|
-//! | `journal` | every batch: entries, archived evidence, the signed checkpoint | the log does not open: checksums, hashes and the checkpoint must agree |
+//! | `journal/N` | every batch: entries, what they refer to, the checkpoint before it | the log does not open: digests, MACs, hashes and checkpoints must agree |
+//! | `archive/ab/abcd…` | what many entries refer to, by SHA-256 | it is not what its name says |
 //! | `checkpoint` | C2SP checkpoint of the published tree | its signature fails, or it is older than one already seen |
 //! | `tile/L/N` | hash tiles of C2SP tlog-tiles | they no longer lead to the signed root |
 //! | `tile/entries/N` | the entries | their hashes no longer match the tiles |
+//! | `published` | up to where the files above are durable | the next start takes longer, or does not find a tile |
 //!
-//! The journal is the log; `checkpoint` and `tile` are a view of it for readers,
-//! written again from the journal at every start. One batch is one record and
-//! one `fdatasync`, after which it is durable as a whole or not there at all.
+//! The journal is the log; `checkpoint` and `tile` are a view of it for readers.
+//! One batch is one record and one `fdatasync`, after which it is durable as a
+//! whole or not there at all.
 //!
 //! What this crate does not do: look into statements. It neither knows what a
 //! permit is nor who may sign one.
 
+mod archive;
 mod checkpoint;
 mod directory;
 mod journal;
 mod log;
+mod publisher;
 mod receipt;
+mod replay;
 mod storage;
 mod tiles;
 mod tree;
 mod writer;
 
+pub use archive::{Archive, ArchiveError, Blob};
 pub use checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
 pub use directory::{DirectoryError, VerifiedLog, verify_directory};
-pub use journal::{ArchiveReader, ArchivedBatch, JournalError, archived};
+pub use journal::{ArchiveReader, ArchivedBatch, ArchivedEntry, JournalError, Part, StoredBlob};
 pub use log::{Committed, Keys, Log, LogError, NewEntry, View};
+pub use publisher::Publisher;
 pub use receipt::{RECEIPTS_LABEL, ReceiptError, ReceiptKey, SignedRoot, VerifiedInclusion, verify_receipts};
-pub use storage::{FileStorage, Storage};
-pub use tree::Tree;
+pub use replay::{Replay, ReplayError};
+pub use storage::{Fault, FileStorage, MemoryStorage, Storage};
+pub use tree::{Tree, TreeError};
 pub use writer::{Outcome, Stopped, Writer};
 
 /// Largest entry in bytes: entry bundles have 16-bit lengths (C2SP tlog-tiles).

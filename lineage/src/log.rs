@@ -1,25 +1,49 @@
 //! The log: opening, recovering, and committing batches.
+//!
+//! The order of a commit, and what a crash after each step leaves:
+//!
+//! | step | after a crash here |
+//! |---|---|
+//! | shared parts of blobs are put into the archive, durably | files that nothing refers to: `fsck` names them |
+//! | the record is appended to the journal | a torn record, or one that nobody was answered for: cut off, or kept |
+//! | the journal is synced | the batch is there; nobody was answered |
+//! | checkpoint and root are signed, in memory | the same: the signature is deterministic, a start makes it again |
+//! | askers are answered with receipts | the batch is there |
+//! | bundles, tiles, checkpoint are published | they are written again from the journal |
+//!
+//! Nothing is signed that is not durable, so no fault of a disk makes two
+//! checkpoints of one size; and one sync a batch is enough, because the record
+//! of a batch has the signed checkpoint of the tree *before* it.
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
-use portcullis_wire::{Error, Value, merkle};
+use portcullis_wire::{Error, Value, merkle, sha256};
 
 use crate::MAX_ENTRY;
+use crate::archive::{Archive, Blob};
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey, public_half};
-use crate::journal::{self, JournalError, Record};
+use crate::journal::{ArchivedEntry, Batch, Header, JournalError, Mac, SegmentReader};
+use crate::publisher::{CHECKPOINT, Fresh, Publisher, mark};
 use crate::receipt::{ReceiptKey, SignedRoot};
+use crate::replay::{ReplayError, check};
 use crate::storage::Storage;
-use crate::tiles::Publisher;
-use crate::tree::Tree;
+use crate::tree::{Edge, Tree, TreeError};
+
+/// Bytes after which the journal goes on in another segment: what a start reads
+/// at most, and what a prune works on.
+const SEGMENT: u64 = 64 * 1024 * 1024;
 
 /// The two keys of a log.
 pub struct Keys {
     origin: VerifyingKey,
     checkpoint: Ed25519KeyPair,
     receipt: Ed25519KeyPair,
+    mac: Mac,
 }
 
 impl Keys {
@@ -32,8 +56,9 @@ impl Keys {
         if checkpoint == receipt {
             return Err(CheckpointError::Key);
         }
+        let mac = Mac::new(&sha256(&[b"portcullis/journal/1", checkpoint]));
         let (checkpoint, receipt) = (pair(checkpoint)?, pair(receipt)?);
-        Ok(Self { origin: VerifyingKey::new(origin, public_half(&checkpoint))?, checkpoint, receipt })
+        Ok(Self { origin: VerifyingKey::new(origin, public_half(&checkpoint))?, checkpoint, receipt, mac })
     }
 
     /// The public checkpoint key with the origin.
@@ -61,19 +86,17 @@ pub enum LogError {
     /// The storage failed. After a failed write nobody knows what is durable:
     /// the log stops for good in this process.
     Storage(io::Error),
-    /// The journal is damaged.
-    Journal(JournalError),
-    /// A batch does not follow on the one before it.
-    Sequence {
-        /// Index at which the batch says to start.
+    /// The journal is not that of this log: damaged, foreign, or of another tree.
+    Replay(ReplayError),
+    /// Readers have seen a larger tree: the journal is not the newest.
+    Rollback {
+        /// Size of the journal's tree.
         found: u64,
-        /// Size of the tree before it.
+        /// Size that was published.
         required: u64,
     },
-    /// A checkpoint in the journal does not verify.
-    Checkpoint(CheckpointError),
-    /// A checkpoint in the journal is of another tree.
-    Root {
+    /// Readers have seen another tree of this size.
+    Fork {
         /// Size of the tree.
         size: u64,
     },
@@ -81,6 +104,8 @@ pub enum LogError {
     Entry(usize),
     /// Making a receipt failed.
     Receipt(Error),
+    /// A proof cannot be made: tiles are missing or were altered.
+    Tree(TreeError),
     /// An earlier write failed.
     Stopped,
 }
@@ -89,18 +114,41 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage(error) => write!(f, "log storage failed: {error}"),
-            Self::Journal(error) => error.fmt(f),
-            Self::Sequence { found, required } => write!(f, "journal continues at entry {found}, required {required}"),
-            Self::Checkpoint(error) => write!(f, "checkpoint in the journal: {error}"),
-            Self::Root { size } => write!(f, "checkpoint in the journal is of another tree of size {size}"),
+            Self::Replay(error) => error.fmt(f),
+            Self::Rollback { found, required } => {
+                write!(f, "the journal has {found} entries, required {required} as published: it was rolled back")
+            }
+            Self::Fork { size } => write!(f, "another tree of size {size} was published: the journal is a fork"),
             Self::Entry(length) => write!(f, "entry of {length} bytes, 1 to {MAX_ENTRY} allowed"),
             Self::Receipt(error) => write!(f, "receipt: {error}"),
+            Self::Tree(error) => write!(f, "proof: {error}"),
             Self::Stopped => f.write_str("the log stopped after a failed write"),
         }
     }
 }
 
 impl std::error::Error for LogError {}
+
+impl LogError {
+    /// The check that fails, as a stable dotted id.
+    #[must_use]
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::Storage(_) | Self::Stopped => "log.storage",
+            Self::Replay(error) => error.check(),
+            Self::Rollback { .. } => "log.rollback",
+            Self::Fork { .. } => "log.fork",
+            Self::Entry(_) => "log.entry",
+            Self::Receipt(_) | Self::Tree(_) => "log.tiles",
+        }
+    }
+}
+
+impl<E: Into<ReplayError>> From<E> for LogError {
+    fn from(error: E) -> Self {
+        Self::Replay(error.into())
+    }
+}
 
 impl From<io::Error> for LogError {
     fn from(error: io::Error) -> Self {
@@ -109,12 +157,12 @@ impl From<io::Error> for LogError {
 }
 
 /// A statement on its way into the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewEntry {
     /// The signed statement, without unprotected headers.
     pub statement: Vec<u8>,
     /// What the statement refers to by digest, to be archived with it.
-    pub blobs: Vec<Vec<u8>>,
+    pub blobs: Vec<Blob>,
     /// Size of the largest tree that the asker has seen, for a consistency receipt.
     pub seen: Option<u64>,
 }
@@ -132,53 +180,104 @@ pub struct Committed {
 }
 
 /// A log open for writing.
-pub struct Log<S> {
-    storage: S,
+pub struct Log {
+    storage: Arc<dyn Storage>,
     keys: Keys,
+    archive: Archive,
     tree: Arc<RwLock<Tree>>,
     head: Arc<RwLock<Option<Arc<Checkpoint>>>>,
-    publisher: Publisher,
+    outbox: Sender<Fresh>,
+    published: Arc<AtomicU64>,
+    /// Length of the newest segment in bytes, and of the largest.
+    segment: u64,
+    largest: u64,
+    observer: Observer,
     stopped: bool,
 }
 
-impl<S: Storage> Log<S> {
+/// Gets every entry that became durable, with its position, in order.
+type Observer = Box<dyn FnMut(u64, &[u8]) + Send>;
+
+impl Log {
     /// Opens a log, recovering it from its journal: a torn last record is cut
-    /// off, everything else must be sound. Then the readers' files are written
-    /// again. `visit` sees every entry once, in order: state that follows from
-    /// the log is rebuilt there and kept nowhere else.
+    /// off, everything else must be sound. Readers' files are written again from
+    /// where they were last durable. The time this takes depends on the size of
+    /// a segment, not on that of the log.
     ///
     /// # Errors
     /// [`LogError`].
-    pub fn open(mut storage: S, keys: Keys, mut visit: impl FnMut(&[u8])) -> Result<Self, LogError> {
-        let bytes = storage.read_journal()?;
-        let (records, sound) = journal::read(&bytes).map_err(LogError::Journal)?;
-        if sound < bytes.len() {
-            storage.truncate_journal(sound as u64)?;
+    pub fn open(storage: Arc<dyn Storage>, keys: Keys) -> Result<(Self, Publisher), LogError> {
+        Self::open_with(storage, keys, SEGMENT)
+    }
+
+    /// As [`Log::open`], with another size of segments in bytes.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn open_with(storage: Arc<dyn Storage>, keys: Keys, largest: u64) -> Result<(Self, Publisher), LogError> {
+        if storage.segments()?.is_empty() {
+            storage.put_segment(0, &keys.mac.header(&Header { first: 0, checkpoint: None, edge: Vec::new() }))?;
         }
-        let (mut tree, mut head, mut publisher) = (Tree::default(), None, Publisher::default());
-        for record in records {
-            if record.first != tree.size() {
-                return Err(LogError::Sequence { found: record.first, required: tree.size() });
+        let durable = mark(&*storage)?;
+        let all = storage.segments()?;
+        let from = all.partition_point(|first| *first <= durable).saturating_sub(1);
+        let mut segments = all.get(from..).unwrap_or_default().iter().peekable();
+
+        let tree = Arc::new(RwLock::new(Tree::default()));
+        let (outbox, inbox) = channel();
+        let published = Arc::new(AtomicU64::new(0));
+        let shared = Arc::clone(&storage);
+        let mut publisher = Publisher::new(shared, Arc::clone(&tree), inbox, Arc::clone(&published), durable);
+
+        let mut segment = 0;
+        let mut started = false;
+        while let Some(first) = segments.next() {
+            let newest = segments.peek().is_none();
+            let (mut reader, header) = SegmentReader::open(&*storage, *first, newest, Some(&keys.mac))?;
+            let mut tree = tree.write().unwrap_or_else(PoisonError::into_inner);
+            let edge = Edge::read(header.first, &header.edge).ok_or(ReplayError::Root { size: header.first })?;
+            check(header.checkpoint.as_deref(), &keys.origin, &edge)?;
+            if !started {
+                *tree = Tree::of(edge, Arc::clone(&storage));
+                started = true;
+            } else if edge != *tree.edge() {
+                return Err(JournalError::Gap { found: header.first, required: tree.size() }.into());
             }
-            record.entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
-            let checkpoint = Checkpoint::verify(&record.checkpoint, &keys.origin).map_err(LogError::Checkpoint)?;
-            if checkpoint.size() != tree.size() || *checkpoint.root() != tree.root() {
-                return Err(LogError::Root { size: tree.size() });
+            while let Some(batch) = reader.next_batch()? {
+                if batch.first != tree.size() {
+                    return Err(JournalError::Gap { found: batch.first, required: tree.size() }.into());
+                }
+                check(batch.checkpoint.as_deref(), &keys.origin, tree.edge())?;
+                let entries: Vec<Vec<u8>> = batch.entries.into_iter().map(|entry| entry.statement).collect();
+                entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
+                let skip = usize::try_from(durable.saturating_sub(batch.first)).unwrap_or(usize::MAX);
+                publisher.recover(entries.into_iter().skip(skip).collect())?;
             }
-            record.entries.iter().for_each(|entry| visit(entry));
-            publisher.queue(record.entries);
-            head = Some(Arc::new(checkpoint));
+            segment = reader.position();
         }
-        let mut log = Self {
-            storage,
-            keys,
-            tree: Arc::new(RwLock::new(tree)),
-            head: Arc::new(RwLock::new(head)),
-            publisher,
-            stopped: false,
+        keys.check_published(&*storage, &tree.read().unwrap_or_else(PoisonError::into_inner), durable)?;
+        // What is torn goes; where nothing is, this costs one sync.
+        storage.truncate(segment)?;
+        let (size, root) = {
+            let tree = tree.read().unwrap_or_else(PoisonError::into_inner);
+            (tree.size(), tree.root())
         };
-        log.publish()?;
-        Ok(log)
+        let head = (size > 0).then(|| Arc::new(Checkpoint::sign(&keys.checkpoint, &keys.origin, size, root)));
+        publisher.recovered(head.clone());
+        publisher.publish()?;
+        let archive = Archive::new(Arc::clone(&storage));
+        let head = Arc::new(RwLock::new(head));
+        let observer: Observer = Box::new(|_, _| ());
+        let log =
+            Self { storage, keys, archive, tree, head, outbox, published, segment, largest, observer, stopped: false };
+        Ok((log, publisher))
+    }
+
+    /// Calls `observer` with every entry from now on, in order, once it is
+    /// durable and before anybody is answered for it: state that follows from
+    /// the log is kept in one place, whether it is read or written.
+    pub fn observe(&mut self, observer: impl FnMut(u64, &[u8]) + Send + 'static) {
+        self.observer = Box::new(observer);
     }
 
     /// Commits a batch: durable as a whole when this returns, with one sync and
@@ -197,59 +296,60 @@ impl<S: Storage> Log<S> {
         if batch.is_empty() {
             return Err(LogError::Entry(0));
         }
-        let first = self.tree().size();
-        let mut next = self.tree().frontier();
-        batch.iter().for_each(|entry| next.push(merkle::leaf_hash(&entry.statement)));
-        let checkpoint = Checkpoint::sign(&self.keys.checkpoint, &self.keys.origin, next.size(), next.root());
-        let checkpoint = Arc::new(checkpoint);
-
         let seen: Vec<Option<u64>> = batch.iter().map(|entry| entry.seen).collect();
-        let entries: Vec<Vec<u8>> = batch.iter().map(|entry| entry.statement.clone()).collect();
-        let blobs = batch.into_iter().flat_map(|entry| entry.blobs).collect();
-        let record = Record { first, entries: entries.clone(), blobs, checkpoint: checkpoint.note().to_owned() };
-        self.write(&record.encode())?;
+        // Whatever fails in here leaves the state of the disk unknown, so
+        // nothing is ever written after it.
+        self.stopped = true;
+        let first = self.tree().size();
+        let batch = self.write(first, batch)?;
+        self.stopped = false;
 
         // From here on the batch is durable; what follows cannot take it back.
-        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
-        self.publisher.queue(entries);
+        let entries: Vec<Vec<u8>> = batch.into_iter().map(|entry| entry.statement).collect();
+        let (size, root) = {
+            let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+            entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
+            (tree.size(), tree.root())
+        };
+        let checkpoint = Arc::new(Checkpoint::sign(&self.keys.checkpoint, &self.keys.origin, size, root));
         *self.head.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&checkpoint));
-        let root =
-            SignedRoot::sign(&self.keys.receipt, checkpoint.size(), *checkpoint.root()).map_err(LogError::Receipt)?;
-        let committed = (first..).zip(seen).map(|(index, seen)| Committed {
-            index,
-            receipts: if root.size() > 1 { root.receipts(&tree, index, seen) } else { None },
-            checkpoint: Arc::clone(&checkpoint),
+        (first..).zip(&entries).for_each(|(index, entry)| (self.observer)(index, entry));
+        // Without a publisher nobody reads.
+        let _unread = self.outbox.send(Fresh { entries, head: Arc::clone(&checkpoint) });
+        let signed = SignedRoot::sign(&self.keys.receipt, size, root).map_err(LogError::Receipt)?;
+        let tree = self.tree();
+        let committed = (first..).zip(seen).map(|(index, seen)| {
+            let receipts = if size > 1 { Some(signed.receipts(&tree, index, seen)?) } else { None };
+            Ok(Committed { index, receipts, checkpoint: Arc::clone(&checkpoint) })
         });
-        Ok(committed.collect())
+        committed.collect::<Result<_, _>>().map_err(LogError::Tree)
     }
 
-    /// One write and one sync. A failure leaves the state of the disk unknown,
-    /// so nothing is ever written after it.
-    fn write(&mut self, record: &[u8]) -> Result<(), LogError> {
-        self.stopped = true;
-        self.storage.append_journal(record)?;
-        self.storage.sync_journal()?;
-        self.stopped = false;
-        Ok(())
+    /// Archive, journal, sync.
+    fn write(&mut self, first: u64, batch: Vec<NewEntry>) -> Result<Vec<ArchivedEntry>, LogError> {
+        let checkpoint = self.head().map(|head| head.note().to_owned());
+        if self.segment >= self.largest {
+            let edge = self.tree().edge().rows();
+            let header = self.keys.mac.header(&Header { first, checkpoint: checkpoint.clone(), edge });
+            self.storage.put_segment(first, &header)?;
+            self.segment = header.len() as u64;
+        }
+        let mut entries = Vec::with_capacity(batch.len());
+        for entry in batch {
+            let blobs = entry.blobs.into_iter().map(|blob| self.archive.store(blob)).collect::<io::Result<_>>()?;
+            entries.push(ArchivedEntry { statement: entry.statement, blobs });
+        }
+        let batch = Batch { first, checkpoint, entries };
+        let record = self.keys.mac.batch(&batch);
+        self.storage.append(&record)?;
+        self.storage.sync()?;
+        self.segment = self.segment.saturating_add(record.len() as u64);
+        Ok(batch.entries)
     }
 
-    /// Writes what readers have not got yet: entries, tiles, then the
-    /// checkpoint, so that a checkpoint never promises what cannot be read.
-    ///
-    /// # Errors
-    /// [`LogError::Storage`]. The log itself is not harmed.
-    pub fn publish(&mut self) -> Result<(), LogError> {
-        let Some(head) = self.head() else { return Ok(()) };
-        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
-        self.publisher.publish(&tree, &head, &mut self.storage)?;
-        Ok(())
-    }
-
-    /// Whether readers lack something.
-    #[must_use]
-    pub fn has_unpublished(&self) -> bool {
-        self.publisher.is_behind()
+    /// Entries that readers do not see yet.
+    pub(crate) fn unpublished(&self) -> u64 {
+        self.tree().size().saturating_sub(self.published.load(Ordering::Relaxed))
     }
 
     /// The latest checkpoint; `None` before the first entry.
@@ -272,6 +372,26 @@ impl<S: Storage> Log<S> {
 
     fn tree(&self) -> RwLockReadGuard<'_, Tree> {
         self.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keys {
+    /// The journal has what readers were shown: the tree extends the published
+    /// checkpoint, and reaches up to where files were durable.
+    fn check_published(&self, storage: &dyn Storage, tree: &Tree, durable: u64) -> Result<(), LogError> {
+        let found = tree.size();
+        if durable > found {
+            return Err(LogError::Rollback { found, required: durable });
+        }
+        let note = storage.get(CHECKPOINT)?.and_then(|note| String::from_utf8(note).ok());
+        // A file that is not ours says nothing; it is written again.
+        let Some(Ok(shown)) = note.map(|note| Checkpoint::verify(&note, &self.origin)) else { return Ok(()) };
+        match tree.root_at(shown.size()) {
+            Ok(root) if root == *shown.root() => Ok(()),
+            Ok(_) => Err(LogError::Fork { size: shown.size() }),
+            Err(TreeError::Beyond) => Err(LogError::Rollback { found, required: shown.size() }),
+            Err(error) => Err(LogError::Tree(error)),
+        }
     }
 }
 

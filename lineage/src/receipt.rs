@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use portcullis_wire::{Digest, Error, Fields, Integer, Sign1, Value, bstr, decode, encode, map, merkle, sha256, sign1};
 
 use crate::checkpoint::public_half;
-use crate::tree::Tree;
+use crate::tree::{Tree, TreeError};
 
 /// Header label of receipts (RFC 9942 §4.2).
 pub const RECEIPTS_LABEL: i64 = 394;
@@ -126,14 +126,16 @@ impl SignedRoot {
 
     /// The value of header 394: an inclusion receipt for the entry at `index`
     /// and, for a node that has seen a smaller tree, a consistency receipt.
-    #[must_use]
-    pub fn receipts(&self, tree: &Tree, index: u64, seen: Option<u64>) -> Option<Value> {
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn receipts(&self, tree: &Tree, index: u64, seen: Option<u64>) -> Result<Value, TreeError> {
         let inclusion = self.proof(INCLUSION, index, &tree.inclusion(index, self.size)?, false);
         let mut receipts = vec![bstr(inclusion)];
         if let Some(seen) = seen.filter(|seen| (1..self.size).contains(seen)) {
             receipts.push(bstr(self.proof(CONSISTENCY, seen, &tree.consistency(seen, self.size)?, true)));
         }
-        Some(Value::Array(receipts))
+        Ok(Value::Array(receipts))
     }
 
     fn proof(&self, kind: i64, other: u64, path: &[Digest], other_first: bool) -> Vec<u8> {

@@ -1,29 +1,32 @@
 //! Group commit: one thread owns the log and commits what has gathered.
 //!
-//! While a batch is being synced, the next one gathers; under load the batches
-//! grow by themselves and the disk's latency is shared.
+//! While a batch is being synced, the next one gathers. Those who were answered
+//! together tend to ask again together: a batch waits for as many as the one
+//! before it had, for two milliseconds at most.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::log::{Committed, Log, LogError, NewEntry, View};
-use crate::storage::Storage;
+use crate::publisher::Publisher;
 
-/// Entries in a batch above which the next one gathers.
-const BUSY: usize = 4;
-/// Most entries in a batch.
-const MAX_BATCH: usize = 256;
-/// How long a batch gathers once the load is such that batches have company: a
-/// sync costs about as much, whatever it syncs.
-const GATHER: Duration = Duration::from_millis(2);
-/// How long readers may lag behind the log.
-const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+/// Most entries in a batch, and most bytes of what they archive: readers hold
+/// one batch in memory.
+const MAX_BATCH: usize = 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How long a batch gathers, at most: a sync costs about as much, whatever it
+/// syncs, so those who were answered together are waited for.
+const WINDOW: Duration = Duration::from_millis(2);
+/// Entries by which readers may lag; then the log waits for the publisher.
+const MAX_LAG: u64 = 1 << 18;
 
 /// The log takes no more entries: a write failed, or it was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
+    /// The check that failed, as a stable dotted id.
+    pub check: &'static str,
     /// Why, safe to show.
     pub reason: String,
 }
@@ -46,14 +49,19 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the log's thread and the publisher's.
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn start<S: Storage + 'static>(log: Log<S>) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(log: Log, publisher: Publisher) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = channel();
         let view = log.view();
-        let thread = thread::Builder::new().name("lineage".into()).spawn(move || run(log, &queue))?;
+        let publishing = thread::Builder::new().name("publisher".into()).spawn(move || publisher.run())?;
+        let thread = thread::Builder::new().name("lineage".into()).spawn(move || {
+            run(log, &queue);
+            // The log is gone, so the publisher comes to its end.
+            drop(publishing.join());
+        })?;
         Ok((Self { jobs, view }, thread))
     }
 
@@ -63,7 +71,7 @@ impl Writer {
         if let Err(refused) = self.jobs.send(Job::Append(entry, Box::new(reply)))
             && let Job::Append(_, reply) = refused.0
         {
-            reply(Err(Stopped { reason: LogError::Stopped.to_string() }));
+            reply(Err(Stopped { check: LogError::Stopped.check(), reason: LogError::Stopped.to_string() }));
         }
     }
 
@@ -80,55 +88,70 @@ impl Writer {
     }
 }
 
-fn run<S: Storage>(mut log: Log<S>, queue: &Receiver<Job>) {
-    let mut published = Instant::now();
-    let (mut open, mut busy) = (true, false);
-    while open {
-        let mut batch = Vec::new();
-        let mut replies: Vec<Reply> = Vec::new();
-        let first = if log.has_unpublished() {
-            match queue.recv_timeout(PUBLISH_EVERY) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Job::Close),
-            }
-        } else {
-            Some(queue.recv().unwrap_or(Job::Close))
-        };
-        if busy && first.is_some() {
-            thread::sleep(GATHER);
-        }
-        let gathered = first.into_iter().chain(std::iter::from_fn(|| queue.try_recv().ok()));
-        for job in gathered {
-            match job {
-                Job::Append(entry, reply) => {
-                    batch.push(entry);
-                    replies.push(reply);
+fn run(mut log: Log, queue: &Receiver<Job>) {
+    let mut expected = 1;
+    while let Ok(first) = queue.recv() {
+        let mut batch = Gathering::default();
+        let mut open = batch.take(first);
+        let deadline = Instant::now().checked_add(WINDOW);
+        while open && !batch.is_full() {
+            let job = match queue.try_recv() {
+                Ok(job) => job,
+                Err(_) if batch.entries.len() >= expected => break,
+                Err(_) => {
+                    let left = deadline.and_then(|deadline| deadline.checked_duration_since(Instant::now()));
+                    match left.and_then(|left| queue.recv_timeout(left).ok()) {
+                        Some(job) => job,
+                        None => break,
+                    }
                 }
-                Job::Close => open = false,
-            }
-            if !open || batch.len() >= MAX_BATCH {
-                break;
-            }
+            };
+            open = batch.take(job);
         }
-        busy = batch.len() > BUSY;
-        if !batch.is_empty() {
-            commit(&mut log, batch, replies);
+        expected = batch.entries.len();
+        batch.commit(&mut log);
+        if !open {
+            break;
         }
-        if log.has_unpublished() && (!open || published.elapsed() >= PUBLISH_EVERY) {
-            // Readers lag until the next attempt; the log itself is whole.
-            let _lagging = log.publish();
-            published = Instant::now();
+        while log.unpublished() > MAX_LAG {
+            thread::sleep(WINDOW);
         }
     }
 }
 
-fn commit<S: Storage>(log: &mut Log<S>, batch: Vec<NewEntry>, replies: Vec<Reply>) {
-    match log.append(batch) {
-        Ok(committed) => replies.into_iter().zip(committed).for_each(|(reply, entry)| reply(Ok(entry))),
-        Err(error) => {
-            let reason = error.to_string();
-            replies.into_iter().for_each(|reply| reply(Err(Stopped { reason: reason.clone() })));
+/// A batch that is still growing.
+#[derive(Default)]
+struct Gathering {
+    entries: Vec<NewEntry>,
+    replies: Vec<Reply>,
+    bytes: usize,
+}
+
+impl Gathering {
+    /// `false` where the log shall close.
+    fn take(&mut self, job: Job) -> bool {
+        let Job::Append(entry, reply) = job else { return false };
+        let archived: usize = entry.blobs.iter().map(|blob| blob.bytes().len()).sum();
+        self.bytes = self.bytes.saturating_add(archived).saturating_add(entry.statement.len());
+        self.entries.push(entry);
+        self.replies.push(reply);
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_BATCH || self.bytes >= MAX_BYTES
+    }
+
+    fn commit(self, log: &mut Log) {
+        if self.entries.is_empty() {
+            return;
+        }
+        match log.append(self.entries) {
+            Ok(committed) => self.replies.into_iter().zip(committed).for_each(|(reply, entry)| reply(Ok(entry))),
+            Err(error) => {
+                let stopped = Stopped { check: error.check(), reason: error.to_string() };
+                self.replies.into_iter().for_each(|reply| reply(Err(stopped.clone())));
+            }
         }
     }
 }

@@ -2,113 +2,99 @@
 #![cfg(test)]
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use portcullis_lineage::{
-    FileStorage, Keys, Log, LogError, NewEntry, Storage, VerifyingKey, Writer, verify_directory, verify_receipts,
+    ArchiveReader, Checkpoint, Fault, FileStorage, Keys, Log, LogError, MemoryStorage, NewEntry, Publisher, Storage,
+    VerifyingKey, Writer, verify_directory, verify_receipts,
 };
 
 fn keys() -> Keys {
     Keys::from_seeds("log.test/lineage", &[1; 32], &[2; 32]).unwrap()
 }
 
+fn statement(n: u32) -> Vec<u8> {
+    format!("statement {n}").into_bytes()
+}
+
 fn entry(n: u32) -> NewEntry {
-    NewEntry { statement: format!("statement {n}").into_bytes(), blobs: vec![n.to_be_bytes().to_vec()], seen: None }
+    NewEntry { statement: statement(n), blobs: vec![n.to_be_bytes().to_vec().into()], seen: None }
 }
 
-fn verify(folder: &std::path::Path) -> portcullis_lineage::VerifiedLog {
-    verify_directory(keys().checkpoint_key(), |path| std::fs::read(folder.join(path))).unwrap()
+fn open(storage: impl Storage + 'static) -> Result<(Log, Publisher), LogError> {
+    Log::open(Arc::new(storage), keys())
 }
 
-/// Where the imaginary power cut happens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Cut {
-    BeforeAppend,
-    MidAppend,
-    AfterAppend,
-    AfterSync,
-    MidPublish,
+fn files(folder: &Path) -> Result<(Log, Publisher), LogError> {
+    open(FileStorage::open(folder).unwrap())
 }
 
-/// What was written before the cut, as a disk would hold it.
-#[derive(Clone, Default)]
-struct Disk(Arc<Mutex<Vec<u8>>>);
-
-struct Faulty {
-    disk: Disk,
-    cut: Option<Cut>,
-}
-
-fn power_cut() -> io::Error {
-    io::Error::other("power cut")
-}
-
-impl Storage for Faulty {
-    fn read_journal(&mut self) -> io::Result<Vec<u8>> {
-        Ok(self.disk.0.lock().unwrap().clone())
-    }
-    fn truncate_journal(&mut self, length: u64) -> io::Result<()> {
-        self.disk.0.lock().unwrap().truncate(usize::try_from(length).unwrap());
-        Ok(())
-    }
-    fn append_journal(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut disk = self.disk.0.lock().unwrap();
-        match self.cut {
-            Some(Cut::BeforeAppend) => return Err(power_cut()),
-            Some(Cut::MidAppend) => disk.extend(&bytes[..bytes.len() / 2]),
-            _ => disk.extend(bytes),
-        }
-        if matches!(self.cut, Some(Cut::MidAppend | Cut::AfterAppend)) { Err(power_cut()) } else { Ok(()) }
-    }
-    fn sync_journal(&mut self) -> io::Result<()> {
-        // AfterSync: it failed to say so, yet it is on the disk.
-        if self.cut == Some(Cut::AfterSync) { Err(power_cut()) } else { Ok(()) }
-    }
-    fn publish(&mut self, _path: &str, _bytes: &[u8]) -> io::Result<()> {
-        if self.cut == Some(Cut::MidPublish) { Err(power_cut()) } else { Ok(()) }
-    }
+/// The entries of a published log.
+fn verify(folder: &Path) -> Vec<Vec<u8>> {
+    let mut entries = Vec::new();
+    let fetch = |path: &str| std::fs::read(folder.join(path));
+    let log = verify_directory(keys().checkpoint_key(), fetch, |_, entry| entries.push(entry.to_vec())).unwrap();
+    assert_eq!(log.checkpoint().size(), entries.len() as u64);
+    entries
 }
 
 #[test]
-fn no_cut_loses_an_answered_entry() {
-    for cut in [Cut::BeforeAppend, Cut::MidAppend, Cut::AfterAppend, Cut::AfterSync, Cut::MidPublish] {
-        let disk = Disk::default();
-        let mut log = Log::open(Faulty { disk: disk.clone(), cut: None }, keys(), |_| ()).unwrap();
-        log.append(vec![entry(0), entry(1)]).unwrap();
+fn no_fault_loses_an_answered_entry() {
+    let faults = [
+        Fault::Full(0),
+        Fault::Full(100),
+        Fault::SyncFailed,
+        Fault::SyncFailedButPersisted,
+        Fault::SyncTorn(0),
+        Fault::SyncTorn(77),
+    ];
+    for fault in faults {
+        let disk = MemoryStorage::new();
+        let (mut log, _) = open(disk.clone()).unwrap();
+        let answered = log.append(vec![entry(0), entry(1)]).unwrap();
+        drop(log);
+        let (mut log, _) = open(disk.clone()).unwrap();
+        disk.inject(fault);
+        let refused = log.append(vec![entry(2)]);
+        assert!(matches!(refused, Err(LogError::Storage(_))), "{fault:?}");
+        assert_eq!(refused.unwrap_err().check(), "log.storage");
+        assert!(matches!(log.append(vec![entry(3)]), Err(LogError::Stopped)), "{fault:?}");
         drop(log);
 
-        let mut log = Log::open(Faulty { disk: disk.clone(), cut: None }, keys(), |_| ()).unwrap();
-        log.append(vec![entry(2)]).unwrap();
-        drop(log);
-
-        let outcome = Log::open(Faulty { disk: disk.clone(), cut: Some(cut) }, keys(), |_| ());
-        let answered = match outcome {
-            // Readers' files could not be written: the log does not open.
-            Err(error) => {
-                assert_eq!(cut, Cut::MidPublish);
-                assert!(matches!(error, LogError::Storage(_)));
-                false
-            }
-            Ok(mut log) => {
-                let answered = log.append(vec![entry(3)]).is_ok();
-                assert!(!answered);
-                assert!(matches!(log.append(vec![entry(4)]), Err(LogError::Stopped)), "{cut:?}");
-                answered
-            }
-        };
-        let recovered = Log::open(Faulty { disk, cut: None }, keys(), |_| ()).unwrap();
-        let size = recovered.head().unwrap().size();
-        assert!(size >= 3, "{cut:?}: answered entries are there");
-        assert!(answered || size <= 4, "{cut:?}");
+        disk.cut_power();
+        let (mut log, _) = open(disk).unwrap();
+        let kept = fault == Fault::SyncFailedButPersisted;
+        assert_eq!(log.head().unwrap().size(), if kept { 3 } else { 2 }, "{fault:?}");
+        let more = log.append(vec![entry(4)]).unwrap();
+        let view = log.view();
+        for done in [answered, more].concat() {
+            let root = view.with_tree(|tree| tree.root_at(done.checkpoint.size())).unwrap();
+            assert_eq!(root, *done.checkpoint.root(), "{fault:?}");
+        }
     }
+}
+
+/// The archive cannot be written: nothing is logged that refers to it.
+#[test]
+fn a_blob_that_cannot_be_stored_stops_the_log() {
+    let disk = MemoryStorage::new();
+    let (mut log, _) = open(disk.clone()).unwrap();
+    log.append(vec![entry(0)]).unwrap();
+    disk.inject(Fault::PutFailed);
+    let shared = portcullis_lineage::Blob::recurring(vec![7; 1000]);
+    let refused = log.append(vec![NewEntry { statement: statement(1), blobs: vec![shared], seen: None }]);
+    assert!(matches!(refused, Err(LogError::Storage(_))));
+    drop(log);
+    assert_eq!(open(disk).unwrap().0.head().unwrap().size(), 1);
 }
 
 #[test]
 fn a_log_reopens_from_its_files_and_extends_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let mut heads = Vec::new();
+    let mut heads: Vec<Arc<Checkpoint>> = Vec::new();
     for round in 0..4_u32 {
-        let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys(), |_| ()).unwrap();
+        let (mut log, mut publisher) = files(folder.path()).unwrap();
         if let Some(before) = heads.last() {
             assert_eq!(log.head().as_ref(), Some(before));
         }
@@ -116,25 +102,118 @@ fn a_log_reopens_from_its_files_and_extends_itself() {
             (0..150).map(|n| NewEntry { seen: log.head().map(|h| h.size()), ..entry(round * 150 + n) }).collect();
         let committed = log.append(batch).unwrap();
         for (done, n) in committed.iter().zip(round * 150..) {
-            let seen = heads.last().map(|h: &Arc<portcullis_lineage::Checkpoint>| (h.size(), *h.root()));
-            let statement = entry(n).statement;
-            let proof = verify_receipts(done.receipts.as_ref(), &statement, &keys().receipt_key(), seen).unwrap();
+            let seen = heads.last().map(|h| (h.size(), *h.root()));
+            let proof = verify_receipts(done.receipts.as_ref(), &statement(n), &keys().receipt_key(), seen).unwrap();
             assert_eq!((proof.index(), proof.root()), (u64::from(n), done.checkpoint.root()));
         }
-        log.publish().unwrap();
+        if round % 2 == 0 {
+            publisher.publish().unwrap()
+        } else {
+            publisher.sync().unwrap()
+        }
         heads.push(log.head().unwrap());
     }
-    let verified = verify(folder.path());
-    assert_eq!(verified.entries().len(), 600);
-    assert_eq!(verified.entries()[599], entry(599).statement);
+    let entries = verify(folder.path());
+    assert_eq!((entries.len(), &entries[599]), (600, &statement(599)));
+    // Partial tiles are gone where the full one is there.
+    assert_eq!(FileStorage::reader(folder.path()).list("tile/entries/000.p").unwrap(), Vec::<String>::new());
+}
+
+/// Small segments: the log goes on in new ones, opens from the last few alone,
+/// and proofs about the oldest entries come from the tiles.
+#[test]
+fn opening_reads_the_newest_segments_only() {
+    let disk = MemoryStorage::new();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let (mut log, mut publisher) = Log::open_with(Arc::clone(&storage), keys(), 8_000).unwrap();
+    for n in 0..40_u32 {
+        log.append((0..50).map(|m| entry(n * 50 + m)).collect()).unwrap();
+    }
+    publisher.sync().unwrap();
+    let segments = disk.segments().unwrap();
+    assert!(segments.len() > 5, "{segments:?}");
+    let head = log.head().unwrap();
+    drop((log, publisher));
+
+    // Whatever happens to the old ones, the log opens, and proves by its tiles.
+    disk.tamper(|path, bytes| {
+        if path < format!("journal/{:020}", segments[3]).as_str() && path.starts_with("journal") {
+            bytes.clear();
+        }
+    });
+    let (log, _) = Log::open_with(Arc::clone(&storage), keys(), 8_000).unwrap();
+    assert_eq!(log.head().unwrap(), head);
+    let (path, old) = log.view().with_tree(|tree| (tree.inclusion(3, 2000).unwrap(), tree.root_at(777).unwrap()));
+    assert_eq!(path.len(), 11);
+    assert!(log.view().with_tree(|tree| tree.consistency(777, 2000)).is_ok());
+    assert_ne!(old, *head.root());
+    // The archive of the others reads on.
+    let mut archive = ArchiveReader::open(Arc::clone(&storage), segments[3]).unwrap();
+    let batch = archive.next_batch().unwrap().unwrap();
+    assert_eq!(batch.first, segments[3]);
+    let first = u32::try_from(batch.first).unwrap();
+    assert_eq!(batch.entries[0].statement, statement(first));
+    assert_eq!(archive.archive().read(&batch.entries[0].blobs[0]).unwrap(), first.to_be_bytes());
+
+    // A tile that was altered proves nothing.
+    disk.tamper(|path, bytes| {
+        if path == "tile/0/000" {
+            bytes[5 * 32] ^= 1;
+        }
+    });
+    let (log, _) = Log::open_with(storage, keys(), 8_000).unwrap();
+    let altered = log.view().with_tree(|tree| tree.inclusion(3, 2000)).unwrap_err();
+    assert_eq!(altered.to_string(), "hash tiles do not lead to the root of the tree");
+}
+
+/// A journal that is older than what readers were shown, and one that is
+/// another: refused by name.
+#[test]
+fn a_rolled_back_journal_is_refused_by_name() {
+    let disk = MemoryStorage::new();
+    let (mut log, mut publisher) = open(disk.clone()).unwrap();
+    log.append((0..300).map(entry).collect()).unwrap();
+    publisher.publish().unwrap();
+    let journal = std::cell::RefCell::new(Vec::new());
+    disk.tamper(|path, bytes| {
+        if path.starts_with("journal") {
+            journal.borrow_mut().clone_from(bytes);
+        }
+    });
+    log.append((300..600).map(entry).collect()).unwrap();
+    publisher.publish().unwrap();
+    drop((log, publisher));
+    let restore = |disk: &MemoryStorage| {
+        disk.tamper(|path, bytes| {
+            if path.starts_with("journal") {
+                bytes.clone_from(&journal.borrow());
+            }
+        });
+    };
+    let old = disk.image();
+    restore(&old);
+    let refused = open(old.clone()).map(|_| ()).unwrap_err();
+    assert_eq!(
+        (refused.check(), refused.to_string().as_str()),
+        ("log.rollback", "the journal has 300 entries, required 600 as published: it was rolled back")
+    );
+
+    // The same log went on another way.
+    old.remove("checkpoint").unwrap();
+    let (mut log, _) = open(old.clone()).unwrap();
+    log.append((900..1300).map(entry).collect()).unwrap();
+    drop(log);
+    old.put("checkpoint", &disk.get("checkpoint").unwrap().unwrap()).unwrap();
+    let refused = open(old).map(|_| ()).unwrap_err();
+    assert_eq!(refused.check(), "log.fork");
 }
 
 #[test]
 fn every_changed_byte_of_the_published_files_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys(), |_| ()).unwrap();
+    let (mut log, mut publisher) = files(folder.path()).unwrap();
     log.append((0..300).map(entry).collect()).unwrap();
-    log.publish().unwrap();
+    publisher.publish().unwrap();
     verify(folder.path());
     for file in
         ["checkpoint", "tile/0/000", "tile/0/001.p/44", "tile/1/000.p/1", "tile/entries/000", "tile/entries/001.p/44"]
@@ -145,7 +224,8 @@ fn every_changed_byte_of_the_published_files_is_noticed() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             std::fs::write(&path, &bad).unwrap();
-            let read = verify_directory(keys().checkpoint_key(), |path| std::fs::read(folder.path().join(path)));
+            let fetch = |path: &str| std::fs::read(folder.path().join(path));
+            let read = verify_directory(keys().checkpoint_key(), fetch, |_, _| ());
             assert!(read.is_err(), "{file} byte {at}");
         }
         std::fs::write(&path, &good).unwrap();
@@ -158,25 +238,28 @@ fn another_process_cannot_write_the_same_log() {
     let folder = tempfile::tempdir().unwrap();
     let _open = FileStorage::open(folder.path()).unwrap();
     assert_eq!(FileStorage::open(folder.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    let reader = FileStorage::reader(folder.path());
+    assert_eq!(reader.put("checkpoint", b"").unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+    assert!(reader.append(b"").is_err());
 }
 
 #[test]
 fn the_keys_of_another_log_do_not_open_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(FileStorage::open(folder.path()).unwrap(), keys(), |_| ()).unwrap();
+    let disk = MemoryStorage::new();
+    let (mut log, _) = open(disk.clone()).unwrap();
     log.append(vec![entry(0)]).unwrap();
     drop(log);
     let other = Keys::from_seeds("log.test/lineage", &[3; 32], &[2; 32]).unwrap();
-    let outcome = Log::open(FileStorage::open(folder.path()).unwrap(), other, |_| ());
-    assert!(matches!(outcome, Err(LogError::Checkpoint(_))));
+    let refused = Log::open(Arc::new(disk), other).map(|_| ()).unwrap_err();
+    assert_eq!(refused.check(), "log.journal.foreign");
     assert!(VerifyingKey::parse("x").is_err());
 }
 
 #[test]
 fn the_writer_commits_in_groups_and_answers_everybody() {
     let folder = tempfile::tempdir().unwrap();
-    let log = Log::open(FileStorage::open(folder.path()).unwrap(), keys(), |_| ()).unwrap();
-    let (writer, thread) = Writer::start(log).unwrap();
+    let (log, publisher) = files(folder.path()).unwrap();
+    let (writer, thread) = Writer::start(log, publisher).unwrap();
     let answers = Arc::new(Mutex::new(Vec::new()));
     for n in 0..500 {
         let answers = Arc::clone(&answers);
@@ -186,9 +269,9 @@ fn the_writer_commits_in_groups_and_answers_everybody() {
     thread.join().unwrap();
     let answers = answers.lock().unwrap();
     assert_eq!(*answers, (0..500).collect::<Vec<u64>>());
-    assert_eq!(verify(folder.path()).entries().len(), 500);
+    assert_eq!(verify(folder.path()).len(), 500);
     let late = Arc::new(Mutex::new(None));
     let answer = Arc::clone(&late);
-    writer.append(entry(9), move |outcome| *answer.lock().unwrap() = Some(outcome.is_err()));
-    assert_eq!(*late.lock().unwrap(), Some(true));
+    writer.append(entry(9), move |outcome| *answer.lock().unwrap() = Some(outcome.unwrap_err().check));
+    assert_eq!(*late.lock().unwrap(), Some("log.storage"));
 }

@@ -69,6 +69,17 @@ impl Denial {
     /// Most refusals that a denial may have.
     pub const MAX_REFUSALS: usize = 96;
 
+    /// When the denial with this payload was made, Unix seconds.
+    pub(crate) fn time_of(payload: &[u8]) -> Option<u64> {
+        Fields::of(decode(payload, MAX_DENIAL).ok()?).ok()?.uint(TIME).ok()
+    }
+
+    /// Whether whoever asked is a stranger, who learns one check id and no more.
+    #[must_use]
+    pub fn is_of_stranger(&self) -> bool {
+        matches!(self.refusals.as_slice(), [only] if *only == Refusal::id_only(&only.check))
+    }
+
     /// What is signed. The texts of many refusals are shortened, never left out.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -28,6 +28,7 @@ mod execution;
 mod governance;
 mod key;
 mod permit;
+mod records;
 mod request;
 mod revocation;
 pub mod statement;
@@ -44,6 +45,9 @@ pub use execution::{Execution, ExecutionStage};
 pub use governance::{Governance, GovernanceError, Quorum};
 pub use key::{KeyError, PublicKey, SigningKey, Suite};
 pub use permit::{BootCounters, Constraints, DynamicLinking, Permit, PermitId, PermitWarning, Workload};
+pub use records::{
+    BootRecord, DenialCountRecord, GenesisRecord, PolicyRecord, SnapshotRecord, TripRecord, recorded_time,
+};
 pub use request::{PermitRequest, ReceivedRequest};
 pub use revocation::{Revocation, RevocationTarget};
 pub use statement::Kind;

@@ -45,11 +45,15 @@ pub enum Kind {
     ExecutionRecord,
     /// The authority stopped signing.
     Trip,
+    /// The authority sums up what follows from its log so far.
+    Snapshot,
+    /// The authority counts denials that it did not log one by one.
+    DenialCount,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Request,
         Self::Permit,
         Self::Denial,
@@ -63,6 +67,8 @@ impl Kind {
         Self::Execution,
         Self::ExecutionRecord,
         Self::Trip,
+        Self::Snapshot,
+        Self::DenialCount,
     ];
 
     /// The media type in `typ`.
@@ -82,6 +88,8 @@ impl Kind {
             Self::Execution => "application/vnd.portcullis.execution+cose",
             Self::ExecutionRecord => "application/vnd.portcullis.execution-record+cose",
             Self::Trip => "application/vnd.portcullis.trip+cose",
+            Self::Snapshot => "application/vnd.portcullis.snapshot+cose",
+            Self::DenialCount => "application/vnd.portcullis.denial-count+cose",
         }
     }
 

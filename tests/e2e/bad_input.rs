@@ -116,8 +116,13 @@ fn no_crash_point_loses_an_answered_permit() {
     let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());
     let mut answered = 0;
     for point in POINTS {
-        // the boot entry is the first batch; then two permits are answered
-        let after = if point.starts_with("before-tiles") || point.starts_with("before-checkpoint") { "0" } else { "3" };
+        // The boot entry is the first batch, and archives the endorsement; the
+        // first permit archives certificates; then two more are answered.
+        let after = match point {
+            "before-archive" | "before-tiles" | "before-checkpoint" => "0",
+            "after-archive" => "1",
+            _ => "3",
+        };
         let crash = ["--crash", point, "--crash-after", after];
         let daemon = deployment.serve_on("authority", &crash);
         if let Ok(mut daemon) = daemon {
@@ -173,9 +178,8 @@ fn what_a_decision_refers_to_is_archived() {
     let object = portcullis_wire::Sign1::parse(&permit, 1 << 16).unwrap();
     let permit = portcullis_permit::Permit::decode(object.payload().unwrap()).unwrap();
     assert_eq!(permit.evidence, evidence);
-    let journal = std::fs::read(deployment.path("state-authority/log/journal")).unwrap();
     let archived: Vec<[u8; 32]> =
-        portcullis_lineage::archived(&journal).unwrap().iter().map(|blob| portcullis_wire::sha256(&[blob])).collect();
+        common::archived(&deployment).iter().map(|blob| portcullis_wire::sha256(&[blob])).collect();
     for digest in [permit.evidence, permit.result, permit.channel] {
         assert!(archived.contains(&digest));
     }
@@ -193,21 +197,22 @@ fn the_post_quantum_suite_works_from_end_to_end() {
     assert_eq!(portcullis_wire::Sign1::parse(&permit, 1 << 16).unwrap().algorithm(), -49);
 }
 
-/// A disk restored from a backup: the node notices, and its signed checkpoint is
-/// proof on which the authority trips.
+/// A disk restored from a backup as a whole: the node notices, and its signed
+/// checkpoint is proof on which the authority trips.
 #[test]
 fn a_rolled_back_log_is_noticed_and_trips_on_proof() {
     let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());
     assert!(deployment.serve().unwrap().stop().unwrap().success());
-    let journal = deployment.path("state-authority/log/journal");
-    let backup = std::fs::read(&journal).unwrap();
+    let (log, backup) = (deployment.path("state-authority/log"), deployment.path("backup"));
+    common::copy_folder(&log, &backup);
     let mut daemon = deployment.serve().unwrap();
     let sleep = portcullis_lab::deployment::SLEEP;
     for _ in 0..4 {
         assert!(deployment.request("node-1", sleep).unwrap().status.success());
     }
     daemon.kill().unwrap();
-    std::fs::write(&journal, backup).unwrap();
+    std::fs::remove_dir_all(&log).unwrap();
+    common::copy_folder(&backup, &log);
     let daemon = deployment.serve().unwrap();
     let refused = deployment.request("node-1", sleep).unwrap();
     let said = String::from_utf8_lossy(&refused.stderr);

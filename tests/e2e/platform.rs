@@ -115,7 +115,7 @@ fn threat_25_keys_leave_no_trace_outside_the_process() {
     for name in [
         "authority.log",
         "state-authority/keys.sealed",
-        "state-authority/log/journal",
+        "state-authority/log/journal/00000000000000000000",
         "state-authority/log/checkpoint",
     ] {
         let bytes = std::fs::read(deployment.path(name)).unwrap();

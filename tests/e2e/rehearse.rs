@@ -114,7 +114,7 @@ fn a_damaged_archive_is_refused() {
     let daemon = deployment.serve().unwrap();
     assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
     drop(daemon);
-    let journal = deployment.path("state-authority/log/journal");
+    let journal = deployment.path("state-authority/log/journal/00000000000000000000");
     let sound = std::fs::read(&journal).unwrap();
     let mut bad = sound.clone();
     let at = bad.len() / 2;
@@ -122,5 +122,5 @@ fn a_damaged_archive_is_refused() {
     std::fs::write(&journal, &bad).unwrap();
     let output = rehearse(&deployment, &[]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("journal is damaged at byte"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("journal is damaged: segment 0, byte "));
 }

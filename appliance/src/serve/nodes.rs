@@ -133,7 +133,7 @@ async fn permits(State(authority): Shared, Extension(connection): OnConnection, 
         Err(failure) => {
             match &failure {
                 Failure::Malformed(_) => count(&authority.metrics.malformed),
-                Failure::OverBudget => count(&authority.metrics.over_budget),
+                Failure::OverBudget | Failure::Counted => count(&authority.metrics.over_budget),
                 Failure::Tripped(_) | Failure::Refused(_) | Failure::Internal(_) => {}
             }
             failure.into_response()

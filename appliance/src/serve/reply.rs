@@ -46,6 +46,10 @@ impl IntoResponse for Failure {
             Self::Tripped(tripped) => problem(StatusCode::SERVICE_UNAVAILABLE, &tripped.check, &tripped.why),
             Self::Refused(Refused { check, why }) => problem(StatusCode::FORBIDDEN, &check, &why),
             Self::OverBudget => problem(StatusCode::TOO_MANY_REQUESTS, "budget", "every status index is in use"),
+            Self::Counted => {
+                let denied = "denied, and counted in the log with other strangers";
+                problem(StatusCode::TOO_MANY_REQUESTS, "budget.strangers", denied)
+            }
             Self::Internal(why) => {
                 tracing::error!(why, "internal failure");
                 problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the authority failed; see its log")

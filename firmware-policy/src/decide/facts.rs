@@ -8,7 +8,7 @@ use crate::appraise::Activation;
 use crate::nonce::NoncePreimage;
 use crate::revocations::Revocations;
 
-const LABEL: &str = "portcullis/facts/1";
+const LABEL: &str = "portcullis/facts/2";
 /// Largest record of facts, in bytes: a post-quantum signature is most of it.
 const MAX_LENGTH: usize = 16 * 1024;
 
@@ -54,6 +54,8 @@ pub struct Facts<'a> {
     pub time: u64,
     /// Origin of the authority's log.
     pub issuer: &'a str,
+    /// SHA-256 of the boot entry of the authority that decides.
+    pub boot: Digest,
     /// Digest of the statement that the authority showed on this connection.
     pub statement: Digest,
     /// The nonce that the connection was given, consumed by this request;
@@ -95,6 +97,7 @@ impl Facts<'_> {
             LABEL.into(),
             self.time.into(),
             self.issuer.into(),
+            bstr(self.boot),
             bstr(self.statement),
             or_null(self.nonce.map(NoncePreimage::to_value)),
             bstr(self.channel.exporter),
@@ -116,6 +119,7 @@ impl Facts<'_> {
 pub struct RecordedFacts {
     time: u64,
     issuer: String,
+    boot: Digest,
     statement: Digest,
     nonce: Option<NoncePreimage>,
     channel: Channel,
@@ -135,11 +139,12 @@ impl RecordedFacts {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let refused = || Error::Shape("recorded facts");
         let items = decode(bytes, MAX_LENGTH)?.into_array().map_err(|_| refused())?;
-        let items = <[Value; 15]>::try_from(items).map_err(|_| refused())?;
+        let items = <[Value; 16]>::try_from(items).map_err(|_| refused())?;
         let [
             label,
             time,
             issuer,
+            boot,
             statement,
             nonce,
             exporter,
@@ -159,6 +164,7 @@ impl RecordedFacts {
         Ok(Self {
             time: uint(time)?,
             issuer: issuer.into_text().map_err(|_| refused())?,
+            boot: array(boot)?,
             statement: array(statement)?,
             nonce: maybe(nonce, NoncePreimage::from_value)?,
             channel: Channel { exporter: array(exporter)?, own_key: array(own)?, peer_key: array(peer)? },
@@ -183,6 +189,18 @@ impl RecordedFacts {
         self.time
     }
 
+    /// SHA-256 of the boot entry of the authority that decided.
+    #[must_use]
+    pub const fn boot(&self) -> &Digest {
+        &self.boot
+    }
+
+    /// What the log knew of the parent.
+    #[must_use]
+    pub const fn parent(&self) -> &ParentState {
+        &self.parent
+    }
+
     /// The signature that the request came with: [`ReceivedRequest::rejoin`].
     #[must_use]
     pub fn envelope(&self) -> &[u8] {
@@ -195,6 +213,7 @@ impl RecordedFacts {
         (*revocations.digest() == self.revocations).then(|| Facts {
             time: self.time,
             issuer: &self.issuer,
+            boot: self.boot,
             statement: self.statement,
             nonce: self.nonce,
             channel: self.channel,

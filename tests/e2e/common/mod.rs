@@ -2,11 +2,13 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use portcullis_attest::crypto::sha256;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_lab::deployment::SLEEP;
 use portcullis_lab::{Daemon, Deployment, LabRoot, Options};
+use portcullis_lineage::{ArchiveReader, FileStorage, Storage};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -62,4 +64,35 @@ pub(crate) fn is_root() -> bool {
         eprintln!("SKIPPED: the gate needs root; nothing was shown about it");
     }
     root
+}
+
+/// A log's folder, for reading beside the authority.
+pub(crate) fn log_reader(deployment: &Deployment) -> Arc<dyn Storage> {
+    Arc::new(FileStorage::reader(&deployment.path("state-authority/log")))
+}
+
+/// Every blob that the authority has archived.
+pub(crate) fn archived(deployment: &Deployment) -> Vec<Vec<u8>> {
+    let mut reader = ArchiveReader::open(log_reader(deployment), 0).unwrap();
+    let mut blobs = Vec::new();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        for blob in batch.entries.iter().flat_map(|entry| &entry.blobs) {
+            blobs.push(reader.archive().read(blob).unwrap());
+        }
+    }
+    blobs
+}
+
+/// Copies a folder with everything in it: a backup.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

@@ -1,31 +1,45 @@
 //! Crash points of the log: storage that kills its own process at a named
 //! moment, as a power cut would.
 
-use std::io;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use portcullis_lineage::Storage;
 use rustix::process::{Signal, getpid, kill_process};
 
-/// The named moments.
-pub const POINTS: [&str; 6] =
-    ["before-append", "mid-append", "before-sync", "after-sync", "before-tiles", "before-checkpoint"];
+/// The named moments, in the order of a commit.
+pub const POINTS: [&str; 8] = [
+    "before-archive",
+    "after-archive",
+    "before-append",
+    "mid-append",
+    "before-sync",
+    "after-sync",
+    "before-tiles",
+    "before-checkpoint",
+];
 
 /// Storage that works until a number of batches was written, then crashes.
 pub struct CrashingStorage {
-    inner: Box<dyn Storage>,
+    inner: Arc<dyn Storage>,
     point: String,
-    batches: u32,
+    batches: AtomicU32,
 }
 
 impl CrashingStorage {
     /// Crashes at `point` of the batch after `batches` others.
     #[must_use]
-    pub fn new(inner: Box<dyn Storage>, point: &str, batches: u32) -> Self {
-        Self { inner, point: point.to_owned(), batches }
+    pub fn new(inner: Arc<dyn Storage>, point: &str, batches: u32) -> Self {
+        Self { inner, point: point.to_owned(), batches: AtomicU32::new(batches) }
+    }
+
+    fn is_due(&self, point: &str) -> bool {
+        self.batches.load(Ordering::Relaxed) == 0 && self.point == point
     }
 
     fn reach(&self, point: &str) {
-        if self.batches == 0 && self.point == point {
+        if self.is_due(point) {
             // It does not return: the process is gone.
             let _gone = kill_process(getpid(), Signal::KILL);
         }
@@ -33,33 +47,65 @@ impl CrashingStorage {
 }
 
 impl Storage for CrashingStorage {
-    fn read_journal(&mut self) -> io::Result<Vec<u8>> {
-        self.inner.read_journal()
+    fn segments(&self) -> io::Result<Vec<u64>> {
+        self.inner.segments()
     }
 
-    fn truncate_journal(&mut self, length: u64) -> io::Result<()> {
-        self.inner.truncate_journal(length)
+    fn open_segment(&self, first: u64) -> io::Result<Box<dyn Read + Send>> {
+        self.inner.open_segment(first)
     }
 
-    fn append_journal(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn put_segment(&self, first: u64, bytes: &[u8]) -> io::Result<()> {
+        self.inner.put_segment(first, bytes)
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.inner.truncate(length)
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
         self.reach("before-append");
-        if self.batches == 0 && self.point == "mid-append" {
-            self.inner.append_journal(&bytes[..bytes.len() / 2])?;
+        if self.is_due("mid-append") {
+            self.inner.append(&bytes[..bytes.len() / 2])?;
         }
         self.reach("mid-append");
-        self.inner.append_journal(bytes)
+        self.inner.append(bytes)
     }
 
-    fn sync_journal(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         self.reach("before-sync");
-        self.inner.sync_journal()?;
+        self.inner.sync()?;
         self.reach("after-sync");
-        self.batches = self.batches.saturating_sub(1);
+        let left = self.batches.load(Ordering::Relaxed);
+        self.batches.store(left.saturating_sub(1), Ordering::Relaxed);
         Ok(())
     }
 
-    fn publish(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    fn get(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        self.inner.get(path)
+    }
+
+    fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.reach(if path == "checkpoint" { "before-checkpoint" } else { "before-tiles" });
-        self.inner.publish(path, bytes)
+        self.inner.put(path, bytes)
+    }
+
+    fn put_durable(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        self.reach("before-archive");
+        self.inner.put_durable(path, bytes)?;
+        self.reach("after-archive");
+        Ok(())
+    }
+
+    fn sync_files(&self) -> io::Result<()> {
+        self.inner.sync_files()
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.inner.list(folder)
     }
 }

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -104,7 +105,7 @@ fn dispatch(action: Action) -> Result<u8> {
             let storage = move |folder: &Path| {
                 let files = file_storage(folder)?;
                 Ok(match &on.crash {
-                    Some(point) => Box::new(CrashingStorage::new(files, point, on.crash_after)),
+                    Some(point) => Arc::new(CrashingStorage::new(files, point, on.crash_after)),
                     None => files,
                 })
             };

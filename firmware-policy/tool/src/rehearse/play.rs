@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
-use portcullis_firmware_policy::rehearse;
+use portcullis_firmware_policy::{PastDecision, rehearse};
 use portcullis_permit::ReceivedRequest;
 
 use super::archive::{Archive, Archived};
@@ -37,6 +37,7 @@ pub(super) fn all(mut archive: Archive, proposal: &Proposal, threads: usize, bar
         for worker in workers {
             tally.merge(worker.join().map_err(|_| anyhow::anyhow!("a worker stopped"))??);
         }
+        tally.pruned = archive.pruned();
         read.map(|()| tally)
     })
 }
@@ -63,16 +64,16 @@ fn work(receiver: &Mutex<Receiver<Vec<Archived>>>, proposal: &Proposal) -> Resul
         let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(chunk) = received else { return Ok(tally) };
         for archived in chunk {
-            let (index, permitted) = (archived.index, archived.permitted);
-            let node = archived.node.clone();
-            let outcome = play(archived, proposal).with_context(|| format!("entry {index}"))?;
+            let Archived { index, decision } = archived;
+            let (node, permitted) = (decision.node.clone(), decision.permitted);
+            let outcome = play(decision, proposal).with_context(|| format!("entry {index}"))?;
             tally.count(&node, index, permitted, outcome);
         }
     }
 }
 
-fn play(archived: Archived, proposal: &Proposal) -> Result<Outcome> {
-    let Archived { facts, request, evidence, evidence_digest, revocations, .. } = archived;
+fn play(decision: PastDecision, proposal: &Proposal) -> Result<Outcome> {
+    let PastDecision { facts, request, evidence, evidence_digest, revocations, .. } = decision;
     let received = ReceivedRequest::rejoin(facts.envelope(), request, evidence).context("the archived request")?;
     let recorded = facts.with(&revocations).context("other revocations than were recorded")?;
     let rehearsal = rehearse(&received, &recorded, proposal.moment(facts.time()), &proposal.content);

@@ -11,6 +11,9 @@ pub(super) fn text(tally: &Tally, proposal: &Proposal) {
     let when = proposal.at.map_or_else(|| "when it came".to_owned(), |at| format!("at {}", rfc3339(at)));
     let (decisions, version) = (tally.decisions(), policy.version);
     say!("{decisions} decisions of {} under version {version}, as if each request came {when}.", policy.authority);
+    if tally.pruned > 0 {
+        say!("{} more decisions are left out: their evidence was pruned.", tally.pruned);
+    }
     proposal.added.iter().for_each(|line| say!("Beside what the bundle says: {line}."));
     say!("");
     for (change, what) in [
@@ -73,6 +76,7 @@ pub(super) fn json(tally: &Tally, proposal: &Proposal) {
         "at": proposal.at.map(rfc3339),
         "added": proposal.added,
         "decisions": tally.decisions(),
+        "pruned": tally.pruned,
         "loses": tally.with(Change::Loses),
         "gains": tally.with(Change::Gains),
         "unknown": tally.with(Change::Unknown),

@@ -117,6 +117,8 @@ impl Line {
 /// All nodes.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// Decisions that were left out: their evidence was removed after its time.
+    pub(super) pruned: u64,
     pub(super) nodes: BTreeMap<String, Line>,
 }
 

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -63,7 +64,9 @@ pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
         fs::create_dir_all(path.parent().context("a folder")?)?;
         fs::write(path, bytes)?;
     }
-    let size = fs::metadata(log.join("journal"))?.len() >> 20;
+    let segments = fs::read_dir(log.join("journal"))?.collect::<Result<Vec<_>, _>>()?;
+    let lengths = segments.iter().map(|segment| Ok(segment.metadata()?.len())).collect::<Result<Vec<_>>>()?;
+    let size = lengths.iter().sum::<u64>() >> 20;
     println!("{} decisions, {size} MiB of archive, {} nodes", options.decisions, options.nodes);
 
     let cores = thread::available_parallelism()?.get();
@@ -140,16 +143,17 @@ fn archive(folder: &Path, scene: &mut Scene, options: &Options, bar: &ProgressBa
     let key = SigningKey::generate(Suite::Classic)?;
     let distinct = (0..options.distinct).map(|n| entry(&mut devices, n, &bundle, &key)).collect::<Result<Vec<_>>>()?;
     let keys = Keys::from_seeds(ORIGIN, &[1; 32], &[2; 32])?;
-    let mut log = Log::open(FileStorage::open(folder)?, keys, |_| ())?;
+    let (mut log, mut publisher) = Log::open(Arc::new(FileStorage::open(folder)?), keys)?;
     let mut all = distinct.iter().cycle().take(options.decisions);
     loop {
         let batch: Vec<NewEntry> = all.by_ref().take(BATCH).cloned().collect();
         if batch.is_empty() {
-            let signed = distinct.first().map(|entry| entry.blobs.iter().take(2).map(Vec::len).sum());
+            let signed = distinct.first().map(|entry| entry.blobs.iter().take(2).map(|blob| blob.bytes().len()).sum());
             return signed.context("no decision");
         }
         bar.inc(batch.len() as u64);
         log.append(batch)?;
+        publisher.publish()?;
     }
 }
 
@@ -166,7 +170,7 @@ fn entry(
     match ask.decide(bundle) {
         Decision::Authorized { permit, result } => Ok(NewEntry {
             statement: permit.sign(key)?,
-            blobs: vec![request, evidence, facts, result.bytes().to_vec()],
+            blobs: vec![request.into(), evidence.into(), facts.into(), result.bytes().to_vec().into()],
             seen: None,
         }),
         Decision::Denied(denial) => anyhow::bail!("denied: {:?}", denial.refusals),

@@ -181,6 +181,7 @@ impl Ask {
         Facts {
             time: self.plan.time,
             issuer: ORIGIN,
+            boot: sha256(&[b"boot"]),
             statement: self.statement,
             nonce: Some(self.nonce),
             channel: self.channel,

@@ -1,13 +1,19 @@
 //! What the authority remembers of its log: live permits, revocations, status.
-//! All of it is rebuilt from the log at every start.
+//!
+//! It follows from the entries alone, in their order, and nothing else changes
+//! it but indices reserved for decisions under way. So a start reads a snapshot,
+//! whose digest is in the log, and the entries after it.
+
+mod snapshot;
 
 use std::collections::HashMap;
 
 use portcullis_firmware_policy::{ParentState, Revocations};
 use portcullis_permit::{
-    BootCounters, Kind, Permit, PermitId, Quorum, Revocation, RevocationTarget, Status, StatusList, StatusReference,
+    BootCounters, BootRecord, Kind, Permit, PermitId, PolicyRecord, Quorum, Revocation, RevocationTarget, Status,
+    StatusList, StatusReference, recorded_time,
 };
-use portcullis_wire::{Digest, Fields, Sign1, decode};
+use portcullis_wire::{Digest, Sign1};
 
 /// The one status list.
 pub(crate) const STATUS_URI: &str = "/v1/status/0";
@@ -16,8 +22,10 @@ const STATUS_ENTRIES: u64 = 1 << 18;
 /// Seconds for which an ended permit is remembered, for reports about it.
 const REMEMBERED: u64 = 600;
 const MAX_ENTRY: usize = portcullis_lineage::MAX_ENTRY;
+/// Entries after which another snapshot is worth its while, at least.
+const SNAPSHOT_EVERY: u64 = 16_384;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Live {
     subject: String,
     confirmation: Digest,
@@ -34,6 +42,14 @@ struct Live {
 /// The state that decisions depend on.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    /// Entries that were taken in.
+    entries: u64,
+    /// Entries that the last snapshot in the log sums up.
+    summed_up: u64,
+    /// When the newest entry that has a time was made, Unix seconds.
+    newest: u64,
+    /// Live permits that the last revocation hit.
+    hit: usize,
     live: HashMap<PermitId, Live>,
     revocations: Revocations,
     list: StatusList,
@@ -41,7 +57,10 @@ pub(crate) struct Ledger {
     status_changes: u64,
     /// For each status index, when the permit that holds it ends.
     held_until: Vec<u64>,
-    next_index: u64,
+    /// Index of the last permit in the log.
+    last_index: Option<u64>,
+    /// Index that the next decision gets, once one was made by this process.
+    cursor: Option<u64>,
     bundle_version: u64,
     swept: u64,
 }
@@ -49,25 +68,31 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
+            entries: 0,
+            summed_up: 0,
+            newest: 0,
+            hit: 0,
             live: HashMap::new(),
             revocations: Revocations::default(),
             list: StatusList::new(STATUS_URI, STATUS_ENTRIES, 0, 0),
             status_changes: 0,
             held_until: vec![0; usize::try_from(STATUS_ENTRIES).unwrap_or(0)],
-            next_index: 0,
+            last_index: None,
+            cursor: None,
             bundle_version: 0,
             swept: 0,
         }
     }
 
-    /// Takes in one entry of the log.
-    pub(crate) fn replay(&mut self, entry: &[u8]) {
+    /// Takes in the next entry of the log.
+    pub(crate) fn apply(&mut self, entry: &[u8]) {
+        self.entries = self.entries.saturating_add(1);
         let Ok(object) = Sign1::parse(entry, MAX_ENTRY) else { return };
         let payload = object.payload().unwrap_or_default();
+        self.newest = self.newest.max(recorded_time(&object).unwrap_or(0));
         match Kind::of(&object) {
             Some(Kind::Permit) => {
                 if let Ok(permit) = Permit::decode(payload) {
-                    self.next_index = permit.status.index;
                     self.record(&permit);
                 }
             }
@@ -75,24 +100,45 @@ impl Ledger {
                 let command = Quorum::decode(payload, MAX_ENTRY).ok();
                 let command = command.and_then(|quorum| Revocation::decode(quorum.unverified_document()).ok());
                 if let Some(command) = command {
-                    self.revoke(&command);
+                    self.hit = self.revoke(&command);
                 }
             }
-            Some(Kind::Policy | Kind::Boot) => {
-                let version = decode(payload, MAX_ENTRY).and_then(Fields::of).and_then(|mut f| f.uint(1));
-                self.bundle_version = self.bundle_version.max(version.unwrap_or(0));
-            }
+            Some(Kind::Boot) => self.raise_bundle_version(BootRecord::decode(payload).map(|boot| boot.version)),
+            Some(Kind::Policy) => self.raise_bundle_version(PolicyRecord::decode(payload).map(|policy| policy.version)),
+            Some(Kind::Snapshot) => self.summed_up = self.entries,
             _ => {}
         }
+    }
+
+    fn raise_bundle_version<E>(&mut self, version: Result<u64, E>) {
+        self.bundle_version = self.bundle_version.max(version.unwrap_or(0));
+    }
+
+    /// Whether so much was logged since the last snapshot that a start would
+    /// read more than another would cost.
+    pub(crate) fn snapshot_is_due(&self) -> bool {
+        let live = self.live.len() as u64;
+        self.entries.saturating_sub(self.summed_up) >= SNAPSHOT_EVERY.max(live.saturating_mul(2))
+    }
+
+    /// How many live permits the last revocation hit.
+    pub(crate) const fn last_hit(&self) -> usize {
+        self.hit
+    }
+
+    /// Number of entries that were taken in.
+    pub(crate) const fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// When the newest entry was made, Unix seconds: no clock may be behind it.
+    pub(crate) const fn newest(&self) -> u64 {
+        self.newest
     }
 
     /// The highest bundle version that the log has seen active.
     pub(crate) const fn bundle_version(&self) -> u64 {
         self.bundle_version
-    }
-
-    pub(crate) fn set_bundle_version(&mut self, version: u64) {
-        self.bundle_version = version;
     }
 
     pub(crate) const fn revocations(&self) -> &Revocations {
@@ -106,13 +152,14 @@ impl Ledger {
     /// The index for the next permit; `None` while every index is held by a
     /// permit that has not ended.
     pub(crate) fn reserve_index(&mut self, now: u64, until: u64) -> Option<StatusReference> {
-        let index = self.next_index;
+        let after_last = || self.last_index.map_or(0, |last| last.saturating_add(1) % STATUS_ENTRIES);
+        let index = self.cursor.unwrap_or_else(after_last);
         let held = self.held_until.get_mut(usize::try_from(index).ok()?)?;
         if *held > now {
             return None;
         }
         *held = until;
-        self.next_index = index.saturating_add(1) % STATUS_ENTRIES;
+        self.cursor = Some(index.saturating_add(1) % STATUS_ENTRIES);
         // The one who held it before may have been revoked.
         self.set_status(index, Status::Valid).then_some(())?;
         Some(StatusReference { uri: STATUS_URI.to_owned(), index })
@@ -126,32 +173,40 @@ impl Ledger {
     }
 
     /// Remembers a permit that is in the log.
-    pub(crate) fn record(&mut self, permit: &Permit) {
+    fn record(&mut self, permit: &Permit) {
         let parent = permit.parent.and_then(|parent| self.live.get(&parent));
         let (origin, since) = parent.map_or((permit.id, permit.not_before), |parent| (parent.origin, parent.since));
         if let Some(held) = usize::try_from(permit.status.index).ok().and_then(|at| self.held_until.get_mut(at)) {
             *held = permit.expires;
         }
-        self.next_index = self.next_index.max(permit.status.index.saturating_add(1)) % STATUS_ENTRIES;
+        self.last_index = Some(permit.status.index);
+        let live = Live {
+            subject: permit.subject.clone(),
+            confirmation: permit.confirmation,
+            workload: permit.workload,
+            origin,
+            since,
+            parent: permit.parent,
+            expires: permit.expires,
+            status: permit.status.index,
+            boot: permit.boot,
+        };
         // It may have been decided before a revocation and logged after it.
-        if self.revocations.covers(permit, &origin) {
-            self.set_status(permit.status.index, Status::Invalid);
-        }
-        self.live.insert(
-            permit.id,
-            Live {
-                subject: permit.subject.clone(),
-                confirmation: permit.confirmation,
-                workload: permit.workload,
-                origin,
-                since,
-                parent: permit.parent,
-                expires: permit.expires,
-                status: permit.status.index,
-                boot: permit.boot,
-            },
-        );
+        let withdrawn = self.is_withdrawn(&permit.id, &live);
+        self.set_status(permit.status.index, if withdrawn { Status::Invalid } else { Status::Valid });
+        self.live.insert(permit.id, live);
         self.sweep(permit.not_before);
+    }
+
+    /// By itself, by the permit that it goes back to or renews, by its node or
+    /// by its workload.
+    fn is_withdrawn(&self, id: &PermitId, live: &Live) -> bool {
+        let withdrawn = &self.revocations;
+        withdrawn.has_node(&live.subject)
+            || withdrawn.has_workload(&live.workload)
+            || withdrawn.has_permit(id)
+            || withdrawn.has_permit(&live.origin)
+            || live.parent.is_some_and(|parent| withdrawn.has_permit(&parent))
     }
 
     /// Forgets permits that ended long ago, now and then.
@@ -163,7 +218,7 @@ impl Ledger {
     }
 
     /// Applies a revocation that is in the log; returns how many live permits it hit.
-    pub(crate) fn revoke(&mut self, command: &Revocation) -> usize {
+    fn revoke(&mut self, command: &Revocation) -> usize {
         self.revocations.apply(command);
         let hit = |id: &PermitId, live: &Live| match &command.target {
             RevocationTarget::Permit(target) => id == target || live.origin == *target || live.parent == Some(*target),

@@ -1,0 +1,144 @@
+//! What the authority logs of itself, and the one way into the log.
+
+use anyhow::{Context, Result};
+use portcullis_lineage::{Blob, Committed, NewEntry};
+use portcullis_permit::{BootRecord, EventKind, Execution, Kind, SnapshotRecord, TripRecord, statement};
+use portcullis_wire::sha256;
+use tokio::sync::oneshot;
+
+use super::{Answered, Authority, Failure};
+use crate::clock;
+use crate::instance::Refused;
+use crate::metrics::ByCheck;
+use crate::recover;
+use crate::signer::Tripped;
+
+impl Authority {
+    /// Hands an entry to the log and waits until it is durable. A log that
+    /// cannot be written trips the authority.
+    pub(super) async fn append(
+        &self,
+        statement: Vec<u8>,
+        blobs: Vec<Blob>,
+        seen: Option<u64>,
+    ) -> Result<Committed, Failure> {
+        let (reply, outcome) = oneshot::channel();
+        self.writer.append(NewEntry { statement, blobs, seen }, move |done| drop(reply.send(done)));
+        match outcome.await {
+            Ok(Ok(committed)) => {
+                self.metrics.log_size.set(committed.checkpoint.size());
+                Ok(committed)
+            }
+            Ok(Err(stopped)) => Err(self.trip_silently(stopped.check, &stopped.reason)),
+            Err(_) => Err(self.trip_silently("log.storage", "the log's thread ended")),
+        }
+    }
+
+    /// Without a log there is no last entry.
+    fn trip_silently(&self, check: &str, why: &str) -> Failure {
+        let tripped = Tripped { check: check.into(), why: why.into() };
+        drop(self.signer.trip(tripped.clone()));
+        self.metrics.tripped.set(1);
+        tracing::error!(check, why, "tripped");
+        Failure::Tripped(tripped)
+    }
+
+    /// Stops signing for good. The trip entry is the last signature.
+    pub(crate) async fn trip(&self, check: &str, why: &str) {
+        let Some(key) = self.signer.trip(Tripped { check: check.into(), why: why.into() }) else { return };
+        self.metrics.tripped.set(1);
+        tracing::error!(check, why, "tripped");
+        self.events.send(EventKind::Trip, &key, self.origin());
+        let payload = TripRecord { time: clock::now(), check: check.into(), why: why.into() }.encode();
+        if let Ok(entry) = statement::sign(Kind::Trip, &key, self.origin(), check, &payload) {
+            // If the log fails as well, the trip stands all the same.
+            drop(self.append(entry, Vec::new(), None).await);
+        }
+    }
+
+    /// Logs what a gate reports of a permit that it holds.
+    pub(crate) async fn record_execution(&self, report: &[u8]) -> Result<(), Failure> {
+        let (execution, gate) = Execution::verify(report).map_err(Failure::Malformed)?;
+        if self.ledger().confirmation(&execution.permit) != Some(*gate.thumbprint()) {
+            let why = format!("permit {} is not one of this gate", execution.permit);
+            return Err(Failure::Refused(Refused::new("execution.permit", why)));
+        }
+        let subject = execution.permit.to_string();
+        let key = self.signer.key()?;
+        let entry = statement::sign(Kind::ExecutionRecord, &key, self.origin(), &subject, report)
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        self.append(entry, Vec::new(), None).await.map(|_| ())
+    }
+
+    /// Writes the boot entry: what runs, under which bundle, as attested. Every
+    /// decision of this process names it.
+    pub(crate) async fn log_boot(&self, result: &[u8], evidence: Vec<u8>) -> Result<()> {
+        let (bundle, endorsement) = (self.bundle(), self.endorsement());
+        let record = BootRecord {
+            time: clock::now(),
+            version: bundle.policy().version,
+            bundle: *bundle.digest(),
+            result: sha256(&[result]),
+            evidence: sha256(&[&evidence]),
+            endorsement: sha256(&[&endorsement.bytes]),
+            software: env!("CARGO_PKG_VERSION").into(),
+        };
+        let key = self.signer.key().map_err(|tripped| anyhow::anyhow!(tripped.why))?;
+        let entry = statement::sign(Kind::Boot, &key, self.origin(), "boot", &record.encode())?;
+        let digest = sha256(&[&entry]);
+        let archive = vec![
+            result.to_vec().into(),
+            evidence.into(),
+            Blob::recurring(bundle.bytes().to_vec()),
+            Blob::recurring(endorsement.bytes.clone()),
+        ];
+        let logged = self.append(entry, archive, None).await;
+        logged.map_err(|failure| anyhow::anyhow!("{failure:?}")).context("boot entry")?;
+        self.boot.set(digest).map_err(|_| anyhow::anyhow!("a second boot entry"))
+    }
+
+    /// Sums up the log, so that a start need not read all of it.
+    pub(crate) async fn log_snapshot(&self) -> Result<(), Failure> {
+        let (entries, state) = self.ledger().snapshot();
+        let record = SnapshotRecord { time: clock::now(), entries, state: sha256(&[&state]) };
+        let key = self.signer.key()?;
+        let entry = statement::sign(Kind::Snapshot, &key, self.origin(), "snapshot", &record.encode())
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let logged = self.append(entry, vec![state.into()], None).await?;
+        // A hint: without it, or with an older one, the next start reads more.
+        let hint = self.storage.put(recover::HINT, logged.index.to_string().as_bytes());
+        hint.map_err(|error| Failure::Internal(error.to_string()))
+    }
+
+    /// Whether a snapshot is worth its while.
+    pub(crate) fn snapshot_is_due(&self) -> bool {
+        self.ledger().snapshot_is_due()
+    }
+
+    /// Denies a stranger without an entry of its own. The answer waits until the
+    /// count is in the log.
+    pub(super) async fn count_denial(&self, check: String, time: u64) -> Result<Answered, Failure> {
+        let counted = self.strangers.count(check, time);
+        match counted.await {
+            Ok(()) => Err(Failure::Counted),
+            Err(_) => Err(self.signer.tripped().map_or_else(|| Failure::Internal("not counted".into()), Failure::from)),
+        }
+    }
+
+    /// Logs how many strangers were denied since the last time.
+    pub(crate) async fn log_denial_counts(&self) -> Result<(), Failure> {
+        let Some((record, waiting)) = self.strangers.take() else { return Ok(()) };
+        let key = self.signer.key()?;
+        let entry = statement::sign(Kind::DenialCount, &key, self.origin(), "denial-count", &record.encode())
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        self.append(entry, Vec::new(), None).await?;
+        for (check, count) in record.counts {
+            self.metrics.denials.get_or_create(&ByCheck { check }).inc_by(count);
+        }
+        for waiting in waiting {
+            // Whoever went away is not told.
+            let _gone = waiting.send(());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! The ledger as bytes. The same entries give the same bytes, whenever and
+//! wherever they are summed up.
+
+use std::fmt;
+
+use portcullis_firmware_policy::Revocations;
+use portcullis_permit::{BootCounters, PermitId, Status};
+use portcullis_wire::{Error, Value, bstr, decode, encode, or_null};
+
+use super::{Ledger, Live};
+
+const LABEL: &str = "portcullis/ledger/1";
+/// Largest snapshot, in bytes: a quarter of a million live permits.
+const MAX_LENGTH: usize = 128 * 1024 * 1024;
+
+/// Why a snapshot is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotError(Error);
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "snapshot: {}", self.0)
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+impl From<Error> for SnapshotError {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl Ledger {
+    /// Number of entries, and the state that follows from them.
+    pub(crate) fn snapshot(&self) -> (u64, Vec<u8>) {
+        let mut live: Vec<_> = self.live.iter().collect();
+        live.sort_unstable_by_key(|(id, _)| **id);
+        let live = live.into_iter().map(|(id, live)| live.to_value(id)).collect();
+        let state = encode(&Value::Array(vec![
+            LABEL.into(),
+            self.entries.into(),
+            self.bundle_version.into(),
+            or_null(self.last_index.map(Value::from)),
+            self.swept.into(),
+            self.newest.into(),
+            self.revocations.to_value(),
+            Value::Array(live),
+        ]));
+        (self.entries, state)
+    }
+
+    /// The ledger that [`Ledger::snapshot`] summed up.
+    ///
+    /// # Errors
+    /// Bytes of another shape.
+    pub(crate) fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let wrong = || Error::Shape("a snapshot of the ledger");
+        let items = decode(bytes, MAX_LENGTH)?.into_array().ok();
+        let items = items.and_then(|items| <[Value; 8]>::try_from(items).ok()).ok_or_else(wrong)?;
+        let [label, entries, bundle_version, last_index, swept, newest, revocations, live] = items;
+        if label != LABEL.into() {
+            return Err(wrong().into());
+        }
+        let mut ledger = Self {
+            entries: uint(entries)?,
+            bundle_version: uint(bundle_version)?,
+            last_index: if last_index.is_null() { None } else { Some(uint(last_index)?) },
+            swept: uint(swept)?,
+            newest: uint(newest)?,
+            revocations: Revocations::from_value(revocations)?,
+            ..Self::new()
+        };
+        ledger.summed_up = ledger.entries;
+        for item in live.into_array().map_err(|_| wrong())? {
+            let (id, live) = Live::from_value(item)?;
+            let held = usize::try_from(live.status).ok().and_then(|at| ledger.held_until.get_mut(at));
+            let held = held.ok_or_else(wrong)?;
+            *held = live.expires.max(*held);
+            if ledger.is_withdrawn(&id, &live) {
+                ledger.set_status(live.status, Status::Invalid);
+            }
+            ledger.live.insert(id, live);
+        }
+        Ok(ledger)
+    }
+}
+
+impl Live {
+    fn to_value(&self, id: &PermitId) -> Value {
+        Value::Array(vec![
+            bstr(id.bytes()),
+            self.subject.as_str().into(),
+            bstr(self.confirmation),
+            bstr(self.workload),
+            bstr(self.origin.bytes()),
+            self.since.into(),
+            or_null(self.parent.map(|parent| bstr(parent.bytes()))),
+            self.expires.into(),
+            self.status.into(),
+            or_null(self.boot.map(|boot| boot.to_value())),
+        ])
+    }
+
+    fn from_value(value: Value) -> Result<(PermitId, Self), Error> {
+        let items = value.into_array().ok().and_then(|items| <[Value; 10]>::try_from(items).ok());
+        let [id, subject, confirmation, workload, origin, since, parent, expires, status, boot] =
+            items.ok_or(Error::Shape("a live permit"))?;
+        let live = Self {
+            subject: subject.into_text().map_err(|_| Error::Shape("a live permit"))?,
+            confirmation: array(confirmation)?,
+            workload: array(workload)?,
+            origin: PermitId::from_bytes(array(origin)?),
+            since: uint(since)?,
+            parent: if parent.is_null() { None } else { Some(PermitId::from_bytes(array(parent)?)) },
+            expires: uint(expires)?,
+            status: uint(status)?,
+            boot: if boot.is_null() { None } else { Some(BootCounters::from_value(boot)?) },
+        };
+        Ok((PermitId::from_bytes(array(id)?), live))
+    }
+}
+
+fn uint(value: Value) -> Result<u64, Error> {
+    let integer = value.into_integer().ok().and_then(|n| u64::try_from(n).ok());
+    integer.ok_or(Error::Shape("a snapshot of the ledger"))
+}
+
+fn array<const N: usize>(value: Value) -> Result<[u8; N], Error> {
+    let bytes = value.into_bytes().ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or(Error::Shape("a snapshot of the ledger"))
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_permit::{
+        Constraints, DynamicLinking, Kind, Permit, Revocation, RevocationTarget, SigningKey, StatusReference, Suite,
+        statement,
+    };
+
+    use super::*;
+
+    fn permit(n: u8, parent: Option<u8>) -> Permit {
+        let id = |n| PermitId::from_bytes([n; 16]);
+        Permit {
+            issuer: "log.test".into(),
+            subject: format!("node-{}", n % 3),
+            audience: "gate".into(),
+            not_before: 1000 + u64::from(n),
+            expires: 1100 + u64::from(n),
+            id: id(n),
+            confirmation: [n; 32],
+            workload: [n % 2; 32],
+            constraints: Constraints { arguments: None, environment: None, linking: DynamicLinking::Static },
+            status: StatusReference { uri: super::super::STATUS_URI.into(), index: u64::from(n) },
+            evidence: [0; 32],
+            bundle: [0; 32],
+            result: [0; 32],
+            channel: [0; 32],
+            boot: Some(BootCounters { reset_count: 1, restart_count: u32::from(n), clock: 5 }),
+            parent: parent.map(id),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn entries(key: &SigningKey) -> Vec<Vec<u8>> {
+        let mut entries: Vec<_> = (0..20).map(|n| permit(n, n.checked_sub(5)).sign(key).unwrap()).collect();
+        let command = Revocation {
+            authority: "log.test".into(),
+            sequence: 1,
+            predecessor: None,
+            expires: 2000,
+            target: RevocationTarget::Node("node-1".into()),
+            reason: "test".into(),
+        };
+        let payload = portcullis_permit::Quorum::unsigned(command.encode()).encode();
+        let revocation = statement::sign(Kind::Revocation, key, "log.test", "revocation", &payload).unwrap();
+        entries.insert(12, revocation);
+        entries
+    }
+
+    /// Wherever a snapshot is taken, going on from it leads to the same state as
+    /// reading everything, and to the same status list.
+    #[test]
+    fn a_ledger_goes_on_from_any_snapshot() {
+        let key = SigningKey::generate(Suite::Classic).unwrap();
+        let entries = entries(&key);
+        let mut whole = Ledger::new();
+        entries.iter().for_each(|entry| whole.apply(entry));
+        for at in 0..=entries.len() {
+            let mut first = Ledger::new();
+            entries[..at].iter().for_each(|entry| first.apply(entry));
+            let (count, bytes) = first.snapshot();
+            assert_eq!(count, at as u64);
+            let mut second = Ledger::restore(&bytes).unwrap();
+            entries[at..].iter().for_each(|entry| second.apply(entry));
+            assert_eq!(second.snapshot(), whole.snapshot(), "from {at}");
+            let list = |ledger: &Ledger| (0..25).map(|n| ledger.status_list(0, 1).status(n)).collect::<Vec<_>>();
+            assert_eq!(list(&second), list(&whole), "from {at}");
+            assert_eq!(second.held_until, whole.held_until, "from {at}");
+        }
+        assert!(whole.last_hit() > 0);
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        let (_, bytes) = Ledger::new().snapshot();
+        for cut in 0..bytes.len() {
+            assert!(Ledger::restore(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut bad = bytes;
+        bad[10] ^= 1;
+        assert!(Ledger::restore(&bad).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Reading a record item by item: records are megabytes of byte strings, of
+//! which a general reader would make several copies.
+
+use portcullis_wire::Error;
+
+/// Major types (RFC 8949, §3.1).
+pub(super) const UNSIGNED: u8 = 0;
+pub(super) const BYTES: u8 = 2;
+pub(super) const TEXT: u8 = 3;
+pub(super) const ARRAY: u8 = 4;
+/// `null`.
+const NULL: u8 = 0xf6;
+
+pub(super) fn malformed() -> Error {
+    Error::Shape("a journal record")
+}
+
+/// What is left of a record.
+pub(super) struct Items<'a>(pub(super) &'a [u8]);
+
+impl<'a> Items<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// Major type of the next item.
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.0.first().map(|initial| initial >> 5)
+    }
+
+    /// The head of an item of a type: its argument, in its shortest form.
+    pub(super) fn head(&mut self, major: u8, required: Option<u64>) -> Result<u64, Error> {
+        let [initial] = *self.take(1)? else { return Err(malformed()) };
+        let (additional, width) = match initial & 0x1f {
+            small @ 0..24 => (u64::from(small), 0),
+            24 => (0, 1),
+            25 => (0, 2),
+            26 => (0, 4),
+            27 => (0, 8),
+            _ => return Err(malformed()),
+        };
+        let bytes = self.take(width)?;
+        let argument = bytes.iter().fold(additional, |value, byte| value << 8 | u64::from(*byte));
+        let shortest = match width {
+            0 => true,
+            1 => argument >= 24,
+            width => argument >> (width.saturating_mul(4)) != 0,
+        };
+        let fits = initial >> 5 == major && shortest && required.is_none_or(|required| required == argument);
+        if fits { Ok(argument) } else { Err(malformed()) }
+    }
+
+    pub(super) fn string(&mut self, major: u8) -> Result<Vec<u8>, Error> {
+        let length = usize::try_from(self.head(major, None)?).map_err(|_| malformed())?;
+        self.take(length).map(<[u8]>::to_vec)
+    }
+
+    pub(super) fn array<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+        let count = self.head(ARRAY, None)?;
+        (0..count).map(|_| read(self)).collect()
+    }
+
+    pub(super) fn text_or_null(&mut self) -> Result<Option<String>, Error> {
+        if self.0.first() == Some(&NULL) {
+            self.take(1)?;
+            return Ok(None);
+        }
+        String::from_utf8(self.string(TEXT)?).map(Some).map_err(|_| malformed())
+    }
+
+    /// Nothing follows.
+    pub(super) const fn finish(&self) -> Result<(), Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Shape("a journal record")) }
+    }
+}
+
+/// Appends the head of an item in its shortest form.
+pub(super) fn put_head(out: &mut Vec<u8>, major: u8, argument: u64) {
+    let bytes = argument.to_be_bytes();
+    let [.., b4, b5, b6, b7] = bytes;
+    let initial = major << 5;
+    match argument {
+        0..24 => out.push(initial | b7),
+        24..0x100 => out.extend_from_slice(&[initial | 24, b7]),
+        0x100..0x1_0000 => out.extend_from_slice(&[initial | 25, b6, b7]),
+        0x1_0000..0x1_0000_0000 => out.extend_from_slice(&[initial | 26, b4, b5, b6, b7]),
+        _ => {
+            out.push(initial | 27);
+            out.extend_from_slice(&bytes);
+        }
+    }
+}
+
+/// Appends a byte or text string.
+pub(super) fn put_string(out: &mut Vec<u8>, major: u8, bytes: &[u8]) {
+    put_head(out, major, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a text, or null.
+pub(super) fn put_text_or_null(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => put_string(out, TEXT, text.as_bytes()),
+        None => out.push(NULL),
+    }
+}

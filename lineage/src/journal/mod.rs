@@ -1,0 +1,85 @@
+//! The journal: segments of records, one record a batch, whole or not there.
+//!
+//! ```text
+//! journal/<first entry, 20 digits>   = header record, batch record, ...
+//! record = magic | length of body, u32 big-endian | SHA-256(body) | MAC | body
+//! header ("PCH2") = det-CBOR [ first, checkpoint of that size / null, [edge tile, ...] ]
+//! batch  ("PCB2") = det-CBOR [ first, checkpoint of that size / null,
+//!                              [[ statement, [ blob, ... ] ], ...] ]
+//! blob   = [ part, ... ]    part = bytes | [ SHA-256, length, 0 shared / 1 pruned ]
+//! ```
+//!
+//! MAC is HMAC-SHA256 over magic and SHA-256(body), under a key that follows
+//! from the log's: nobody else can put entries into a log that was closed.
+//! Auditors, who lack that key, see the same from the checkpoints: each record
+//! has the signed one of the tree before it.
+//!
+//! A crash while a record is written leaves a tail that is too short or whose
+//! digest fails; since nobody was answered for it, it is cut off. Damage
+//! anywhere before the tail is not repaired: the log does not open.
+
+mod items;
+mod reader;
+mod record;
+
+use std::fmt;
+use std::io;
+
+use portcullis_wire::Error;
+
+pub use reader::{ArchiveReader, ArchivedBatch};
+pub(crate) use reader::{Mac, SegmentReader};
+pub use record::{ArchivedEntry, Part, StoredBlob};
+pub(crate) use record::{Batch, Header};
+
+/// Why a journal was refused.
+#[derive(Debug)]
+pub enum JournalError {
+    /// A record is damaged: bit rot, or an edit.
+    Damaged {
+        /// First entry of the segment.
+        segment: u64,
+        /// Offset of the record in bytes.
+        offset: u64,
+    },
+    /// A record that this log did not write.
+    Foreign {
+        /// First entry of the segment.
+        segment: u64,
+        /// Offset of the record in bytes.
+        offset: u64,
+    },
+    /// A record with a sound digest that is no batch.
+    Malformed(Error),
+    /// Segments do not follow on each other.
+    Gap {
+        /// Entry at which the next segment starts.
+        found: u64,
+        /// Entry at which it must.
+        required: u64,
+    },
+    /// It cannot be read.
+    Storage(io::Error),
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { segment, offset } => write!(f, "journal is damaged: segment {segment}, byte {offset}"),
+            Self::Foreign { segment, offset } => {
+                write!(f, "journal has a record that this log did not write: segment {segment}, byte {offset}")
+            }
+            Self::Malformed(error) => write!(f, "journal record is malformed: {error}"),
+            Self::Gap { found, required } => write!(f, "journal goes on at entry {found}, required {required}"),
+            Self::Storage(error) => write!(f, "journal: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for JournalError {}
+
+impl From<io::Error> for JournalError {
+    fn from(error: io::Error) -> Self {
+        Self::Storage(error)
+    }
+}

@@ -1,0 +1,304 @@
+//! Reading segments, record by record, with the memory of one.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use portcullis_wire::{Digest, sha256};
+
+use super::{ArchivedEntry, Batch, Header, JournalError};
+use crate::archive::Archive;
+use crate::storage::Storage;
+
+const HEADER: &[u8; 4] = b"PCH2";
+const BATCH: &[u8; 4] = b"PCB2";
+/// Bytes before a body: magic, length, digest, MAC.
+const FRAME: usize = 72;
+/// Largest body, in bytes.
+const MAX_BODY: usize = 256 * 1024 * 1024;
+
+/// Marks records as a log's own.
+pub(crate) struct Mac(hmac::Key);
+
+impl Mac {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    pub(crate) fn header(&self, header: &Header) -> Vec<u8> {
+        self.frame(*HEADER, &header.encode())
+    }
+
+    pub(crate) fn batch(&self, batch: &Batch) -> Vec<u8> {
+        self.frame(*BATCH, &batch.encode())
+    }
+
+    fn frame(&self, magic: [u8; 4], body: &[u8]) -> Vec<u8> {
+        let sum = sha256(&[body]);
+        let mut record = Vec::with_capacity(body.len().saturating_add(FRAME));
+        record.extend_from_slice(&magic);
+        record.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
+        record.extend_from_slice(&sum);
+        record.extend_from_slice(hmac::sign(&self.0, &marked(magic, &sum)).as_ref());
+        record.extend_from_slice(body);
+        record
+    }
+
+    fn is_own(&self, frame: &Frame) -> bool {
+        hmac::verify(&self.0, &marked(frame.magic, &frame.sum), &frame.mac).is_ok()
+    }
+}
+
+fn marked(magic: [u8; 4], sum: &Digest) -> Vec<u8> {
+    [&magic[..], sum].concat()
+}
+
+struct Frame {
+    magic: [u8; 4],
+    length: usize,
+    sum: Digest,
+    mac: [u8; 32],
+}
+
+impl Frame {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (magic, rest) = bytes.split_first_chunk::<4>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (sum, rest) = rest.split_first_chunk::<32>()?;
+        let (mac, _) = rest.split_first_chunk::<32>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let known = magic == HEADER || magic == BATCH;
+        (known && length <= MAX_BODY).then_some(Self { magic: *magic, length, sum: *sum, mac: *mac })
+    }
+}
+
+/// Magic and body.
+type Record = ([u8; 4], Vec<u8>);
+
+/// One segment. A torn tail ends the newest one; anything else that is not
+/// sound is an error.
+pub(crate) struct SegmentReader<'a> {
+    reader: Box<dyn Read + Send>,
+    first: u64,
+    newest: bool,
+    mac: Option<&'a Mac>,
+    offset: u64,
+}
+
+impl<'a> SegmentReader<'a> {
+    /// With the MAC, records that the log did not write are refused too.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        first: u64,
+        newest: bool,
+        mac: Option<&'a Mac>,
+    ) -> Result<(Self, Header), JournalError> {
+        let reader = Box::new(io::BufReader::with_capacity(1 << 20, storage.open_segment(first)?));
+        let mut segment = Self { reader, first, newest: false, mac, offset: 0 };
+        // A segment is put in place whole: its header is never torn.
+        let damaged = JournalError::Damaged { segment: first, offset: 0 };
+        let Some((magic, body)) = segment.record()? else { return Err(damaged) };
+        if magic != *HEADER {
+            return Err(damaged);
+        }
+        segment.newest = newest;
+        let header = Header::decode(&body).map_err(JournalError::Malformed)?;
+        if header.first != first {
+            return Err(JournalError::Gap { found: header.first, required: first });
+        }
+        Ok((segment, header))
+    }
+
+    /// Bytes of sound records that were read.
+    pub(crate) const fn position(&self) -> u64 {
+        self.offset
+    }
+
+    pub(crate) fn next_batch(&mut self) -> Result<Option<Batch>, JournalError> {
+        match self.record()? {
+            None => Ok(None),
+            Some((magic, body)) if magic == *BATCH => Batch::decode(&body).map(Some).map_err(JournalError::Malformed),
+            Some(_) => Err(self.damaged()),
+        }
+    }
+
+    const fn damaged(&self) -> JournalError {
+        JournalError::Damaged { segment: self.first, offset: self.offset }
+    }
+
+    fn record(&mut self) -> Result<Option<Record>, JournalError> {
+        let mut head = Vec::with_capacity(FRAME);
+        self.reader.by_ref().take(FRAME as u64).read_to_end(&mut head)?;
+        if head.is_empty() {
+            return Ok(None);
+        }
+        let mut body = Vec::new();
+        let frame = Frame::read(&head);
+        if let Some(frame) = &frame {
+            body.reserve_exact(frame.length.min(1 << 24));
+            self.reader.by_ref().take(frame.length as u64).read_to_end(&mut body)?;
+        }
+        let sound = frame.filter(|frame| body.len() == frame.length && sha256(&[&body]) == frame.sum);
+        let Some(frame) = sound else {
+            return if self.newest && !self.sound_record_follows(head, body)? { Ok(None) } else { Err(self.damaged()) };
+        };
+        if self.mac.is_some_and(|mac| !mac.is_own(&frame)) {
+            return Err(JournalError::Foreign { segment: self.first, offset: self.offset });
+        }
+        self.offset = self.offset.saturating_add(FRAME.saturating_add(frame.length) as u64);
+        Ok(Some((frame.magic, body)))
+    }
+
+    /// What is torn has nothing sound behind it; where something is, what is
+    /// not sound was damaged.
+    fn sound_record_follows(&mut self, head: Vec<u8>, body: Vec<u8>) -> io::Result<bool> {
+        let mut tail = [head, body].concat();
+        self.reader.by_ref().take(MAX_BODY as u64).read_to_end(&mut tail)?;
+        let starts = tail.windows(4).enumerate().skip(1).filter(|(_, magic)| *magic == BATCH);
+        Ok(starts.into_iter().any(|(at, _)| {
+            let rest = tail.get(at..).unwrap_or_default();
+            let (frame, body) = (Frame::read(rest), rest.get(FRAME..).unwrap_or_default());
+            frame.is_some_and(|frame| body.get(..frame.length).is_some_and(|body| sha256(&[body]) == frame.sum))
+        }))
+    }
+}
+
+/// A batch as an archive has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedBatch {
+    /// Position of the first entry in the log.
+    pub first: u64,
+    /// The signed checkpoint of the tree before it; none before the first entry.
+    pub checkpoint: Option<String>,
+    /// The entries, in order.
+    pub entries: Vec<ArchivedEntry>,
+}
+
+impl From<Batch> for ArchivedBatch {
+    fn from(Batch { first, checkpoint, entries }: Batch) -> Self {
+        Self { first, checkpoint, entries }
+    }
+}
+
+/// Reads a journal batch by batch, with the memory of one. Digests of records
+/// are verified, signatures are not; a torn tail ends it.
+pub struct ArchiveReader {
+    storage: Arc<dyn Storage>,
+    archive: Archive,
+    segments: std::vec::IntoIter<u64>,
+    segment: Option<SegmentReader<'static>>,
+    next: u64,
+    read: u64,
+}
+
+impl ArchiveReader {
+    /// Reads from the segment that holds an entry: the first batch may start
+    /// before it.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`].
+    pub fn open(storage: Arc<dyn Storage>, entry: u64) -> Result<Self, JournalError> {
+        let all = storage.segments()?;
+        let skip = all.partition_point(|first| *first <= entry).saturating_sub(1);
+        let segments = all.into_iter().skip(skip).collect::<Vec<_>>();
+        let next = segments.first().copied().unwrap_or(0);
+        let archive = Archive::new(Arc::clone(&storage));
+        Ok(Self { storage, archive, segments: segments.into_iter(), segment: None, next, read: 0 })
+    }
+
+    /// Bytes that were read.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.read.saturating_add(self.segment.as_ref().map_or(0, SegmentReader::position))
+    }
+
+    /// The blobs of the archive.
+    pub const fn archive(&mut self) -> &mut Archive {
+        &mut self.archive
+    }
+
+    /// The next batch; `None` at the end, or before a record that was never
+    /// finished.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn next_batch(&mut self) -> Result<Option<ArchivedBatch>, JournalError> {
+        loop {
+            if let Some(segment) = &mut self.segment {
+                if let Some(batch) = segment.next_batch()? {
+                    return self.follows(batch).map(Some);
+                }
+                self.read = self.position();
+            }
+            let Some(first) = self.segments.next() else {
+                self.segment = None;
+                return Ok(None);
+            };
+            if first != self.next {
+                return Err(JournalError::Gap { found: first, required: self.next });
+            }
+            let newest = self.segments.as_slice().is_empty();
+            self.segment = Some(SegmentReader::open(&*self.storage, first, newest, None)?.0);
+        }
+    }
+
+    fn follows(&mut self, batch: Batch) -> Result<ArchivedBatch, JournalError> {
+        if batch.first != self.next {
+            return Err(JournalError::Gap { found: batch.first, required: self.next });
+        }
+        self.next = batch.first.saturating_add(batch.entries.len() as u64);
+        Ok(batch.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Part, StoredBlob};
+    use crate::storage::MemoryStorage;
+
+    fn batch(first: u64) -> Batch {
+        let blob = StoredBlob(vec![Part::Here(vec![1; 5])]);
+        let entry = ArchivedEntry { statement: vec![7; 9], blobs: vec![blob] };
+        Batch { first, checkpoint: None, entries: vec![entry] }
+    }
+
+    fn read(bytes: &[u8], mac: Option<&Mac>) -> Result<(Vec<u64>, u64), String> {
+        let storage = MemoryStorage::new();
+        storage.put_segment(0, bytes).unwrap();
+        let open = SegmentReader::open(&storage, 0, true, mac).map_err(|error| error.to_string())?;
+        let mut segment = open.0;
+        let mut found = Vec::new();
+        while let Some(batch) = segment.next_batch().map_err(|error| error.to_string())? {
+            found.push(batch.first);
+        }
+        Ok((found, segment.position()))
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_damage_is_not() {
+        let mac = Mac::new(&[1; 32]);
+        let header = mac.header(&Header { first: 0, checkpoint: None, edge: Vec::new() });
+        let (one, two) = (mac.batch(&batch(0)), mac.batch(&batch(1)));
+        let sound = header.len() + one.len();
+        let whole = [header.clone(), one, two].concat();
+        assert_eq!(read(&whole, Some(&mac)), Ok((vec![0, 1], whole.len() as u64)));
+        for cut in sound..whole.len() {
+            assert_eq!(read(&whole[..cut], Some(&mac)), Ok((vec![0], sound as u64)), "cut at {cut}");
+        }
+        for at in 0..sound {
+            let mut bad = whole.clone();
+            bad[at] ^= 1;
+            let place = if at < header.len() { 0 } else { header.len() };
+            let damaged = format!("journal is damaged: segment 0, byte {place}");
+            let in_mac = |from: usize| (from + 40..from + 72).contains(&at);
+            let foreign = format!("journal has a record that this log did not write: segment 0, byte {place}");
+            let expected = if in_mac(0) || in_mac(header.len()) { foreign } else { damaged };
+            assert_eq!(read(&bad, Some(&mac)), Err(expected), "flip at {at}");
+        }
+        // Who knows the format but not the key cannot add a record.
+        let forged = [whole, Mac::new(&[2; 32]).batch(&batch(2))].concat();
+        assert_eq!(read(&forged, None).unwrap().0, [0, 1, 2]);
+        assert!(read(&forged, Some(&mac)).unwrap_err().contains("did not write"));
+    }
+}

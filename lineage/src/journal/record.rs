@@ -1,0 +1,202 @@
+//! What the records of a segment say.
+
+use portcullis_wire::{Digest, Error};
+
+use super::items::{ARRAY, BYTES, Items, UNSIGNED, malformed, put_head, put_string, put_text_or_null};
+
+/// The first record of a segment: enough to go on from, and signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Size of the tree before the segment.
+    pub(crate) first: u64,
+    /// Its checkpoint; none before the first entry.
+    pub(crate) checkpoint: Option<String>,
+    /// Its edge: hashes of the partial tile of each level.
+    pub(crate) edge: Vec<Vec<u8>>,
+}
+
+/// One batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    /// Size of the tree before the batch.
+    pub(crate) first: u64,
+    /// Its checkpoint; none before the first entry.
+    pub(crate) checkpoint: Option<String>,
+    pub(crate) entries: Vec<ArchivedEntry>,
+}
+
+/// A statement with what it refers to by digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedEntry {
+    /// The signed statement.
+    pub statement: Vec<u8>,
+    /// What it refers to, in the order in which it was archived.
+    pub blobs: Vec<StoredBlob>,
+}
+
+/// A blob as the journal holds it: in parts, some of which are elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredBlob(pub Vec<Part>);
+
+/// A part of a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its bytes.
+    Here(Vec<u8>),
+    /// A file of the archive, which other blobs share.
+    Shared {
+        /// SHA-256 of the file.
+        digest: Digest,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// Removed after its time.
+    Pruned {
+        /// SHA-256 of what it was.
+        digest: Digest,
+        /// Its length in bytes.
+        length: u64,
+    },
+}
+
+const SHARED: u64 = 0;
+const PRUNED: u64 = 1;
+
+impl Header {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_head(&mut out, ARRAY, 3);
+        put_head(&mut out, UNSIGNED, self.first);
+        put_text_or_null(&mut out, self.checkpoint.as_deref());
+        put_head(&mut out, ARRAY, self.edge.len() as u64);
+        self.edge.iter().for_each(|tile| put_string(&mut out, BYTES, tile));
+        out
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, Error> {
+        let mut items = Items(body);
+        items.head(ARRAY, Some(3))?;
+        let header = Self {
+            first: items.head(UNSIGNED, None)?,
+            checkpoint: items.text_or_null()?,
+            edge: items.array(|items| items.string(BYTES))?,
+        };
+        items.finish().map(|()| header)
+    }
+}
+
+impl Batch {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let length: usize = self.entries.iter().map(ArchivedEntry::length).sum();
+        let mut out = Vec::with_capacity(length.saturating_add(1024));
+        put_head(&mut out, ARRAY, 3);
+        put_head(&mut out, UNSIGNED, self.first);
+        put_text_or_null(&mut out, self.checkpoint.as_deref());
+        put_head(&mut out, ARRAY, self.entries.len() as u64);
+        for entry in &self.entries {
+            put_head(&mut out, ARRAY, 2);
+            put_string(&mut out, BYTES, &entry.statement);
+            put_head(&mut out, ARRAY, entry.blobs.len() as u64);
+            for StoredBlob(parts) in &entry.blobs {
+                put_head(&mut out, ARRAY, parts.len() as u64);
+                parts.iter().for_each(|part| part.put(&mut out));
+            }
+        }
+        out
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, Error> {
+        let mut items = Items(body);
+        items.head(ARRAY, Some(3))?;
+        let batch = Self {
+            first: items.head(UNSIGNED, None)?,
+            checkpoint: items.text_or_null()?,
+            entries: items.array(|items| {
+                items.head(ARRAY, Some(2))?;
+                let statement = items.string(BYTES)?;
+                let blobs = items.array(|items| items.array(Part::take).map(StoredBlob))?;
+                Ok(ArchivedEntry { statement, blobs })
+            })?,
+        };
+        items.finish()?;
+        if batch.entries.is_empty() { Err(malformed()) } else { Ok(batch) }
+    }
+}
+
+impl ArchivedEntry {
+    fn length(&self) -> usize {
+        let parts = self.blobs.iter().flat_map(|blob| &blob.0);
+        let here: usize = parts.map(|part| if let Part::Here(bytes) = part { bytes.len() } else { 48 }).sum();
+        self.statement.len().saturating_add(here).saturating_add(64)
+    }
+}
+
+impl Part {
+    fn put(&self, out: &mut Vec<u8>) {
+        let (digest, length, what) = match self {
+            Self::Here(bytes) => return put_string(out, BYTES, bytes),
+            Self::Shared { digest, length } => (digest, *length, SHARED),
+            Self::Pruned { digest, length } => (digest, *length, PRUNED),
+        };
+        put_head(out, ARRAY, 3);
+        put_string(out, BYTES, digest);
+        put_head(out, UNSIGNED, length);
+        put_head(out, UNSIGNED, what);
+    }
+
+    fn take(items: &mut Items<'_>) -> Result<Self, Error> {
+        if items.peek() == Some(BYTES) {
+            return items.string(BYTES).map(Self::Here);
+        }
+        items.head(ARRAY, Some(3))?;
+        let digest = items.string(BYTES)?.try_into().map_err(|_| malformed())?;
+        let length = items.head(UNSIGNED, None)?;
+        match items.head(UNSIGNED, None)? {
+            SHARED => Ok(Self::Shared { digest, length }),
+            PRUNED => Ok(Self::Pruned { digest, length }),
+            _ => Err(malformed()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(length: usize) -> Batch {
+        let part = Part::Here(vec![2; length]);
+        let shared = Part::Shared { digest: [3; 32], length: length as u64 };
+        let pruned = Part::Pruned { digest: [4; 32], length: 1 };
+        let blobs = vec![StoredBlob(vec![part, shared]), StoredBlob(vec![pruned]), StoredBlob::default()];
+        let entry = ArchivedEntry { statement: vec![1; length], blobs };
+        Batch { first: length as u64, checkpoint: Some("c".repeat(length)), entries: vec![entry; 3] }
+    }
+
+    /// The reader takes what the general one takes of the same shape, and no
+    /// other encoding of it.
+    #[test]
+    fn records_have_one_encoding() {
+        for length in [0, 1, 23, 24, 255, 256, 65_535, 65_536] {
+            let body = batch(length).encode();
+            assert!(portcullis_wire::decode(&body, 1 << 24).is_ok());
+            assert_eq!(Batch::decode(&body), Ok(batch(length)));
+        }
+        let header = Header { first: 300, checkpoint: None, edge: vec![vec![1; 64], Vec::new()] };
+        assert!(portcullis_wire::decode(&header.encode(), 1 << 24).is_ok());
+        assert_eq!(Header::decode(&header.encode()), Ok(header));
+
+        let sound = batch(7).encode();
+        // The first index in two bytes where one does, a tag, an item too many,
+        // and an array without a length.
+        let long = [&sound[..1], &[0x18, 7], &sound[2..]].concat();
+        let tagged = [&[0xc1][..], &sound].concat();
+        let more = [&sound[..], &[0]].concat();
+        let indefinite = [&[0x9f][..], &sound[1..], &[0xff]].concat();
+        for bad in [long, tagged, more, indefinite, Vec::new(), vec![0x9b; 9], vec![0x83, 0, 0xf6, 0x9b, 255, 255]] {
+            assert_eq!(Batch::decode(&bad), Err(malformed()), "{bad:02x?}");
+        }
+        for cut in 0..sound.len() {
+            assert_eq!(Batch::decode(&sound[..cut]), Err(malformed()), "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The journal again from a place on, every entry shown to be in the log.
+//!
+//! The record of a batch has the signed checkpoint of the tree before it, so a
+//! batch is given out once the next one, or the head, has shown that the log
+//! signed a tree with exactly these entries. The first record of a segment has
+//! the edge of the tree, so nothing before it is read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use portcullis_wire::merkle;
+
+use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
+use crate::journal::{ArchivedBatch, JournalError, SegmentReader};
+use crate::storage::Storage;
+use crate::tree::Edge;
+
+/// Why a journal is not the log.
+#[derive(Debug)]
+pub enum ReplayError {
+    /// The journal is damaged, or has a gap.
+    Journal(JournalError),
+    /// A checkpoint in it does not verify.
+    Checkpoint(CheckpointError),
+    /// The entries do not lead to a signed root.
+    Root {
+        /// Size of the tree that the checkpoint is of.
+        size: u64,
+    },
+    /// The journal ends before the head.
+    Short {
+        /// Entries that were found.
+        found: u64,
+        /// Size of the head.
+        required: u64,
+    },
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal(error) => error.fmt(f),
+            Self::Checkpoint(error) => write!(f, "checkpoint in the journal: {error}"),
+            Self::Root { size } => write!(f, "the first {size} entries do not lead to the root that was signed"),
+            Self::Short { found, required } => write!(f, "the journal ends after {found} entries, required {required}"),
+        }
+    }
+}
+
+impl std::error::Error for ReplayError {}
+
+impl From<JournalError> for ReplayError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl ReplayError {
+    /// The check that fails, as a stable dotted id.
+    #[must_use]
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::Journal(JournalError::Storage(_)) => "log.storage",
+            Self::Journal(JournalError::Foreign { .. }) => "log.journal.foreign",
+            Self::Journal(JournalError::Gap { .. }) => "log.journal.gap",
+            Self::Journal(_) => "log.journal.damaged",
+            Self::Checkpoint(_) => "log.checkpoint",
+            Self::Root { .. } => "log.root",
+            Self::Short { .. } => "log.rollback",
+        }
+    }
+}
+
+/// Batches of a journal up to a head, verified.
+pub struct Replay {
+    storage: Arc<dyn Storage>,
+    key: VerifyingKey,
+    head: Checkpoint,
+    segments: std::vec::IntoIter<u64>,
+    segment: Option<SegmentReader<'static>>,
+    /// The tree of everything that was read.
+    edge: Option<Edge>,
+    /// Read, and not yet shown to be signed.
+    waiting: Option<ArchivedBatch>,
+    read: u64,
+}
+
+impl Replay {
+    /// Reads from the segment that holds `entry`: the first batch may start
+    /// before it. What the journal has beyond the head is passed over.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        entry: u64,
+        key: VerifyingKey,
+        head: Checkpoint,
+    ) -> Result<Self, ReplayError> {
+        let all = storage.segments().map_err(JournalError::Storage)?;
+        let skip = all.partition_point(|first| *first <= entry).saturating_sub(1);
+        let segments = all.into_iter().skip(skip).collect::<Vec<_>>().into_iter();
+        Ok(Self { storage, key, head, segments, segment: None, edge: None, waiting: None, read: 0 })
+    }
+
+    /// Bytes that were read.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.read.saturating_add(self.segment.as_ref().map_or(0, SegmentReader::position))
+    }
+
+    /// The next batch; `None` once the head is reached.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub fn next_batch(&mut self) -> Result<Option<ArchivedBatch>, ReplayError> {
+        loop {
+            let size = self.edge.as_ref().map_or(0, Edge::size);
+            if self.edge.is_some() && size == self.head.size() {
+                if self.edge.as_ref().is_some_and(|edge| edge.root() != *self.head.root()) {
+                    return Err(ReplayError::Root { size });
+                }
+                return Ok(self.waiting.take());
+            }
+            let Some(batch) = self.read_batch()? else {
+                return Err(ReplayError::Short { found: size, required: self.head.size() });
+            };
+            // The checkpoint of this record is of what was read before it.
+            let edge = self.edge.get_or_insert_default();
+            if batch.first != edge.size() {
+                return Err(JournalError::Gap { found: batch.first, required: edge.size() }.into());
+            }
+            check(batch.checkpoint.as_deref(), &self.key, edge)?;
+            batch.entries.iter().for_each(|entry| edge.push(merkle::leaf_hash(&entry.statement), |_, _, _| ()));
+            if let Some(shown) = self.waiting.replace(batch) {
+                return Ok(Some(shown));
+            }
+        }
+    }
+
+    fn read_batch(&mut self) -> Result<Option<ArchivedBatch>, ReplayError> {
+        loop {
+            if let Some(segment) = &mut self.segment {
+                if let Some(batch) = segment.next_batch()? {
+                    return Ok(Some(batch.into()));
+                }
+                self.read = self.position();
+                self.segment = None;
+            }
+            let Some(first) = self.segments.next() else { return Ok(None) };
+            let newest = self.segments.as_slice().is_empty();
+            let (segment, header) = SegmentReader::open(&*self.storage, first, newest, None)?;
+            let edge = Edge::read(header.first, &header.edge).ok_or(ReplayError::Root { size: header.first })?;
+            check(header.checkpoint.as_deref(), &self.key, &edge)?;
+            let known = self.edge.get_or_insert_with(|| edge.clone());
+            if *known != edge {
+                return Err(JournalError::Gap { found: edge.size(), required: known.size() }.into());
+            }
+            self.segment = Some(segment);
+        }
+    }
+}
+
+/// A checkpoint in the journal is by this log, and of this tree.
+pub(crate) fn check(note: Option<&str>, key: &VerifyingKey, edge: &Edge) -> Result<(), ReplayError> {
+    let size = edge.size();
+    let Some(note) = note else {
+        return if size == 0 { Ok(()) } else { Err(ReplayError::Root { size }) };
+    };
+    let checkpoint = Checkpoint::verify(note, key).map_err(ReplayError::Checkpoint)?;
+    let same = checkpoint.size() == size && *checkpoint.root() == edge.root();
+    if same { Ok(()) } else { Err(ReplayError::Root { size }) }
+}

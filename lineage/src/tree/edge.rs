@@ -1,0 +1,72 @@
+//! The right edge of a tree: its partial tiles. All that a log needs of its
+//! past to go on growing, whatever its size.
+
+use portcullis_wire::{Digest, merkle};
+
+use super::tile::Tile;
+
+/// The last tile of every level, none of them full.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Edge {
+    size: u64,
+    tiles: Vec<Tile>,
+}
+
+impl Edge {
+    /// An edge from the hashes of its tiles, the lowest level first; `None`
+    /// where they do not fit the size.
+    pub(crate) fn read(size: u64, rows: &[Vec<u8>]) -> Option<Self> {
+        let mut tiles = Vec::new();
+        let mut count = size;
+        for row in rows {
+            tiles.push(Tile::read(row, count & 0xff)?);
+            count >>= 8;
+        }
+        // As many levels as the size needs, no more and no fewer.
+        (count == 0 && tiles.len() == levels(size)).then_some(Self { size, tiles })
+    }
+
+    /// The hashes of its tiles, the lowest level first.
+    pub(crate) fn rows(&self) -> Vec<Vec<u8>> {
+        self.tiles.iter().take(levels(self.size)).map(|tile| tile.hashes().as_flattened().to_vec()).collect()
+    }
+
+    /// Number of leaves.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The partial tile of a level.
+    pub(crate) fn tile(&self, level: usize) -> Option<&Tile> {
+        self.tiles.get(level)
+    }
+
+    /// Appends a leaf; `filled` gets every tile that becomes full, with its
+    /// level and number.
+    pub(crate) fn push(&mut self, leaf: Digest, mut filled: impl FnMut(usize, u64, Tile)) {
+        self.size = self.size.saturating_add(1);
+        let (mut hash, mut level, mut count) = (leaf, 0_usize, self.size);
+        loop {
+            if self.tiles.len() == level {
+                self.tiles.push(Tile::default());
+            }
+            let Some(tile) = self.tiles.get_mut(level) else { return };
+            let Some(root) = tile.push(hash) else { return };
+            count >>= 8;
+            filled(level, count.saturating_sub(1), std::mem::take(tile));
+            hash = root;
+            level = level.saturating_add(1);
+        }
+    }
+
+    /// Root of the tree: over its complete subtrees, the smallest first.
+    pub(crate) fn root(&self) -> Digest {
+        let roots = self.tiles.iter().flat_map(Tile::open);
+        roots.reduce(|right, left| merkle::node_hash(&left, &right)).unwrap_or_else(merkle::empty_root)
+    }
+}
+
+/// Levels of tiles in a tree of so many leaves.
+const fn levels(size: u64) -> usize {
+    (u64::BITS.saturating_sub(size.leading_zeros())).div_ceil(8) as usize
+}

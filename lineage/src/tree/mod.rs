@@ -1,0 +1,333 @@
+//! The hashes of the tree, and the proofs made from them.
+//!
+//! In memory are the right edge, the tiles that are not on the disk yet, and a
+//! bounded number of others: memory does not grow with the log, and a proof
+//! reads a few tiles, at most three a level of tiles.
+
+mod edge;
+mod kept;
+mod tile;
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use portcullis_wire::{Digest, merkle};
+
+pub(crate) use edge::Edge;
+use kept::Kept;
+pub(crate) use tile::Tile;
+
+use crate::storage::Storage;
+use crate::tiles::{TILE_HEIGHT, tile_path};
+
+/// Why a hash of the tree is not to be had.
+#[derive(Debug)]
+pub enum TreeError {
+    /// The tree has no such leaf, or is not of such a size.
+    Beyond,
+    /// A tile cannot be read.
+    Tile {
+        /// Path below the log's folder.
+        path: String,
+        /// What the system said; nothing where the file has another length.
+        error: Option<io::Error>,
+    },
+    /// Tiles on the disk do not lead to the root: they were altered.
+    Altered,
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Beyond => f.write_str("beyond the size of the tree"),
+            Self::Tile { path, error: Some(error) } => write!(f, "{path}: {error}"),
+            Self::Tile { path, error: None } => write!(f, "{path}: missing, or not a full tile"),
+            Self::Altered => f.write_str("hash tiles do not lead to the root of the tree"),
+        }
+    }
+}
+
+impl std::error::Error for TreeError {}
+
+/// The Merkle tree of a log.
+#[derive(Default)]
+pub struct Tree {
+    edge: Edge,
+    /// Its root, once somebody asked.
+    root: OnceLock<Digest>,
+    kept: Kept,
+    /// Where tiles are that are not in memory; a tree without keeps all of them.
+    storage: Option<Arc<dyn Storage>>,
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree").field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+impl Tree {
+    /// A tree that goes on from an edge, with the tiles of a log.
+    pub(crate) fn of(edge: Edge, storage: Arc<dyn Storage>) -> Self {
+        Self { edge, storage: Some(storage), ..Self::default() }
+    }
+
+    /// Number of leaves.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.edge.size()
+    }
+
+    /// Appends a leaf.
+    pub fn push(&mut self, leaf: Digest) {
+        self.root = OnceLock::new();
+        let kept = &mut self.kept;
+        self.edge.push(leaf, |level, number, tile| kept.pin(level, number, tile));
+    }
+
+    /// The right edge.
+    pub(crate) const fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// Tiles of the tree of this size are on the disk: memory may forget them.
+    pub(crate) fn published(&mut self, size: u64) {
+        self.kept.unpin(size);
+    }
+
+    /// Root of the current tree.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        *self.root.get_or_init(|| self.edge.root())
+    }
+
+    /// Root of the tree of the first `size` leaves.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn root_at(&self, size: u64) -> Result<Digest, TreeError> {
+        match size {
+            0 => Ok(merkle::empty_root()),
+            _ if size > self.size() => Err(TreeError::Beyond),
+            _ if size == self.size() => Ok(self.root()),
+            _ => self.range(0, size),
+        }
+    }
+
+    /// Inclusion path of a leaf in the tree of the first `size` leaves
+    /// (RFC 9162 §2.1.3.1). It was verified against the root.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Digest>, TreeError> {
+        let path = self.inclusion_path(index, size)?;
+        let root = merkle::root_from_inclusion(&self.node(0, index)?, index, size, &path);
+        if root == Some(self.root_at(size)?) { Ok(path) } else { Err(TreeError::Altered) }
+    }
+
+    /// Consistency path from `old` to `new` leaves (RFC 9162 §2.1.4.1). It was
+    /// verified against both roots.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Digest>, TreeError> {
+        let path = self.consistency_path(old, new)?;
+        let (before, after) = (self.root_at(old)?, self.root_at(new)?);
+        let shown = old == 0 || merkle::is_consistent(old, &before, new, &after, &path);
+        if shown { Ok(path) } else { Err(TreeError::Altered) }
+    }
+
+    fn inclusion_path(&self, index: u64, size: u64) -> Result<Vec<Digest>, TreeError> {
+        if index >= size || size > self.size() {
+            return Err(TreeError::Beyond);
+        }
+        let (mut low, mut high, mut path) = (0_u64, size, Vec::new());
+        while high.saturating_sub(low) > 1 {
+            let middle = low.saturating_add(split(high.saturating_sub(low)));
+            if index < middle {
+                path.push(self.range(middle, high)?);
+                high = middle;
+            } else {
+                path.push(self.range(low, middle)?);
+                low = middle;
+            }
+        }
+        path.reverse();
+        Ok(path)
+    }
+
+    fn consistency_path(&self, old: u64, new: u64) -> Result<Vec<Digest>, TreeError> {
+        if old > new || new > self.size() {
+            return Err(TreeError::Beyond);
+        }
+        if old == 0 || old == new {
+            return Ok(Vec::new());
+        }
+        let (mut low, mut high, mut path, mut whole) = (0_u64, new, Vec::new(), true);
+        while old != high {
+            let middle = low.saturating_add(split(high.saturating_sub(low)));
+            if old <= middle {
+                path.push(self.range(middle, high)?);
+                high = middle;
+            } else {
+                path.push(self.range(low, middle)?);
+                low = middle;
+                whole = false;
+            }
+        }
+        if !whole {
+            path.push(self.range(low, high)?);
+        }
+        path.reverse();
+        Ok(path)
+    }
+
+    /// Hashes of a tile, as a file holds them: `width` of tile `number`.
+    pub(crate) fn tile_hashes(&self, level: usize, number: u64, width: u64) -> Result<Vec<u8>, TreeError> {
+        let partial = self.edge.tile(level).filter(|_| number == self.open_tile(level));
+        let hashes = |tile: &Tile| {
+            let hashes = tile.hashes().get(..usize::try_from(width).ok()?)?;
+            Some(hashes.as_flattened().to_vec())
+        };
+        let bytes = match partial {
+            Some(tile) => hashes(tile),
+            None => hashes(&*self.full_tile(level, number)?),
+        };
+        bytes.ok_or(TreeError::Beyond)
+    }
+
+    /// Number of the partial tile of a level.
+    const fn open_tile(&self, level: usize) -> u64 {
+        let bits = TILE_HEIGHT.saturating_mul(level.saturating_add(1));
+        if bits < u64::BITS as usize { self.size() >> bits } else { 0 }
+    }
+
+    /// Root over the leaves `low..high`, where `low` is a multiple of the
+    /// largest power of two that fits.
+    fn range(&self, low: u64, high: u64) -> Result<Digest, TreeError> {
+        let count = high.checked_sub(low).ok_or(TreeError::Beyond)?;
+        if count.is_power_of_two() {
+            return self.node(count.trailing_zeros() as usize, low >> count.trailing_zeros());
+        }
+        let middle = low.saturating_add(split(count));
+        Ok(merkle::node_hash(&self.range(low, middle)?, &self.range(middle, high)?))
+    }
+
+    /// Root of the complete subtree `n` of a height.
+    fn node(&self, height: usize, n: u64) -> Result<Digest, TreeError> {
+        let (level, row) = (height / TILE_HEIGHT, height % TILE_HEIGHT);
+        // A tile has 256 >> row nodes in a row.
+        let in_row = TILE_HEIGHT.saturating_sub(row);
+        let (number, within) = (n >> in_row, n & !(u64::MAX << in_row));
+        if number == self.open_tile(level) {
+            let tile = self.edge.tile(level).ok_or(TreeError::Beyond)?;
+            return tile.node(row, within).ok_or(TreeError::Beyond);
+        }
+        self.full_tile(level, number)?.node(row, within).ok_or(TreeError::Beyond)
+    }
+
+    fn full_tile(&self, level: usize, number: u64) -> Result<Arc<Tile>, TreeError> {
+        if let Some(tile) = self.kept.get(level, number) {
+            return Ok(tile);
+        }
+        let path = tile_path(&level.to_string(), number, crate::tiles::TILE);
+        let bytes = match self.storage.as_ref().map(|storage| storage.get(&path)) {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) => return Err(TreeError::Tile { path, error: Some(error) }),
+            None => return Err(TreeError::Beyond),
+        };
+        let tile = bytes.and_then(|bytes| Tile::read(&bytes, crate::tiles::TILE));
+        let tile = Arc::new(tile.ok_or(TreeError::Tile { path, error: None })?);
+        self.kept.remember(level, number, Arc::clone(&tile));
+        Ok(tile)
+    }
+}
+
+/// The largest power of two below `count`, which is at least two.
+const fn split(count: u64) -> u64 {
+    count.next_power_of_two() >> 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grown(count: u64) -> (Tree, Vec<Digest>) {
+        let leaves: Vec<Digest> = (0..count).map(|n| merkle::leaf_hash(&n.to_be_bytes())).collect();
+        let mut tree = Tree::default();
+        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        (tree, leaves)
+    }
+
+    #[test]
+    fn agrees_with_the_definition_at_every_size() {
+        let (tree, leaves) = grown(700);
+        let count = leaves.len() as u64;
+        for size in (0..=70_u64).chain([255, 256, 257, 511, 512, 513, count]) {
+            let prefix = &leaves[..usize::try_from(size).unwrap()];
+            assert_eq!(tree.root_at(size).unwrap(), merkle::root(prefix));
+            for index in (0..size).step_by(if size > 70 { 17 } else { 1 }) {
+                let path = tree.inclusion(index, size).unwrap();
+                assert_eq!(Some(&path), merkle::inclusion_path(prefix, usize::try_from(index).unwrap()).as_ref());
+            }
+            for old in (0..=size).step_by(if size > 70 { 13 } else { 1 }) {
+                let path = tree.consistency(old, size).unwrap();
+                let (before, after) = (tree.root_at(old).unwrap(), tree.root_at(size).unwrap());
+                assert!(merkle::is_consistent(old, &before, size, &after, &path), "{old} to {size}");
+            }
+        }
+        assert!(matches!(tree.root_at(701), Err(TreeError::Beyond)));
+        assert!(matches!(tree.inclusion(700, 700), Err(TreeError::Beyond)));
+        assert!(matches!(tree.consistency(1, 701), Err(TreeError::Beyond)));
+    }
+
+    #[test]
+    fn agrees_with_another_implementation() {
+        use tlog_tiles::tlog;
+        struct Stored(Vec<tlog::Hash>);
+        impl tlog::HashReader for Stored {
+            fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<tlog::Hash>, tlog::Error> {
+                Ok(indexes.iter().map(|at| self.0[usize::try_from(*at).unwrap()]).collect())
+            }
+        }
+        let mut theirs = Stored(Vec::new());
+        let mut ours = Tree::default();
+        for n in 0..300_u64 {
+            let entry = n.to_be_bytes();
+            let hashes = tlog::stored_hashes(n, &entry, &theirs).unwrap();
+            theirs.0.extend(hashes);
+            ours.push(merkle::leaf_hash(&entry));
+            assert_eq!(tlog::tree_hash(n + 1, &theirs).unwrap().0, ours.root());
+        }
+        let proof = tlog::prove_tree(300, 123, &theirs).unwrap();
+        let path: Vec<Digest> = proof.iter().map(|hash| hash.0).collect();
+        assert_eq!(path, ours.consistency(123, 300).unwrap());
+        let proof: Vec<Digest> = tlog::prove_record(300, 257, &theirs).unwrap().iter().map(|hash| hash.0).collect();
+        assert_eq!(proof, ours.inclusion(257, 300).unwrap());
+    }
+
+    /// What a tree goes on from is its edge: whatever the size, the tree that
+    /// grows from it is the one that never stopped.
+    #[test]
+    fn a_tree_goes_on_from_its_edge() {
+        let (_, leaves) = grown(66_000);
+        let mut edge = Edge::default();
+        let mut whole = Tree::default();
+        let sizes = [0_usize, 1, 255, 256, 257, 300, 65_535, 65_536, 65_537, 66_000];
+        for (size, leaf) in leaves.iter().enumerate() {
+            if sizes.contains(&size) {
+                let read = Edge::read(edge.size(), &edge.rows()).unwrap();
+                assert_eq!(read.root(), whole.root(), "{size}");
+                edge = read;
+                let mut rows = edge.rows();
+                rows.push(Vec::new());
+                assert_eq!(Edge::read(edge.size(), &rows), None, "{size}");
+                assert_eq!(Edge::read(edge.size() + 1, &edge.rows()), None, "{size}");
+            }
+            edge.push(*leaf, |_, _, tile| assert_eq!(tile.width(), 256));
+            whole.push(*leaf);
+        }
+        assert_eq!(edge.root(), whole.root());
+    }
+}
