@@ -172,11 +172,26 @@ pub struct NewEntry {
 pub struct Committed {
     /// Position in the log.
     pub index: u64,
-    /// Value of header 394; `None` for the first entry of a log, whose tree
-    /// RFC 9942 cannot express.
-    pub receipts: Option<Value>,
     /// The checkpoint of the batch.
     pub checkpoint: Arc<Checkpoint>,
+    root: Arc<SignedRoot>,
+    seen: Option<u64>,
+    view: View,
+}
+
+impl Committed {
+    /// The value of header 394. It is made by whoever asks, so that the log's
+    /// thread goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`TreeError::Beyond`] for the first entry of a log, whose tree RFC 9942
+    /// cannot express; others where tiles are missing or were altered.
+    pub fn receipts(&self) -> Result<Value, TreeError> {
+        if self.root.size() < 2 {
+            return Err(TreeError::Beyond);
+        }
+        self.view.with_tree(|tree| self.root.receipts(tree, self.index, self.seen))
+    }
 }
 
 /// A log open for writing.
@@ -316,13 +331,16 @@ impl Log {
         (first..).zip(&entries).for_each(|(index, entry)| (self.observer)(index, entry));
         // Without a publisher nobody reads.
         let _unread = self.outbox.send(Fresh { entries, head: Arc::clone(&checkpoint) });
-        let signed = SignedRoot::sign(&self.keys.receipt, size, root).map_err(LogError::Receipt)?;
-        let tree = self.tree();
-        let committed = (first..).zip(seen).map(|(index, seen)| {
-            let receipts = if size > 1 { Some(signed.receipts(&tree, index, seen)?) } else { None };
-            Ok(Committed { index, receipts, checkpoint: Arc::clone(&checkpoint) })
+        let root = Arc::new(SignedRoot::sign(&self.keys.receipt, size, root).map_err(LogError::Receipt)?);
+        let view = self.view();
+        let committed = (first..).zip(seen).map(|(index, seen)| Committed {
+            index,
+            checkpoint: Arc::clone(&checkpoint),
+            root: Arc::clone(&root),
+            seen,
+            view: view.clone(),
         });
-        committed.collect::<Result<_, _>>().map_err(LogError::Tree)
+        Ok(committed.collect())
     }
 
     /// Archive, journal, sync.
@@ -347,7 +365,7 @@ impl Log {
         Ok(batch.entries)
     }
 
-    /// Entries that readers do not see yet.
+    /// Entries that are not on the disk in full bundles yet.
     pub(crate) fn unpublished(&self) -> u64 {
         self.tree().size().saturating_sub(self.published.load(Ordering::Relaxed))
     }

@@ -13,9 +13,9 @@ use crate::tiles::{TILE, TILE_HEIGHT, bundle, tile_path};
 use crate::tree::{Tree, TreeError};
 
 /// How long readers may lag behind the log.
-const PUBLISH_EVERY: Duration = Duration::from_millis(250);
-/// Entries that are published at once, however soon.
-const MANY: usize = 4096;
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// Entries of which full bundles and tiles are written, however soon.
+const MANY: usize = 1024;
 /// How often what was published is made durable. A start goes on from there.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
 /// The file that says up to where readers' files are durable. Whoever lowers the
@@ -40,8 +40,10 @@ pub struct Publisher {
     /// Number of the first pending bundle.
     bundle: u64,
     head: Option<Arc<Checkpoint>>,
-    /// Size of the tree that was published last, for the log to see.
-    published: Arc<AtomicU64>,
+    /// Entries in full bundles that were written, for the log to see.
+    full: Arc<AtomicU64>,
+    /// Size of the tree that readers see.
+    published: u64,
     durable: u64,
 }
 
@@ -58,11 +60,12 @@ impl Publisher {
         storage: Arc<dyn Storage>,
         tree: Arc<RwLock<Tree>>,
         inbox: Receiver<Fresh>,
-        published: Arc<AtomicU64>,
+        full: Arc<AtomicU64>,
         from: u64,
     ) -> Self {
-        published.store(from, Ordering::Relaxed);
-        Self { storage, tree, inbox, pending: Vec::new(), bundle: from / TILE, head: None, published, durable: from }
+        full.store(from, Ordering::Relaxed);
+        let (pending, bundle) = (Vec::new(), from / TILE);
+        Self { storage, tree, inbox, pending, bundle, head: None, full, published: 0, durable: from }
     }
 
     /// Takes entries while a log is being opened: full bundles are written, so
@@ -92,18 +95,36 @@ impl Publisher {
             self.take(fresh);
         }
         let Some(head) = self.head.clone() else { return Ok(()) };
-        let (had, has) = (self.published.load(Ordering::Relaxed), head.size());
-        self.publish_full_bundles()?;
+        self.publish_full()?;
         let width = self.pending.len() as u64;
         if width > 0 {
             self.storage.put(&tile_path("entries", self.bundle, width), &bundle(&self.pending))?;
         }
         let mut level = 0_usize;
-        while self.publish_hashes(level, had, has)? {
+        while let Some(count) = hashes_at(level, head.size()) {
+            if !count.is_multiple_of(TILE) {
+                self.publish_tile(level, count / TILE, count % TILE)?;
+            }
             level = level.saturating_add(1);
         }
         self.storage.put(CHECKPOINT, head.note().as_bytes())?;
-        self.published.store(has, Ordering::Relaxed);
+        self.published = head.size();
+        Ok(())
+    }
+
+    /// Writes the bundles and tiles that are full, which nothing will replace.
+    fn publish_full(&mut self) -> io::Result<()> {
+        self.publish_full_bundles()?;
+        let (had, has) = (self.full.load(Ordering::Relaxed), self.bundle.saturating_mul(TILE));
+        let mut level = 0_usize;
+        while let Some(count) = hashes_at(level, has) {
+            for n in hashes_at(level, had).unwrap_or(0) / TILE..count / TILE {
+                self.publish_tile(level, n, TILE)?;
+                remove_partials(&*self.storage, &level.to_string(), n)?;
+            }
+            level = level.saturating_add(1);
+        }
+        self.full.store(has, Ordering::Relaxed);
         self.tree.write().unwrap_or_else(PoisonError::into_inner).published(has);
         Ok(())
     }
@@ -114,11 +135,10 @@ impl Publisher {
     /// I/O errors.
     pub fn sync(&mut self) -> io::Result<()> {
         self.publish()?;
-        let published = self.published.load(Ordering::Relaxed);
-        if published > self.durable {
+        if self.published > self.durable {
             self.storage.sync_files()?;
-            self.storage.put(MARK, format!("{published}\n").as_bytes())?;
-            self.durable = published;
+            self.storage.put(MARK, format!("{}\n", self.published).as_bytes())?;
+            self.durable = self.published;
         }
         Ok(())
     }
@@ -132,10 +152,12 @@ impl Publisher {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.is_behind() && (published.elapsed() >= PUBLISH_EVERY || self.pending.len() >= MANY) {
-                // Readers lag until the next attempt; the log itself is whole.
+            // What fails is tried again; readers lag, the log itself is whole.
+            if self.is_behind() && published.elapsed() >= PUBLISH_EVERY {
                 let _lagging = self.publish();
                 published = Instant::now();
+            } else if self.pending.len() >= MANY {
+                let _lagging = self.publish_full();
             }
             if synced.elapsed() >= SYNC_EVERY {
                 let _lagging = self.sync();
@@ -146,7 +168,7 @@ impl Publisher {
     }
 
     fn is_behind(&self) -> bool {
-        self.head.as_ref().is_some_and(|head| head.size() > self.published.load(Ordering::Relaxed))
+        self.head.as_ref().is_some_and(|head| head.size() > self.published)
     }
 
     fn publish_full_bundles(&mut self) -> io::Result<()> {
@@ -162,29 +184,24 @@ impl Publisher {
         Ok(())
     }
 
-    /// Writes the tiles of one level that changed; `false` where the level is empty.
-    fn publish_hashes(&self, level: usize, had: u64, has: u64) -> io::Result<bool> {
-        let shift = u32::try_from(level.saturating_mul(TILE_HEIGHT)).unwrap_or(u32::MAX);
-        let (had, has) = (had.checked_shr(shift).unwrap_or(0), has.checked_shr(shift).unwrap_or(0));
-        let name = level.to_string();
-        for n in had / TILE..has.div_ceil(TILE) {
-            let width = has.saturating_sub(n.saturating_mul(TILE)).min(TILE);
-            let hashes = {
-                let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
-                tree.tile_hashes(level, n, width)
-            };
-            let hashes = match hashes {
-                Ok(hashes) => hashes,
-                Err(TreeError::Tile { error: Some(error), .. }) => return Err(error),
-                Err(error) => return Err(io::Error::other(error)),
-            };
-            self.storage.put(&tile_path(&name, n, width), &hashes)?;
-            if width == TILE {
-                remove_partials(&*self.storage, &name, n)?;
-            }
+    fn publish_tile(&self, level: usize, n: u64, width: u64) -> io::Result<()> {
+        let hashes = {
+            let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+            tree.tile_hashes(level, n, width)
+        };
+        match hashes {
+            Ok(hashes) => self.storage.put(&tile_path(&level.to_string(), n, width), &hashes),
+            Err(TreeError::Tile { error: Some(error), .. }) => Err(error),
+            Err(error) => Err(io::Error::other(error)),
         }
-        Ok(has > 0)
     }
+}
+
+/// Number of hashes at a level of tiles in a tree of so many leaves; `None` where
+/// the tree is not as high.
+fn hashes_at(level: usize, size: u64) -> Option<u64> {
+    let shift = u32::try_from(level.saturating_mul(TILE_HEIGHT)).unwrap_or(u32::MAX);
+    size.checked_shr(shift).filter(|count| *count > 0)
 }
 
 /// A full tile takes the place of its partial ones (C2SP tlog-tiles, "Partial

@@ -80,7 +80,7 @@ impl Authority {
                 }
                 let committed = self.append(signed.clone(), archive, seen).await?;
                 self.metrics.permits.inc();
-                let receipts = committed.receipts.ok_or_else(|| Failure::Internal("no receipt".into()))?;
+                let receipts = committed.receipts().map_err(|error| Failure::Internal(error.to_string()))?;
                 TransparentPermit::attach(&signed, receipts).map(Answered::Permit).map_err(signing)
             }
             Decision::Denied(denial) => {
@@ -92,7 +92,7 @@ impl Authority {
                 let signed = denial.sign(&*self.signer.key()?).map_err(signing)?;
                 let committed = self.append(signed.clone(), archive, seen).await?;
                 self.metrics.denials.get_or_create(&ByCheck { check }).inc();
-                let receipts = committed.receipts.ok_or_else(|| Failure::Internal("no receipt".into()))?;
+                let receipts = committed.receipts().map_err(|error| Failure::Internal(error.to_string()))?;
                 TransparentPermit::attach(&signed, receipts).map(Answered::Denial).map_err(signing)
             }
         }

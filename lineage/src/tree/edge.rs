@@ -19,7 +19,7 @@ impl Edge {
         let mut tiles = Vec::new();
         let mut count = size;
         for row in rows {
-            tiles.push(Tile::read(row, count & 0xff)?);
+            tiles.push(Tile::read(row, count & 0xff)?.0);
             count >>= 8;
         }
         // As many levels as the size needs, no more and no fewer.

@@ -13,19 +13,16 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
-    /// A tile from its hashes, as a file holds them; `None` for another length
-    /// than `width` hashes.
-    pub(crate) fn read(bytes: &[u8], width: u64) -> Option<Self> {
+    /// A tile from its hashes, as a file holds them, with its root if it is full;
+    /// `None` for another length than `width` hashes.
+    pub(crate) fn read(bytes: &[u8], width: u64) -> Option<(Self, Option<Digest>)> {
         let (hashes, []) = bytes.as_chunks::<32>() else { return None };
         if hashes.len() as u64 != width {
             return None;
         }
         let mut tile = Self::default();
-        for hash in hashes {
-            // The root of a full tile belongs to the level above.
-            let _root = tile.push(*hash);
-        }
-        Some(tile)
+        let root = hashes.iter().map(|hash| tile.push(*hash)).last().flatten();
+        Some((tile, root))
     }
 
     /// Appends a hash; the root of the tile once it is full.

@@ -1,6 +1,7 @@
 //! What things cost, over the bare cryptography in them.
 
 mod bare;
+mod log;
 mod permits;
 mod policy;
 mod rehearse;
@@ -15,6 +16,8 @@ use clap::Subcommand;
 pub enum Bench {
     /// Load on an authority.
     Permits(permits::Options),
+    /// Appends to a log, over what the disk can do, and what does not grow with it.
+    Log(log::Options),
     /// Appraisal and Cedar, by the number of nodes and measurements.
     Policy(policy::Options),
     /// Rehearsal of an archive, by decisions a second.
@@ -28,6 +31,7 @@ pub enum Bench {
 pub fn run(lab: &Path, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Permits(options) => permits::run(lab, options),
+        Bench::Log(options) => log::run(options),
         Bench::Policy(options) => policy::run(options),
         Bench::Rehearse(options) => rehearse::run(lab, options),
     }
