@@ -11,6 +11,7 @@ use portcullis_attester::OpenMachine;
 use portcullis_lineage::{Blob, FileStorage, Log, NewEntry};
 use portcullis_permit::{Endorsement, GenesisRecord, Kind, Quorum, statement};
 use portcullis_wire::hex::hex;
+use portcullis_wire::sha256;
 
 use crate::clock;
 use crate::config::Config;
@@ -58,6 +59,7 @@ pub(crate) fn run(config: &Config, platform: &dyn OpenMachine) -> Result<Genesis
         governance: governance.root(),
         bundle: *bundle.digest(),
         result: own.result.digest(),
+        evidence: sha256(&[&own.evidence]),
     };
     let genesis = statement::sign(Kind::Genesis, &keys.permit, &config.origin, "genesis", &record.encode())?;
 

@@ -65,6 +65,12 @@ enum Action {
     /// Verify a transparency log.
     #[command(subcommand)]
     Log(log::Action),
+    /// Tell what became of a permit: chip, boot, policy, permit, renewals, end.
+    Trail(log::TrailArguments),
+    /// Make every decision of a log again, from archived bytes.
+    Replay(log::ReplayArguments),
+    /// Look for bit rot, holes and orphans in the folder of a log.
+    Fsck(log::FsckArguments),
     #[command(flatten)]
     Common(Common),
 }
@@ -89,6 +95,9 @@ where
         Action::ExplainCheck(arguments) => explain::run(&arguments),
         Action::Permit(arguments) => permit::run(&arguments),
         Action::Log(action) => log::run(&action),
+        Action::Trail(arguments) => log::run_trail(&arguments),
+        Action::Replay(arguments) => log::run_replay(&arguments),
+        Action::Fsck(arguments) => log::run_fsck(&arguments),
         Action::Common(common) => common.print::<Arguments>().map(|()| 0).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::collateral;
 use crate::config::{Config, DEFAULT_PATH};
+use crate::export;
 use crate::gate::{self, Ended, GateOptions, Program};
 use crate::identity;
 use crate::refusal::ClientError;
@@ -54,6 +55,9 @@ enum Action {
     /// Certificates and revocation lists of AMD: fetch, carry, look after.
     #[command(subcommand)]
     Collateral(collateral::Action),
+    /// The authority's log: take out what an audit needs.
+    #[command(subcommand)]
+    Log(export::Action),
     /// Ask for permits and look at them.
     #[command(subcommand)]
     Permit(PermitAction),
@@ -131,6 +135,7 @@ where
             report(identity::print(platform, &name, evidence.as_deref(), json))
         }
         Action::Collateral(action) => report(collateral::run(&action, platform).map_err(ClientError::Own)),
+        Action::Log(action) => report(export::run(&action).map_err(ClientError::Own)),
         Action::Permit(PermitAction::Request { key, out, command }) => {
             report(request(config, platform, &key, &out, &command))
         }

@@ -22,6 +22,7 @@ mod clock;
 pub mod collateral;
 mod config;
 mod events;
+mod export;
 pub mod gate;
 mod http;
 mod identity;

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use portcullis_permit::{Denial, Kind, Permit, PermitError, PermitId, Quorum, ReceivedRequest, Revocation};
+use portcullis_permit::{
+    Denial, Kind, Permit, PermitError, PermitId, PublicKey, Quorum, ReceivedRequest, Revocation, statement,
+};
 use portcullis_wire::{Digest, Error, Sign1, sha256};
 
 use crate::bundle::VerifiedBundle;
@@ -80,8 +82,8 @@ pub struct PastDecision {
     pub facts: RecordedFacts,
     /// What governors had withdrawn.
     pub revocations: Arc<Revocations>,
-    /// What was signed.
-    pub payload: Vec<u8>,
+    /// What was signed: protected header and payload.
+    pub signed: (Vec<u8>, Vec<u8>),
 }
 
 /// What governors had withdrawn at each place of a log that is being read.
@@ -118,10 +120,16 @@ impl History {
             }
             _ => return Ok(None),
         };
-        Ok(self.decision(decided, payload, blobs()?).map(Some)?)
+        let signed = (object.protected_bytes().to_vec(), payload.to_vec());
+        Ok(self.decision(decided, signed, blobs()?).map(Some)?)
     }
 
-    fn decision(&self, decided: Decided, payload: &[u8], blobs: Vec<Vec<u8>>) -> Result<PastDecision, HistoryError> {
+    fn decision(
+        &self,
+        decided: Decided,
+        signed: (Vec<u8>, Vec<u8>),
+        blobs: Vec<Vec<u8>>,
+    ) -> Result<PastDecision, HistoryError> {
         let mut blobs = blobs.into_iter();
         let mut next = |what| blobs.next().ok_or(HistoryError::Missing(what));
         let (request, evidence, facts) = (next("request")?, next("evidence")?, next("facts")?);
@@ -135,19 +143,7 @@ impl History {
         let state = self.states.iter().rev().find(|state| state.digest() == facts.revocations());
         let revocations = Arc::clone(state.ok_or(HistoryError::Revocations)?);
         let Decided { node, permitted, id, bundle, evidence: evidence_digest, .. } = decided;
-        let payload = payload.to_vec();
-        Ok(PastDecision {
-            node,
-            permitted,
-            id,
-            bundle,
-            evidence_digest,
-            request,
-            evidence,
-            facts,
-            revocations,
-            payload,
-        })
+        Ok(PastDecision { node, permitted, id, bundle, evidence_digest, request, evidence, facts, revocations, signed })
     }
 
     fn revoke(&mut self, payload: &[u8]) -> Result<(), HistoryError> {
@@ -174,12 +170,13 @@ pub enum Replayed {
 }
 
 impl PastDecision {
-    /// Decides again, under the bundle that ruled.
+    /// Decides again, under the bundle that ruled, as the authority with this key
+    /// would have signed it.
     ///
     /// # Errors
     /// [`HistoryError`]: the bundle or the evidence is another, or the request's
     /// signature does not verify.
-    pub fn replay(self, bundle: &VerifiedBundle) -> Result<Replayed, HistoryError> {
+    pub fn replay(self, bundle: &VerifiedBundle, key: &PublicKey) -> Result<Replayed, HistoryError> {
         if *bundle.digest() != self.bundle {
             return Err(HistoryError::Other("bundle"));
         }
@@ -188,11 +185,15 @@ impl PastDecision {
         }
         let received = ReceivedRequest::rejoin(self.facts.envelope(), self.request, self.evidence)?;
         let facts = self.facts.with(&self.revocations).ok_or(HistoryError::Revocations)?;
+        let header = |kind, subject: &str| statement::protected(kind, key, facts.issuer, subject);
         let (again, check) = match decide(&received, &facts, bundle) {
-            Decision::Authorized { permit, .. } => (permit.encode(), None),
-            Decision::Denied(denial) => (denial.encode(), denial.refusals.into_iter().next().map(|r| r.check)),
+            Decision::Authorized { permit, .. } => ((header(Kind::Permit, &permit.subject), permit.encode()), None),
+            Decision::Denied(denial) => (
+                (header(Kind::Denial, &denial.subject), denial.encode()),
+                denial.refusals.into_iter().next().map(|refusal| refusal.check),
+            ),
         };
-        Ok(if again == self.payload { Replayed::Same } else { Replayed::Other(check) })
+        Ok(if again == self.signed { Replayed::Same } else { Replayed::Other(check) })
     }
 }
 

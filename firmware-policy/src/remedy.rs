@@ -213,6 +213,13 @@ catalogue! {
     "log.entry": "An entry is empty or too long." => "Report it: nothing that Portcullis makes is.";
     "log.tiles": "Hash tiles of the log are missing or were altered." => "Restore them from a copy; the authority writes the newest again at every start.";
     "log.clock": "The clock is behind the newest entry of the log." => "Set the clock; a machine whose host lies about time is not to be used.";
+    "log.head": "The head of the log is missing, or does not verify." => "Fetch checkpoint, signed-root and tiles again.";
+    "archive.hole": "The archive lacks what an entry refers to, or it was altered." => "Restore it from a copy; its SHA-256 is its name.";
+    "archive.orphan": "The archive has a file that no entry refers to." => "A crash can leave one; it may be removed.";
+    "trail.permit": "The log has no such permit." => "Look for the id in the whole log: an audit bundle may lack it.";
+    "replay.decision": "A decision made again is not what was signed." => "Keep log and archive as proof: the authority decided otherwise than its inputs say.";
+    "replay.archive": "The archive lacks what a decision was made of, or has something else." => "Restore it from a copy; the entry names the digests.";
+    "replay.pruned": "The evidence of some decisions was removed after its time." => "Use an audit bundle that was exported before.";
     "budget.strangers": "Too many strangers are denied; this one was counted." => "Enrol the node, or find out who floods the authority.";
     "log.fork": "A node has a signed checkpoint that this log does not extend." => "The log was rolled back: recover it, with the node's checkpoint as proof.";
     "governance.sequence": "The command does not follow on the last one." => "Use the next sequence number.";

@@ -11,6 +11,7 @@
 //! | `journal/N` | every batch: entries, what they refer to, the checkpoint before it | the log does not open: digests, MACs, hashes and checkpoints must agree |
 //! | `archive/ab/abcd…` | what many entries refer to, by SHA-256 | it is not what its name says |
 //! | `checkpoint` | C2SP checkpoint of the published tree | its signature fails, or it is older than one already seen |
+//! | `signed-root` | the checkpoint, and the same root under the receipt key | the same |
 //! | `tile/L/N` | hash tiles of C2SP tlog-tiles | they no longer lead to the signed root |
 //! | `tile/entries/N` | the entries | their hashes no longer match the tiles |
 //! | `published` | up to where the files above are durable | the next start takes longer, or does not find a tile |
@@ -25,9 +26,11 @@
 mod archive;
 mod checkpoint;
 mod directory;
+mod export;
 mod journal;
 mod log;
 mod publisher;
+mod reader;
 mod receipt;
 mod replay;
 mod storage;
@@ -38,9 +41,11 @@ mod writer;
 pub use archive::{Archive, ArchiveError, Blob};
 pub use checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
 pub use directory::{DirectoryError, VerifiedLog, verify_directory};
+pub use export::{BundleReader, BundleWriter, ExportError, bundle_documents};
 pub use journal::{ArchiveReader, ArchivedBatch, ArchivedEntry, JournalError, Part, StoredBlob};
 pub use log::{Committed, Keys, Log, LogError, NewEntry, View};
 pub use publisher::Publisher;
+pub use reader::{LogReader, ReaderError};
 pub use receipt::{RECEIPTS_LABEL, ReceiptError, ReceiptKey, SignedRoot, VerifiedInclusion, verify_receipts};
 pub use replay::{Replay, ReplayError};
 pub use storage::{Fault, FileStorage, MemoryStorage, Storage};

@@ -22,13 +22,13 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
-use portcullis_wire::{Error, Value, merkle, sha256};
+use portcullis_wire::{Digest, Error, Value, merkle, sha256};
 
 use crate::MAX_ENTRY;
 use crate::archive::{Archive, Blob};
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey, public_half};
 use crate::journal::{ArchivedEntry, Batch, Header, JournalError, Mac, SegmentReader};
-use crate::publisher::{CHECKPOINT, Fresh, Publisher, mark};
+use crate::publisher::{CHECKPOINT, Fresh, Head, Publisher, mark};
 use crate::receipt::{ReceiptKey, SignedRoot};
 use crate::replay::{ReplayError, check};
 use crate::storage::Storage;
@@ -277,11 +277,11 @@ impl Log {
             let tree = tree.read().unwrap_or_else(PoisonError::into_inner);
             (tree.size(), tree.root())
         };
-        let head = (size > 0).then(|| Arc::new(Checkpoint::sign(&keys.checkpoint, &keys.origin, size, root)));
+        let head = if size > 0 { Some(keys.sign(size, root)?) } else { None };
         publisher.recovered(head.clone());
         publisher.publish()?;
         let archive = Archive::new(Arc::clone(&storage));
-        let head = Arc::new(RwLock::new(head));
+        let head = Arc::new(RwLock::new(head.map(|head| head.checkpoint)));
         let observer: Observer = Box::new(|_, _| ());
         let log =
             Self { storage, keys, archive, tree, head, outbox, published, segment, largest, observer, stopped: false };
@@ -326,12 +326,12 @@ impl Log {
             entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
             (tree.size(), tree.root())
         };
-        let checkpoint = Arc::new(Checkpoint::sign(&self.keys.checkpoint, &self.keys.origin, size, root));
+        let head = self.keys.sign(size, root)?;
+        let Head { checkpoint, root } = head.clone();
         *self.head.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&checkpoint));
         (first..).zip(&entries).for_each(|(index, entry)| (self.observer)(index, entry));
         // Without a publisher nobody reads.
-        let _unread = self.outbox.send(Fresh { entries, head: Arc::clone(&checkpoint) });
-        let root = Arc::new(SignedRoot::sign(&self.keys.receipt, size, root).map_err(LogError::Receipt)?);
+        let _unread = self.outbox.send(Fresh { entries, head });
         let view = self.view();
         let committed = (first..).zip(seen).map(|(index, seen)| Committed {
             index,
@@ -394,6 +394,12 @@ impl Log {
 }
 
 impl Keys {
+    fn sign(&self, size: u64, root: Digest) -> Result<Head, LogError> {
+        let checkpoint = Arc::new(Checkpoint::sign(&self.checkpoint, &self.origin, size, root));
+        let root = Arc::new(SignedRoot::sign(&self.receipt, size, root).map_err(LogError::Receipt)?);
+        Ok(Head { checkpoint, root })
+    }
+
     /// The journal has what readers were shown: the tree extends the published
     /// checkpoint, and reaches up to where files were durable.
     fn check_published(&self, storage: &dyn Storage, tree: &Tree, durable: u64) -> Result<(), LogError> {

@@ -8,6 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
+use crate::reader::{LogReader, SIGNED_ROOT};
+use crate::receipt::SignedRoot;
 use crate::storage::Storage;
 use crate::tiles::{TILE, TILE_HEIGHT, bundle, tile_path};
 use crate::tree::{Tree, TreeError};
@@ -27,7 +29,14 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// A batch that is durable in the journal.
 pub(crate) struct Fresh {
     pub(crate) entries: Vec<Vec<u8>>,
-    pub(crate) head: Arc<Checkpoint>,
+    pub(crate) head: Head,
+}
+
+/// Both signatures over one tree.
+#[derive(Clone)]
+pub(crate) struct Head {
+    pub(crate) checkpoint: Arc<Checkpoint>,
+    pub(crate) root: Arc<SignedRoot>,
 }
 
 /// Writes what readers see. It lags behind the log and never blocks it.
@@ -39,7 +48,7 @@ pub struct Publisher {
     pending: Vec<Vec<u8>>,
     /// Number of the first pending bundle.
     bundle: u64,
-    head: Option<Arc<Checkpoint>>,
+    head: Option<Head>,
     /// Entries in full bundles that were written, for the log to see.
     full: Arc<AtomicU64>,
     /// Size of the tree that readers see.
@@ -76,7 +85,7 @@ impl Publisher {
     }
 
     /// The log has been opened: this is its head.
-    pub(crate) fn recovered(&mut self, head: Option<Arc<Checkpoint>>) {
+    pub(crate) fn recovered(&mut self, head: Option<Head>) {
         self.head = head;
     }
 
@@ -94,7 +103,7 @@ impl Publisher {
         while let Ok(fresh) = self.inbox.try_recv() {
             self.take(fresh);
         }
-        let Some(head) = self.head.clone() else { return Ok(()) };
+        let Some(Head { checkpoint: head, root }) = self.head.clone() else { return Ok(()) };
         self.publish_full()?;
         let width = self.pending.len() as u64;
         if width > 0 {
@@ -107,6 +116,7 @@ impl Publisher {
             }
             level = level.saturating_add(1);
         }
+        self.storage.put(SIGNED_ROOT, &LogReader::file(&head, &root))?;
         self.storage.put(CHECKPOINT, head.note().as_bytes())?;
         self.published = head.size();
         Ok(())
@@ -168,7 +178,7 @@ impl Publisher {
     }
 
     fn is_behind(&self) -> bool {
-        self.head.as_ref().is_some_and(|head| head.size() > self.published)
+        self.head.as_ref().is_some_and(|head| head.checkpoint.size() > self.published)
     }
 
     fn publish_full_bundles(&mut self) -> io::Result<()> {

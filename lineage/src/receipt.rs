@@ -112,6 +112,23 @@ impl SignedRoot {
         Ok(Self { size, root, object })
     }
 
+    /// The signed object: a receipt without its proof. With it, whoever has the
+    /// tiles makes receipts for every entry.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        self.object.signed_part()
+    }
+
+    /// Verifies [`SignedRoot::bytes`] for a tree.
+    ///
+    /// # Errors
+    /// [`ReceiptError`].
+    pub fn verify(bytes: &[u8], key: &ReceiptKey, size: u64, root: Digest) -> Result<Self, ReceiptError> {
+        let object = read_receipt(bytes, key, &[])?;
+        verify_root(&object, key, &root)?;
+        Ok(Self { size, root, object })
+    }
+
     /// Size of the tree.
     #[must_use]
     pub const fn size(&self) -> u64 {
@@ -214,18 +231,19 @@ fn verify_inclusion(receipt: &Value, entry: &[u8], key: &ReceiptKey) -> Result<V
     let (object, (size, index, path)) = read_proof(receipt, key, INCLUSION)?;
     let leaf = merkle::leaf_hash(entry);
     let root = merkle::root_from_inclusion(&leaf, index, size, &path).ok_or(ReceiptError::Path)?;
-    UnparsedPublicKey::new(&ED25519, key.0)
-        .verify(&object.to_be_signed(Some(&root)), object.signature())
-        .map_err(|_| ReceiptError::Signature)?;
+    verify_root(&object, key, &root)?;
     Ok(VerifiedInclusion { index, size, root })
 }
 
-type Proof = (u64, u64, Vec<Digest>);
+fn verify_root(object: &Sign1, key: &ReceiptKey, root: &Digest) -> Result<(), ReceiptError> {
+    let verified = UnparsedPublicKey::new(&ED25519, key.0).verify(&object.to_be_signed(Some(root)), object.signature());
+    verified.map_err(|_| ReceiptError::Signature)
+}
 
-fn read_proof(receipt: &Value, key: &ReceiptKey, kind: i64) -> Result<(Sign1, Proof), ReceiptError> {
-    let Value::Bytes(bytes) = receipt else { return Err(Error::Shape("a receipt in a byte string").into()) };
+/// A receipt by this key, with these unprotected headers.
+fn read_receipt(bytes: &[u8], key: &ReceiptKey, unprotected: &[i64]) -> Result<Sign1, ReceiptError> {
     let object = Sign1::parse(bytes, MAX_RECEIPT)?;
-    object.only_labels(&[ALG, KID, VDS], &[VDP])?;
+    object.only_labels(&[ALG, KID, VDS], unprotected)?;
     if object.algorithm() != ED25519_ALG {
         return Err(ReceiptError::Foreign("algorithm"));
     }
@@ -238,6 +256,14 @@ fn read_proof(receipt: &Value, key: &ReceiptKey, kind: i64) -> Result<(Sign1, Pr
     if object.payload().is_some() {
         return Err(Error::Shape("a detached root").into());
     }
+    Ok(object)
+}
+
+type Proof = (u64, u64, Vec<Digest>);
+
+fn read_proof(receipt: &Value, key: &ReceiptKey, kind: i64) -> Result<(Sign1, Proof), ReceiptError> {
+    let Value::Bytes(bytes) = receipt else { return Err(Error::Shape("a receipt in a byte string").into()) };
+    let object = read_receipt(bytes, key, &[VDP])?;
     let mut proofs = Fields::of(object.unprotected(VDP).cloned().ok_or(Error::Missing(VDP))?)?;
     let list = proofs.items(kind)?;
     proofs.finish()?;

@@ -14,7 +14,7 @@ use crate::publisher::Publisher;
 
 /// Most entries in a batch, and most bytes of what they archive: readers hold
 /// one batch in memory.
-const MAX_BATCH: usize = 1024;
+const MAX_BATCH: usize = 512;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How long a batch gathers, at most: a sync costs about as much, whatever it
 /// syncs, so those who were answered together are waited for.

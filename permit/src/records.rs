@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_wire::{Digest, Error, Fields, Sign1, Value, bstr, decode, encode, map};
+use portcullis_wire::{Digest, Error, Fields, Sign1, Value, bstr, decode, encode, map, sha256};
 
 use crate::denial::Denial;
-use crate::permit::Permit;
+use crate::governance::Quorum;
+use crate::permit::{Permit, PermitId};
 use crate::statement::Kind;
 
 const MAX_RECORD: usize = 60 * 1024;
@@ -24,6 +25,8 @@ pub struct GenesisRecord {
     pub bundle: Digest,
     /// SHA-256 of the attestation result of the authority itself.
     pub result: Digest,
+    /// SHA-256 of the evidence that it rests on.
+    pub evidence: Digest,
 }
 
 /// The authority started, after it had attested itself.
@@ -115,6 +118,31 @@ pub fn recorded_time(object: &Sign1) -> Option<u64> {
     }
 }
 
+/// Whether an entry names a blob that was archived with it, by its digest: what
+/// nobody signed does not belong to it.
+#[must_use]
+pub fn names(entry: &Sign1, blob: &[u8]) -> bool {
+    let payload = entry.payload().unwrap_or_default();
+    let digest = sha256(&[blob]);
+    let bundle = |named: Digest| Quorum::decode(blob, blob.len()).is_ok_and(|quorum| quorum.digest() == named);
+    match Kind::of(entry) {
+        Some(Kind::Permit) => Permit::decode(payload).is_ok_and(|permit| {
+            [permit.evidence, permit.result, permit.channel].contains(&digest)
+                || PermitId::of_request(blob) == permit.id
+        }),
+        Some(Kind::Denial) => Denial::read(entry).is_ok_and(|denial| {
+            [denial.evidence, denial.facts].contains(&digest) || PermitId::of_request(blob) == denial.id
+        }),
+        Some(Kind::Genesis) => GenesisRecord::decode(payload)
+            .is_ok_and(|genesis| [genesis.result, genesis.evidence].contains(&digest) || bundle(genesis.bundle)),
+        Some(Kind::Boot) => BootRecord::decode(payload)
+            .is_ok_and(|boot| [boot.result, boot.evidence, boot.endorsement].contains(&digest) || bundle(boot.bundle)),
+        Some(Kind::Policy) => PolicyRecord::decode(payload).is_ok_and(|policy| bundle(policy.bundle)),
+        Some(Kind::Snapshot) => SnapshotRecord::decode(payload).is_ok_and(|snapshot| snapshot.state == digest),
+        _ => false,
+    }
+}
+
 fn fields(payload: &[u8]) -> Result<Fields, Error> {
     Fields::of(decode(payload, MAX_RECORD)?)
 }
@@ -129,6 +157,7 @@ impl GenesisRecord {
             (3, bstr(self.governance)),
             (4, bstr(self.bundle)),
             (5, bstr(self.result)),
+            (6, bstr(self.evidence)),
         ]))
     }
 
@@ -144,6 +173,7 @@ impl GenesisRecord {
             governance: fields.array(3)?,
             bundle: fields.array(4)?,
             result: fields.array(5)?,
+            evidence: fields.array(6)?,
         };
         fields.finish().map(|()| record)
     }
@@ -278,8 +308,14 @@ mod tests {
 
     #[test]
     fn records_come_back() {
-        let genesis =
-            GenesisRecord { time: 1, endorsement: vec![2; 40], governance: [3; 32], bundle: [4; 32], result: [5; 32] };
+        let genesis = GenesisRecord {
+            time: 1,
+            endorsement: vec![2; 40],
+            governance: [3; 32],
+            bundle: [4; 32],
+            result: [5; 32],
+            evidence: [6; 32],
+        };
         assert_eq!(GenesisRecord::decode(&genesis.encode()), Ok(genesis));
         let boot = BootRecord {
             time: 1,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use portcullis_wire::{Sign1, Value, bstr, map, sign1};
+use portcullis_wire::{Sign1, Value, bstr, encode, map, sign1};
 
 use crate::error::PermitError;
 use crate::key::{PublicKey, SigningKey};
@@ -136,19 +136,29 @@ impl VerifiedStatement {
     }
 }
 
+fn headers(kind: Kind, key: &PublicKey, issuer: &str, subject: &str) -> portcullis_wire::Headers {
+    vec![
+        (ALG, key.suite().algorithm().into()),
+        (KID, bstr(key.thumbprint())),
+        (CWT_CLAIMS, map([(1, issuer.into()), (2, subject.into())])),
+        (TYP, kind.typ()),
+    ]
+}
+
+/// The protected header of a statement, as [`sign`] encodes it: together with
+/// the payload, all that is signed.
+#[must_use]
+pub fn protected(kind: Kind, key: &PublicKey, issuer: &str, subject: &str) -> Vec<u8> {
+    encode(&map(headers(kind, key, issuer, subject)))
+}
+
 /// Signs a statement. `issuer` and `subject` also go into header 15, which makes
 /// it a SCITT signed statement (RFC 9943 §5.1).
 ///
 /// # Errors
 /// [`PermitError::Signing`].
 pub fn sign(kind: Kind, key: &SigningKey, issuer: &str, subject: &str, payload: &[u8]) -> Result<Vec<u8>, PermitError> {
-    let public = key.public();
-    let headers = vec![
-        (ALG, public.suite().algorithm().into()),
-        (KID, bstr(public.thumbprint())),
-        (CWT_CLAIMS, map([(1, issuer.into()), (2, subject.into())])),
-        (TYP, kind.typ()),
-    ];
+    let headers = headers(kind, key.public(), issuer, subject);
     sign1(headers, payload, false, |tbs| key.sign(tbs).map_err(|_| PermitError::Signing))
 }
 

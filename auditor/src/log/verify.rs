@@ -6,25 +6,18 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Subcommand;
 use portcullis_attest::check::Checks;
 use portcullis_cli::progress;
-use portcullis_lineage::{MAX_ENTRY, VerifyingKey, verify_directory};
-use portcullis_permit::{Endorsement, Governance, Kind, statement};
-use portcullis_wire::Sign1;
+use portcullis_lineage::{VerifyingKey, verify_directory};
+use portcullis_permit::{Endorsement, Governance, Kind};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
+use super::source::signed_kind;
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
 const BAR: &str = "{spinner} {msg} {wide_bar} {pos} {eta}";
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Action {
-    /// Verify checkpoint, tiles, entries, and every statement's signature.
-    Verify(Arguments),
-}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -40,8 +33,7 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
-pub(crate) fn run(action: &Action) -> Result<u8> {
-    let Action::Verify(arguments) = action;
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let governance = Governance::decode(&inputs.read(&arguments.governance_root, "governance-root")?)
         .with_context(|| arguments.governance_root.display().to_string())?;
@@ -139,10 +131,4 @@ fn verify(arguments: &Arguments, endorsement: &[u8], governance: &Governance, ch
 fn count(kinds: &mut BTreeMap<&'static str, u64>, kind: Kind) {
     let counted = kinds.entry(kind.media_type()).or_insert(0);
     *counted = counted.saturating_add(1);
-}
-
-fn signed_kind(entry: &[u8], endorsed: &Endorsement) -> Option<Kind> {
-    let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
-    let kind = Kind::of(&object)?;
-    statement::verify_object(object, kind, &endorsed.permit_key).ok().map(|_| kind)
 }

@@ -1,0 +1,26 @@
+//! What a transparency log shows: that nobody rewrote it, what became of a
+//! permit, that every decision comes out again, that nothing is missing.
+
+mod fsck;
+mod replay;
+mod source;
+mod trail;
+mod verify;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Verify checkpoint, tiles, entries, and every statement's signature.
+    Verify(verify::Arguments),
+}
+
+pub(crate) use fsck::{Arguments as FsckArguments, run as run_fsck};
+pub(crate) use replay::{Arguments as ReplayArguments, run as run_replay};
+pub(crate) use trail::{Arguments as TrailArguments, run as run_trail};
+
+pub(crate) fn run(action: &Action) -> Result<u8> {
+    let Action::Verify(arguments) = action;
+    verify::run(arguments)
+}

@@ -1,0 +1,142 @@
+//! Where entries come from: an audit bundle, or the folder of a log. Whatever
+//! comes out of here is in the log that the endorsed keys signed.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use portcullis_cli::progress;
+use portcullis_lineage::{
+    Archive, ArchiveError, ArchivedEntry, BundleReader, FileStorage, LogReader, MAX_ENTRY, Replay, Storage,
+    bundle_documents,
+};
+use portcullis_permit::{Endorsement, Governance, Kind, statement};
+use portcullis_wire::Sign1;
+
+use crate::inputs::Inputs;
+
+const BAR: &str = "{msg} {wide_bar} {percent} % {eta}";
+
+/// What an auditor names.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Named {
+    /// An audit bundle (`portcullis log export`), or the folder of a log.
+    pub(crate) log: PathBuf,
+    /// The governors' keys and threshold.
+    #[arg(long, value_name = "FILE")]
+    governance_root: PathBuf,
+    /// Endorsement of the authority (`.pce`); an audit bundle has one.
+    #[arg(long, value_name = "FILE")]
+    endorsement: Option<PathBuf>,
+}
+
+/// An entry, with its archived blobs.
+pub(crate) struct Item {
+    pub(crate) index: u64,
+    pub(crate) statement: Vec<u8>,
+    pub(crate) blobs: Vec<Result<Vec<u8>, ArchiveError>>,
+}
+
+/// A log whose entries are being read.
+pub(crate) struct Source {
+    pub(crate) governance: Governance,
+    pub(crate) endorsed: Endorsement,
+    /// Size of the tree.
+    pub(crate) size: u64,
+    /// What the bundle has of the log; all of it for a folder.
+    pub(crate) selection: String,
+    entries: Entries,
+    length: u64,
+}
+
+enum Entries {
+    Folder { replay: Box<Replay>, archive: Box<Archive>, batch: std::vec::IntoIter<(u64, ArchivedEntry)> },
+    Bundle(Box<BundleReader<BufReader<File>>>),
+}
+
+impl Source {
+    /// Opens what the auditor names.
+    pub(crate) fn open(arguments: &Named, inputs: &mut Inputs) -> Result<Self> {
+        let root = inputs.read(&arguments.governance_root, "governance-root")?;
+        let governance = Governance::decode(&root).with_context(|| arguments.governance_root.display().to_string())?;
+        let path = &arguments.log;
+        let is_folder = std::fs::metadata(path).with_context(|| path.display().to_string())?.is_dir();
+        let given = arguments.endorsement.as_ref().map(|path| inputs.read(path, "endorsement")).transpose()?;
+        let endorsement = match given {
+            Some(bytes) => bytes,
+            None if is_folder => bail!("--endorsement: required for the folder of a log"),
+            None => {
+                let documents = bundle_documents(&mut BufReader::new(File::open(path)?))?;
+                documents.get("endorsement").cloned().context("the audit bundle has no endorsement")?
+            }
+        };
+        let endorsed = Endorsement::verify(&endorsement, &governance).context("authority.endorsement")?;
+        if is_folder { Self::folder(path, governance, endorsed) } else { Self::bundle(path, governance, endorsed) }
+    }
+
+    fn folder(path: &Path, governance: Governance, endorsed: Endorsement) -> Result<Self> {
+        let storage: Arc<dyn Storage> = Arc::new(FileStorage::reader(path));
+        let log = LogReader::open(Arc::clone(&storage), &endorsed.checkpoint_key, &endorsed.receipt_key)
+            .with_context(|| path.display().to_string())?;
+        let head = log.checkpoint().clone();
+        let size = head.size();
+        let replay = Replay::open(Arc::clone(&storage), 0, endorsed.checkpoint_key.clone(), head)?;
+        let mut length = 0_u64;
+        for segment in std::fs::read_dir(path.join("journal")).context("journal")? {
+            length = length.saturating_add(segment?.metadata()?.len());
+        }
+        let archive = Box::new(Archive::new(storage));
+        let entries = Entries::Folder { replay: Box::new(replay), archive, batch: Vec::new().into_iter() };
+        Ok(Self { governance, endorsed, size, selection: "all".into(), entries, length })
+    }
+
+    fn bundle(path: &Path, governance: Governance, endorsed: Endorsement) -> Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let reader = BundleReader::open(BufReader::new(file), &endorsed.checkpoint_key, &endorsed.receipt_key)?;
+        let (size, selection) = (reader.checkpoint().size(), reader.selection().to_owned());
+        Ok(Self { governance, endorsed, size, selection, entries: Entries::Bundle(Box::new(reader)), length })
+    }
+
+    /// A bar over the bytes that are read.
+    pub(crate) fn bar(&self, what: &'static str) -> ProgressBar {
+        progress(Some(self.length), BAR).with_message(what)
+    }
+
+    /// Bytes that were read.
+    pub(crate) fn position(&self) -> u64 {
+        match &self.entries {
+            Entries::Folder { replay, .. } => replay.position(),
+            Entries::Bundle(reader) => reader.position(),
+        }
+    }
+
+    /// The next entry; `None` at the end. An error is a refusal of the log.
+    pub(crate) fn next(&mut self) -> Result<Option<Item>> {
+        match &mut self.entries {
+            Entries::Folder { replay, archive, batch } => loop {
+                if let Some((index, ArchivedEntry { statement, blobs })) = batch.next() {
+                    let blobs = blobs.iter().map(|blob| archive.read(blob)).collect();
+                    return Ok(Some(Item { index, statement, blobs }));
+                }
+                let Some(more) = replay.next_batch()? else { return Ok(None) };
+                *batch = (more.first..).zip(more.entries).collect::<Vec<_>>().into_iter();
+            },
+            Entries::Bundle(reader) => {
+                let Some((index, ArchivedEntry { statement, blobs })) = reader.next_entry()? else { return Ok(None) };
+                let blobs = blobs.iter().map(|blob| reader.blob(blob)).collect();
+                Ok(Some(Item { index, statement, blobs }))
+            }
+        }
+    }
+}
+
+/// The kind of a statement by the endorsed key.
+pub(crate) fn signed_kind(entry: &[u8], endorsed: &Endorsement) -> Option<Kind> {
+    let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
+    let kind = Kind::of(&object)?;
+    statement::verify_object(object, kind, &endorsed.permit_key).ok().map(|_| kind)
+}

@@ -1,0 +1,214 @@
+//! What an auditor makes of a real authority's log: export, trail, replay, fsck,
+//! and of one that somebody has altered.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use portcullis_lab::deployment::{SLEEP, UNKNOWN};
+use portcullis_lab::{Deployment, Options};
+use portcullis_permit::{Kind, Permit};
+use portcullis_wire::Sign1;
+use serde_json::Value;
+
+/// A log with permits, a denial, a revocation, a program that was renewed and
+/// ended, and one that was killed.
+fn lived() -> (tempfile::TempDir, Deployment) {
+    let options = Options { lease_seconds: 4, ..Options::default() };
+    let (folder, deployment) = common::deployment(options);
+    let mut daemon = deployment.serve().unwrap();
+    assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
+    assert_eq!(deployment.request("node-1", UNKNOWN).unwrap().status.code(), Some(1));
+    if common::is_root() {
+        let ended = deployment.portcullis("node-1", &["run", "--", SLEEP, "5"]).output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    let revocation = deployment.revocation(1, &["--node", "node-9"]).unwrap();
+    let status = common::block_on(async {
+        let mut session = portcullis_lab::raw::RawSession::open(deployment.nodes_address()).await.unwrap();
+        session.post("/v1/revocations", revocation).await.unwrap().status
+    });
+    assert_eq!(status, 200);
+    assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
+    assert!(daemon.stop().unwrap().success());
+    (folder, deployment)
+}
+
+fn export(deployment: &Deployment, out: &str, selection: &[&str]) -> Output {
+    let mut command = Command::new(common::lab());
+    command.args(["portcullis", "--machine"]).arg(deployment.machine("node-1")).args(["--", "log", "export"]);
+    command.arg("--log").arg(deployment.path("state-authority/log"));
+    command.arg("--endorsement").arg(deployment.path("authority.pce"));
+    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
+    command.arg("--out").arg(deployment.path(out)).args(selection).output().unwrap()
+}
+
+fn exported(deployment: &Deployment, out: &str, selection: &[&str]) -> PathBuf {
+    let output = export(deployment, out, selection);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    deployment.path(out)
+}
+
+fn audit(deployment: &Deployment, arguments: &[&str], log: &Path) -> (Option<i32>, Value) {
+    let mut command = Command::new(common::lab());
+    command.arg("portcullis-audit").args(arguments).arg(log).arg("--json");
+    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
+    if log.is_dir() {
+        command.arg("--endorsement").arg(deployment.path("authority.pce"));
+    }
+    let output = command.output().unwrap();
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&output.stderr).into_owned()));
+    (output.status.code(), report)
+}
+
+/// The checks that failed.
+fn failed(report: &Value) -> Vec<&str> {
+    let checks = report["checks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let failed = checks.iter().filter(|check| check["outcome"] == "fail");
+    failed.map(|check| check["id"].as_str().unwrap()).collect()
+}
+
+/// The permits of a log, in order.
+fn permits(deployment: &Deployment) -> Vec<Permit> {
+    let mut reader = portcullis_lineage::ArchiveReader::open(common::log_reader(deployment), 0).unwrap();
+    let mut permits = Vec::new();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        for entry in batch.entries {
+            let object = Sign1::parse(&entry.statement, 1 << 16).unwrap();
+            if Kind::of(&object) == Some(Kind::Permit) {
+                permits.push(Permit::decode(object.payload().unwrap()).unwrap());
+            }
+        }
+    }
+    permits
+}
+
+#[test]
+fn an_audit_bundle_replays_and_tells_the_trail() {
+    let (_folder, deployment) = lived();
+    let log = deployment.path("state-authority/log");
+    let all = exported(&deployment, "all.pca", &["--all"]);
+    let permits = permits(&deployment);
+
+    // Every decision comes out again, from the file alone and from the folder.
+    for source in [&all, &log] {
+        let (code, report) = audit(&deployment, &["replay"], source);
+        assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+        let replay = &report["replay"];
+        assert_eq!(replay["same"], permits.len() + 1, "one denial: {report}");
+        assert_eq!((&replay["pruned"], &replay["other"]), (&0.into(), &Value::Array(vec![])));
+    }
+    let (code, report) = audit(&deployment, &["fsck"], &log);
+    assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+
+    // One permit with its line: the renewals of what ran, and nothing of others.
+    let renewal = permits.iter().find(|permit| permit.parent.is_some());
+    let (asked, renewals) = match renewal {
+        Some(renewal) => (renewal.id, permits.iter().filter(|permit| permit.parent.is_some()).count()),
+        None => (permits[0].id, 0),
+    };
+    let one = exported(&deployment, "one.pca", &["--permit", &asked.to_string()]);
+    assert!(fs::metadata(&one).unwrap().len() < fs::metadata(&all).unwrap().len());
+    let (code, report) = audit(&deployment, &["replay"], &one);
+    assert_eq!((code, &report["replay"]["same"]), (Some(0), &(renewals + 1).into()), "{report}");
+    let (code, report) = audit(&deployment, &["trail", &asked.to_string()], &one);
+    assert_eq!(code, Some(0), "{report}");
+    let events: Vec<&str> = report["trail"].as_array().unwrap().iter().map(|e| e["what"].as_str().unwrap()).collect();
+    assert_eq!(events[..4], ["chip", "boot", "policy", "permit"], "{events:?}");
+    assert_eq!(events.iter().filter(|event| **event == "renewal").count(), renewals, "{events:?}");
+    if renewals > 0 {
+        assert!(events.contains(&"started") && events.contains(&"ended"), "{events:?}");
+    }
+    let (code, report) = audit(&deployment, &["trail", &"0".repeat(32)], &all);
+    assert_eq!((code, failed(&report)), (Some(1), vec!["trail.permit"]));
+
+    // Since a time that has not come there is only what decisions rest on.
+    let later = exported(&deployment, "later.pca", &["--since", "2044-01-01T00:00:00Z"]);
+    let (code, report) = audit(&deployment, &["replay"], &later);
+    assert_eq!((code, &report["replay"]["decisions"]), (Some(0), &0.into()), "{report}");
+
+    // What cannot be: refused, and nothing left behind.
+    let unknown = export(&deployment, "none.pca", &["--permit", &"0".repeat(32)]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("the log has no permit"));
+    assert!(!deployment.path("none.pca").exists());
+    assert_eq!(export(&deployment, "all.pca", &["--all"]).status.code(), Some(2), "it exists");
+}
+
+/// An audit bundle is a file that many have in hands: whatever is changed in it
+/// is noticed, or changes nothing.
+#[test]
+fn an_altered_audit_bundle_is_refused() {
+    let (_folder, deployment) = lived();
+    let all = exported(&deployment, "all.pca", &["--all"]);
+    let sound = fs::read(&all).unwrap();
+    let bad = deployment.path("bad.pca");
+    let (_, before) = audit(&deployment, &["replay"], &all);
+    let header = 2 + fs::read(deployment.path("governance.cbor")).unwrap().len() + 4096;
+    let mut refused = 0;
+    for at in (0..sound.len()).step_by(sound.len() / 60) {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        fs::write(&bad, &bytes).unwrap();
+        let (code, report) = audit(&deployment, &["replay"], &bad);
+        // Names in the header decide nothing: what they name is verified.
+        if code == Some(0) {
+            assert!(at < header, "byte {at}: {report}");
+            assert_eq!(report["replay"], before["replay"], "byte {at}");
+        } else {
+            refused += 1;
+        }
+    }
+    assert!(refused >= 50, "{refused}");
+    // Cut short, it lacks what came after, and says that it ends within an item.
+    fs::write(&bad, &sound[..sound.len() - 100]).unwrap();
+    let (code, report) = audit(&deployment, &["replay"], &bad);
+    assert_eq!((code, failed(&report)), (Some(1), vec!["log.tree"]), "{report}");
+}
+
+/// Bit rot, holes and orphans in the folder of a log, each by its name.
+#[test]
+fn fsck_names_bit_rot_holes_and_orphans() {
+    let (_folder, deployment) = lived();
+    let log = deployment.path("state-authority/log");
+    let check = |what: &str, expected: &[&str]| {
+        let (code, report) = audit(&deployment, &["fsck"], &log);
+        assert_eq!((code, failed(&report)), (Some(1), expected.to_vec()), "{what}: {report}");
+    };
+    let files = portcullis_lineage::Storage::list(&portcullis_lineage::FileStorage::reader(&log), "archive").unwrap();
+    let shared = log.join(&files[0]);
+    let sound = fs::read(&shared).unwrap();
+    let mut rotten = sound.clone();
+    rotten[0] ^= 1;
+    fs::write(&shared, rotten).unwrap();
+    check("bit rot in the archive", &["archive.hole"]);
+    fs::remove_file(&shared).unwrap();
+    check("a hole in the archive", &["archive.hole"]);
+    fs::write(&shared, &sound).unwrap();
+
+    let orphan = log.join("archive/00/0000");
+    fs::create_dir_all(orphan.parent().unwrap()).unwrap();
+    fs::write(&orphan, b"nobody's").unwrap();
+    check("an orphan", &["archive.orphan"]);
+    fs::remove_file(&orphan).unwrap();
+
+    let segment = log.join("journal/00000000000000000000");
+    let sound = fs::read(&segment).unwrap();
+    let mut rotten = sound.clone();
+    let middle = rotten.len() / 2;
+    rotten[middle] ^= 1;
+    fs::write(&segment, &rotten).unwrap();
+    check("bit rot in the journal", &["log.journal.damaged"]);
+    // The authority does not start on it either, and says why.
+    let refused = deployment.portcullisd("authority", &["serve"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("log.journal.damaged"), "{refused:?}");
+    fs::write(&segment, &sound[..sound.len() - 9]).unwrap();
+    check("a journal that ends before its head", &["log.rollback"]);
+    fs::write(&segment, &sound).unwrap();
+    let (code, _) = audit(&deployment, &["fsck"], &log);
+    assert_eq!(code, Some(0));
+}
