@@ -4,12 +4,12 @@ use std::fmt;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use data_encoding::BASE64;
-use portcullis_wire::{Digest, hex, sha256};
+use portcullis_wire::Digest;
+
+use crate::note;
 
 /// Signature type 1: Ed25519 (C2SP signed-note).
 const TYPE_ED25519: u8 = 1;
-/// Largest note accepted, in bytes.
-const MAX_NOTE: usize = 16 * 1024;
 
 /// Why a checkpoint was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +55,7 @@ impl VerifyingKey {
     /// # Errors
     /// [`CheckpointError::Key`].
     pub fn new(origin: &str, public: [u8; 32]) -> Result<Self, CheckpointError> {
-        let fits =
-            !origin.is_empty() && origin.len() <= 200 && origin.chars().all(|c| c.is_ascii_graphic() && c != '+');
-        if fits { Ok(Self { origin: origin.to_owned(), public }) } else { Err(CheckpointError::Key) }
+        if note::is_name(origin) { Ok(Self { origin: origin.to_owned(), public }) } else { Err(CheckpointError::Key) }
     }
 
     /// Reads `name+hex(id)+base64(type ‖ key)`.
@@ -65,14 +63,8 @@ impl VerifyingKey {
     /// # Errors
     /// [`CheckpointError::Key`].
     pub fn parse(vkey: &str) -> Result<Self, CheckpointError> {
-        let mut parts = vkey.trim_end().splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(CheckpointError::Key);
-        };
-        let key = BASE64.decode(key.as_bytes()).map_err(|_| CheckpointError::Key)?;
-        let Some((&TYPE_ED25519, public)) = key.split_first() else { return Err(CheckpointError::Key) };
-        let key = Self::new(name, public.try_into().map_err(|_| CheckpointError::Key)?)?;
-        if hex::unhex_array::<4>(id) == Some(key.id()) { Ok(key) } else { Err(CheckpointError::Key) }
+        let (origin, public) = note::parse_key(vkey, TYPE_ED25519).ok_or(CheckpointError::Key)?;
+        Ok(Self { origin, public })
     }
 
     /// The origin.
@@ -87,24 +79,14 @@ impl VerifyingKey {
         &self.public
     }
 
-    /// Key id: SHA-256(name ‖ 0x0A ‖ type ‖ public key)[:4].
     fn id(&self) -> [u8; 4] {
-        let [a, b, c, d, ..] = sha256(&[self.origin.as_bytes(), b"\n", &[TYPE_ED25519], &self.public]);
-        [a, b, c, d]
-    }
-
-    fn signature_line(&self, signature: &[u8]) -> String {
-        let mut bytes = self.id().to_vec();
-        bytes.extend_from_slice(signature);
-        format!("\u{2014} {} {}\n", self.origin, BASE64.encode(&bytes))
+        note::key_id(&self.origin, TYPE_ED25519, &self.public)
     }
 }
 
 impl fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = vec![TYPE_ED25519];
-        key.extend_from_slice(&self.public);
-        write!(f, "{}+{}+{}", self.origin, hex::hex(&self.id()), BASE64.encode(&key))
+        f.write_str(&note::key_text(&self.origin, TYPE_ED25519, &self.public))
     }
 }
 
@@ -122,7 +104,7 @@ impl Checkpoint {
     #[must_use]
     pub fn sign(key: &Ed25519KeyPair, origin: &VerifyingKey, size: u64, root: Digest) -> Self {
         let body = format!("{}\n{size}\n{}\n", origin.origin, BASE64.encode(&root));
-        let line = origin.signature_line(key.sign(body.as_bytes()).as_ref());
+        let line = note::signature_line(&origin.origin, origin.id(), key.sign(body.as_bytes()).as_ref());
         Self { size, root, note: format!("{body}\n{line}") }
     }
 
@@ -140,13 +122,7 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`].
     pub fn verify(note: &str, key: &VerifyingKey) -> Result<Self, CheckpointError> {
-        if note.len() > MAX_NOTE {
-            return Err(CheckpointError::Malformed);
-        }
-        let split = note.rfind("\n\n").and_then(|at| at.checked_add(1)).ok_or(CheckpointError::Malformed)?;
-        let (body, signatures) = note.split_at_checked(split).ok_or(CheckpointError::Malformed)?;
-        let signatures =
-            signatures.strip_prefix('\n').filter(|s| s.ends_with('\n')).ok_or(CheckpointError::Malformed)?;
+        let (body, signatures) = note::split(note).ok_or(CheckpointError::Malformed)?;
         let mut lines = body.split('\n');
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::Malformed);
@@ -159,12 +135,17 @@ impl Checkpoint {
         if number.to_string() != size {
             return Err(CheckpointError::Malformed);
         }
-        let root = BASE64.decode(root.as_bytes()).ok().and_then(|root| root.try_into().ok());
-        let root = root.ok_or(CheckpointError::Malformed)?;
+        let root = note::hash(root).ok_or(CheckpointError::Malformed)?;
         if !signatures.lines().any(|line| signed_by(line, body, key)) {
             return Err(CheckpointError::Signature);
         }
         Ok(Self { size: number, root, note: note.to_owned() })
+    }
+
+    /// The same with another signature line; `None` where it becomes too long.
+    pub(crate) fn with_line(&self, line: &str) -> Option<Self> {
+        let note = format!("{}{line}\n", self.note);
+        note::split(&note).is_some().then(|| Self { note, ..self.clone() })
     }
 
     /// Number of entries.
@@ -187,13 +168,8 @@ impl Checkpoint {
 }
 
 fn signed_by(line: &str, body: &str, key: &VerifyingKey) -> bool {
-    let signature = || {
-        let rest = line.strip_prefix("\u{2014} ")?.strip_prefix(key.origin.as_str())?.strip_prefix(' ')?;
-        let bytes = BASE64.decode(rest.as_bytes()).ok()?;
-        let (id, signature) = bytes.split_first_chunk::<4>()?;
-        (*id == key.id()).then(|| signature.to_vec())
-    };
-    signature().is_some_and(|s| UnparsedPublicKey::new(&ED25519, key.public).verify(body.as_bytes(), &s).is_ok())
+    note::signature(line, &key.origin, key.id())
+        .is_some_and(|s| UnparsedPublicKey::new(&ED25519, key.public).verify(body.as_bytes(), &s).is_ok())
 }
 
 /// The public half of an Ed25519 key.

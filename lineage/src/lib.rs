@@ -25,10 +25,12 @@
 
 mod archive;
 mod checkpoint;
+mod cosignature;
 mod directory;
 mod export;
 mod journal;
 mod log;
+mod note;
 mod publisher;
 mod reader;
 mod receipt;
@@ -36,10 +38,12 @@ mod replay;
 mod storage;
 mod tiles;
 mod tree;
+mod witness;
 mod writer;
 
 pub use archive::{Archive, ArchiveError, Blob};
 pub use checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
+pub use cosignature::{Cosigner, WitnessKey};
 pub use directory::{DirectoryError, VerifiedLog, verify_directory};
 pub use export::{BundleReader, BundleWriter, ExportError, bundle_documents};
 pub use journal::{ArchiveReader, ArchivedBatch, ArchivedEntry, JournalError, Part, StoredBlob};
@@ -50,6 +54,7 @@ pub use receipt::{RECEIPTS_LABEL, ReceiptError, ReceiptKey, SignedRoot, Verified
 pub use replay::{Replay, ReplayError};
 pub use storage::{Fault, FileStorage, MemoryStorage, Storage};
 pub use tree::{Tree, TreeError};
+pub use witness::{AddCheckpoint, MAX_REQUEST, WitnessRefusal, witness};
 pub use writer::{Outcome, Stopped, Writer};
 
 /// Largest entry in bytes: entry bundles have 16-bit lengths (C2SP tlog-tiles).

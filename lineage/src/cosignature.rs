@@ -1,0 +1,114 @@
+//! C2SP tlog-cosignature v1.0.1: witnesses vouch that a log has not forked
+//! before their eyes, and when they saw it.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+
+use crate::checkpoint::{Checkpoint, CheckpointError, public_half};
+use crate::note;
+
+/// Signature type 4: timestamped Ed25519 cosignature.
+const TYPE_COSIGNATURE: u8 = 4;
+
+/// A witness's public key and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessKey {
+    name: String,
+    public: [u8; 32],
+}
+
+impl WitnessKey {
+    /// Reads `name+hex(id)+base64(4 ‖ key)`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Key`].
+    pub fn parse(vkey: &str) -> Result<Self, CheckpointError> {
+        let (name, public) = note::parse_key(vkey, TYPE_COSIGNATURE).ok_or(CheckpointError::Key)?;
+        Ok(Self { name, public })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When this witness cosigned a checkpoint, Unix seconds; `None` where no
+    /// line is its own and verifies.
+    #[must_use]
+    pub fn cosigned(&self, checkpoint: &Checkpoint) -> Option<u64> {
+        let (text, lines) = note::split(checkpoint.note())?;
+        lines.lines().find_map(|line| self.verify(text, line))
+    }
+
+    /// When this witness made a line for a text.
+    fn verify(&self, text: &str, line: &str) -> Option<u64> {
+        let id = note::key_id(&self.name, TYPE_COSIGNATURE, &self.public);
+        let bytes = note::signature(line, &self.name, id)?;
+        let (time, signature) = bytes.split_first_chunk::<8>()?;
+        let time = u64::from_be_bytes(*time);
+        let key = UnparsedPublicKey::new(&ED25519, self.public);
+        key.verify(message(text, time).as_bytes(), signature).is_ok().then_some(time)
+    }
+
+    /// A checkpoint with this witness's line, out of what it answered.
+    #[must_use]
+    pub fn attach(&self, checkpoint: &Checkpoint, answer: &str) -> Option<Checkpoint> {
+        let (text, _) = note::split(checkpoint.note())?;
+        let line = answer.lines().find(|line| self.verify(text, line).is_some())?;
+        checkpoint.with_line(line)
+    }
+}
+
+impl fmt::Display for WitnessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&note::key_text(&self.name, TYPE_COSIGNATURE, &self.public))
+    }
+}
+
+fn message(text: &str, time: u64) -> String {
+    format!("cosignature/v1\ntime {time}\n{text}")
+}
+
+/// The key of a witness.
+pub struct Cosigner {
+    key: Ed25519KeyPair,
+    public: WitnessKey,
+}
+
+impl Cosigner {
+    /// A key from its 32-byte seed, under a name.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Key`].
+    pub fn from_seed(name: &str, seed: &[u8; 32]) -> Result<Self, CheckpointError> {
+        let key = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| CheckpointError::Key)?;
+        if !note::is_name(name) {
+            return Err(CheckpointError::Key);
+        }
+        let public = WitnessKey { name: name.to_owned(), public: public_half(&key) };
+        Ok(Self { key, public })
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn public(&self) -> &WitnessKey {
+        &self.public
+    }
+
+    /// The signature line for a checkpoint seen at a time, Unix seconds.
+    #[must_use]
+    pub fn cosign(&self, checkpoint: &Checkpoint, time: u64) -> String {
+        let text = note::split(checkpoint.note()).map_or("", |(text, _)| text);
+        let signature = self.key.sign(message(text, time).as_bytes());
+        let id = note::key_id(&self.public.name, TYPE_COSIGNATURE, &self.public.public);
+        note::signature_line(&self.public.name, id, &[&time.to_be_bytes(), signature.as_ref()].concat())
+    }
+}
+
+impl fmt::Debug for Cosigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cosigner").field("public", &self.public).finish_non_exhaustive()
+    }
+}
