@@ -102,11 +102,17 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let authority =
         Authority::new(config, governance, permit_key, attestor, writer, endorsement, bundle, ledger, storage);
     let authority = Arc::new(authority);
+    // Witnesses first: a log that was rolled back gets no entry more.
+    if let Err(refused) = watch::first_quorum(&authority).await {
+        authority.close();
+        return Err(refused.into());
+    }
     authority.log_boot(own.result.bytes(), own.evidence).await?;
 
     let (stop, stopped) = flag::channel(false);
     let watcher = tokio::spawn(watch::watch(Arc::clone(&authority), pcrs));
     let heart = tokio::spawn(watch::heartbeat(Arc::clone(&authority)));
+    let witnessing = tokio::spawn(watch::stay_witnessed(Arc::clone(&authority)));
     let keeper = tokio::spawn(watch::keep(Arc::clone(&authority)));
     tracing::info!(nodes = %nodes.local_addr()?, public = %public.local_addr()?, "serving");
     let public = tokio::spawn(listen_public(Arc::clone(&authority), public, stopped.clone()));
@@ -119,6 +125,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     watcher.abort();
     heart.abort();
     keeper.abort();
+    witnessing.abort();
     // Whoever was counted last must not be lost.
     if let Err(failure) = authority.log_denial_counts().await {
         tracing::error!(?failure, "denials of strangers were not counted");

@@ -41,6 +41,7 @@ mod signer;
 mod status;
 mod strangers;
 mod watch;
+mod witnesses;
 
 pub use cli::run;
 pub use daemon::{OpenStorage, file_storage};

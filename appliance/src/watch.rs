@@ -17,6 +17,8 @@ use portcullis_permit::EventKind;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Periods between full appraisals of this machine.
 const APPRAISE_EVERY: u32 = 30;
+/// Attempts at a first quorum of witnesses.
+const ATTEMPTS: usize = 10;
 /// Seconds by which wall clock and monotonic clock may differ.
 pub(crate) const DRIFT: u64 = 5;
 
@@ -90,6 +92,54 @@ pub(crate) async fn keep(authority: Arc<Authority>) {
         {
             tracing::error!(?failure, "no snapshot");
         }
+    }
+}
+
+/// A quorum of witnesses accepts the head as an extension of what it has seen,
+/// before this authority serves.
+///
+/// # Errors
+/// `witness.quorum`, with what each of the others said.
+pub(crate) async fn first_quorum(authority: &Authority) -> Result<(), Refused> {
+    let bundle = authority.bundle();
+    let Some(witnesses) = &bundle.policy().witnesses else { return Ok(()) };
+    let mut said = Vec::new();
+    for _ in 0..ATTEMPTS {
+        said = authority.ask_witnesses().await.map_err(|failure| Refused::new("internal", format!("{failure:?}")))?;
+        if authority.witnessed().is_some() {
+            return Ok(());
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+    let required = format!("{} of {} witnesses", witnesses.quorum.threshold, witnesses.quorum.keys.len());
+    Err(Refused::new("witness.quorum", format!("required {required}; {}", said.join("; "))))
+}
+
+/// Keeps the log witnessed; trips once the quorum is older than the bundle allows.
+pub(crate) async fn stay_witnessed(authority: Arc<Authority>) {
+    let (mut since, mut said) = (clock::now(), Vec::new());
+    while authority.signer.tripped().is_none() {
+        let bundle = authority.bundle();
+        let Some(witnesses) = &bundle.policy().witnesses else {
+            // They may be demanded later.
+            since = clock::now();
+            tokio::time::sleep(PERIOD).await;
+            continue;
+        };
+        if let Ok(failed) = authority.ask_witnesses().await {
+            if !failed.is_empty() && failed != said {
+                tracing::warn!(said = failed.join("; "), "witnesses that did not cosign");
+            }
+            said = failed;
+        }
+        let (max_age, now) = (witnesses.quorum.max_age, clock::now());
+        since = authority.witnessed().unwrap_or(since).max(since);
+        if now.saturating_sub(since) > max_age {
+            let why = format!("found a quorum {} s old, required at most {max_age}", now.saturating_sub(since));
+            authority.trip("witness.lag", &format!("{why}; {}", said.join("; "))).await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs((max_age / 5).clamp(1, 10))).await;
     }
 }
 

@@ -327,6 +327,8 @@ fn verify(
         confirmation: key.public(),
         workload: program.workload(),
         now: crate::clock::now(),
+        checkpoint_key: &endorsement.checkpoint_key,
+        witnesses: trust.bundle.policy().witnesses.as_ref().map(|witnesses| &witnesses.quorum),
     };
     let verified = transparent.expect(&expectation)?;
     let inclusion = verified.transparent().inclusion();

@@ -158,6 +158,8 @@ impl Session {
             confirmation: ask.key.public(),
             workload: ask.workload,
             now: clock::now(),
+            checkpoint_key: &self.authority.endorsement().checkpoint_key,
+            witnesses: trust.bundle.policy().witnesses.as_ref().map(|witnesses| &witnesses.quorum),
         };
         Ok(transparent.expect(&expectation)?)
     }

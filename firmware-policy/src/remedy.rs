@@ -213,6 +213,13 @@ catalogue! {
     "log.entry": "An entry is empty or too long." => "Report it: nothing that Portcullis makes is.";
     "log.tiles": "Hash tiles of the log are missing or were altered." => "Restore them from a copy; the authority writes the newest again at every start.";
     "log.clock": "The clock is behind the newest entry of the log." => "Set the clock; a machine whose host lies about time is not to be used.";
+    "permit.witness": "No witness vouches for the log of this permit." => "Update the authority's bundle, or do not trust it: the bundle of the node demands witnesses.";
+    "permit.witness.checkpoint": "The cosigned checkpoint is not one of the log." => "Treat the permit as made with a stolen key.";
+    "permit.witness.quorum": "Too few witnesses vouch for the log." => "Look after the witnesses; a log that only its owner has seen may be another one.";
+    "permit.witness.age": "The witnesses have not seen the log for too long." => "Look after the witnesses, and the clock.";
+    "permit.witness.consistency": "The permit's log does not extend what the witnesses have seen." => "Treat the permit as made with stolen keys, and tell the governors.";
+    "witness.quorum": "Too few witnesses accept the log as an extension of what they have seen." => "Look after the witnesses; where they have seen a larger tree, the log was rolled back: restore the newest copy.";
+    "witness.lag": "The quorum of witnesses is older than the bundle allows." => "Look after the witnesses, then restart the authority.";
     "log.head": "The head of the log is missing, or does not verify." => "Fetch checkpoint, signed-root and tiles again.";
     "archive.hole": "The archive lacks what an entry refers to, or it was altered." => "Restore it from a copy; its SHA-256 is its name.";
     "archive.orphan": "The archive has a file that no entry refers to." => "A crash can leave one; it may be removed.";

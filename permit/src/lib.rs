@@ -34,8 +34,9 @@ mod revocation;
 pub mod statement;
 mod status;
 mod transparent;
+mod witnessed;
 
-pub use portcullis_lineage::{Checkpoint, ReceiptKey, VerifyingKey};
+pub use portcullis_lineage::{Checkpoint, ReceiptKey, VerifyingKey, WitnessKey};
 
 pub use denial::{Denial, Refusal};
 pub use endorsement::{AuthorityStatement, Endorsement};
@@ -53,3 +54,4 @@ pub use revocation::{Revocation, RevocationTarget};
 pub use statement::Kind;
 pub use status::{Status, StatusList, StatusReference};
 pub use transparent::{GateExpectation, TransparentPermit, VerifiedPermit};
+pub use witnessed::{WITNESSED_LABEL, WitnessQuorum, Witnessed};

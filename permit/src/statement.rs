@@ -6,6 +6,7 @@ use portcullis_wire::{Sign1, Value, bstr, encode, map, sign1};
 
 use crate::error::PermitError;
 use crate::key::{PublicKey, SigningKey};
+use crate::witnessed::WITNESSED_LABEL;
 
 const ALG: i64 = 1;
 const KID: i64 = 4;
@@ -164,8 +165,8 @@ pub fn sign(kind: Kind, key: &SigningKey, issuer: &str, subject: &str, payload: 
 
 /// Verifies that `bytes` is a statement of this kind by this key.
 ///
-/// Unprotected headers other than receipts (394) are refused: nothing unsigned
-/// travels with a statement.
+/// Unprotected headers other than receipts (394) and a cosigned checkpoint, which
+/// prove themselves, are refused: nothing unsigned travels with a statement.
 ///
 /// # Errors
 /// [`PermitError`].
@@ -181,7 +182,7 @@ pub fn verify_object(object: Sign1, kind: Kind, key: &PublicKey) -> Result<Verif
     if object.protected(TYP) != Some(&kind.typ()) {
         return Err(PermitError::Kind { required: kind });
     }
-    object.only_labels(&[ALG, KID, CWT_CLAIMS, TYP], &[portcullis_lineage::RECEIPTS_LABEL])?;
+    object.only_labels(&[ALG, KID, CWT_CLAIMS, TYP], &[portcullis_lineage::RECEIPTS_LABEL, WITNESSED_LABEL])?;
     let required = key.suite().algorithm();
     if object.algorithm() != required {
         return Err(PermitError::Algorithm { found: object.algorithm(), required });

@@ -1,12 +1,13 @@
 //! A permit with its receipt, and what a gate requires of it.
 
-use portcullis_lineage::{RECEIPTS_LABEL, ReceiptKey, VerifiedInclusion, verify_receipts};
+use portcullis_lineage::{RECEIPTS_LABEL, ReceiptKey, VerifiedInclusion, VerifyingKey, verify_receipts};
 use portcullis_wire::{Digest, Sign1, Value, hex};
 
 use crate::error::PermitError;
 use crate::key::PublicKey;
 use crate::permit::{DynamicLinking, Permit, Workload};
 use crate::statement::{self, Kind};
+use crate::witnessed::{WITNESSED_LABEL, WitnessQuorum, Witnessed};
 
 /// A signed permit together with proof that it is in the log. The constructor
 /// verifies both.
@@ -14,17 +15,21 @@ use crate::statement::{self, Kind};
 pub struct TransparentPermit {
     permit: Permit,
     inclusion: VerifiedInclusion,
+    witnessed: Option<Witnessed>,
     entry: Vec<u8>,
     bytes: Vec<u8>,
 }
 
 impl TransparentPermit {
-    /// Attaches receipts to a signed permit: what the authority answers with.
+    /// Attaches receipts to a signed permit, and the checkpoint that witnesses
+    /// have cosigned: what the authority answers with.
     ///
     /// # Errors
     /// [`PermitError`].
-    pub fn attach(signed: &[u8], receipts: Value) -> Result<Vec<u8>, PermitError> {
-        Ok(Sign1::parse(signed, statement::MAX_LENGTH)?.with_unprotected(vec![(RECEIPTS_LABEL, receipts)]))
+    pub fn attach(signed: &[u8], receipts: Value, witnessed: Option<&Witnessed>) -> Result<Vec<u8>, PermitError> {
+        let witnessed = witnessed.map(|witnessed| (WITNESSED_LABEL, witnessed.to_value()));
+        let headers = std::iter::once((RECEIPTS_LABEL, receipts)).chain(witnessed);
+        Ok(Sign1::parse(signed, statement::MAX_LENGTH)?.with_unprotected(headers.collect()))
     }
 
     /// Verifies `typ`, algorithm, key, signature and receipts; `seen` is the
@@ -42,8 +47,9 @@ impl TransparentPermit {
         let entry = statement.object().signed_part();
         let receipts = statement.object().unprotected(RECEIPTS_LABEL);
         let inclusion = verify_receipts(receipts, &entry, receipt_key, seen)?;
+        let witnessed = statement.object().unprotected(WITNESSED_LABEL).map(Witnessed::from_value).transpose()?;
         let permit = Permit::decode(statement.payload())?;
-        Ok(Self { permit, inclusion, entry, bytes: bytes.to_vec() })
+        Ok(Self { permit, inclusion, witnessed, entry, bytes: bytes.to_vec() })
     }
 
     /// The content.
@@ -76,6 +82,12 @@ impl TransparentPermit {
     /// [`PermitError::Claim`] with the first check that fails.
     pub fn expect(self, gate: &GateExpectation<'_>) -> Result<VerifiedPermit, PermitError> {
         gate.check(&self.permit)?;
+        if let Some(quorum) = gate.witnesses {
+            let witnessed = self.witnessed.as_ref().ok_or_else(|| {
+                claim("permit.witness", "no cosigned checkpoint".into(), "one, as the bundle demands".into())
+            })?;
+            witnessed.check(quorum, gate.checkpoint_key, &self.inclusion, gate.now)?;
+        }
         Ok(VerifiedPermit { transparent: self })
     }
 }
@@ -93,6 +105,10 @@ pub struct GateExpectation<'a> {
     pub workload: &'a Workload,
     /// Now, Unix seconds.
     pub now: u64,
+    /// Key of the log's checkpoints.
+    pub checkpoint_key: &'a VerifyingKey,
+    /// Whose cosignatures the bundle demands, if any.
+    pub witnesses: Option<&'a WitnessQuorum>,
 }
 
 impl GateExpectation<'_> {

@@ -118,7 +118,7 @@ fn threat_19_a_permit_that_was_never_logged_is_refused() {
     let receipt = Sign1::parse(&other, statement::MAX_LENGTH).unwrap().unprotected(RECEIPTS_LABEL).cloned().unwrap();
     assert_eq!(check(&permit), Ok(()));
     assert_eq!(check(&real.signed_part()), Err("permit.receipt"));
-    let borrowed = TransparentPermit::attach(&real.signed_part(), receipt).unwrap();
+    let borrowed = TransparentPermit::attach(&real.signed_part(), receipt, None).unwrap();
     assert_eq!(check(&borrowed), Err("permit.receipt.proof"));
 }
 

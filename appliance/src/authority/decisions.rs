@@ -80,8 +80,9 @@ impl Authority {
                 }
                 let committed = self.append(signed.clone(), archive, seen).await?;
                 self.metrics.permits.inc();
+                let witnessed = self.vouched.for_tree(self.writer.view(), committed.checkpoint.size());
                 let receipts = committed.receipts().map_err(|error| Failure::Internal(error.to_string()))?;
-                TransparentPermit::attach(&signed, receipts).map(Answered::Permit).map_err(signing)
+                TransparentPermit::attach(&signed, receipts, witnessed.as_ref()).map(Answered::Permit).map_err(signing)
             }
             Decision::Denied(denial) => {
                 let check = denial.refusals.first().map_or_else(String::new, |r| r.check.clone());
@@ -93,7 +94,7 @@ impl Authority {
                 let committed = self.append(signed.clone(), archive, seen).await?;
                 self.metrics.denials.get_or_create(&ByCheck { check }).inc();
                 let receipts = committed.receipts().map_err(|error| Failure::Internal(error.to_string()))?;
-                TransparentPermit::attach(&signed, receipts).map(Answered::Denial).map_err(signing)
+                TransparentPermit::attach(&signed, receipts, None).map(Answered::Denial).map_err(signing)
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::signer::{Signer, Tripped};
 use crate::status::KeptStatus;
 use crate::strangers::Strangers;
+use crate::witnesses::Vouched;
 
 /// An endorsement with the governors' signatures.
 pub(crate) struct SignedEndorsement {
@@ -87,6 +88,7 @@ pub(crate) struct Authority {
     ledger: Arc<Mutex<Ledger>>,
     storage: Arc<dyn Storage>,
     strangers: Strangers,
+    vouched: Vouched,
     status: Mutex<KeptStatus>,
     /// SHA-256 of this process' boot entry.
     boot: OnceLock<Digest>,
@@ -118,6 +120,7 @@ impl Authority {
             ledger,
             storage,
             strangers: Strangers::default(),
+            vouched: Vouched::default(),
             status: Mutex::default(),
             boot: OnceLock::new(),
         }
@@ -137,6 +140,19 @@ impl Authority {
 
     pub(crate) fn head(&self) -> Result<Arc<Checkpoint>, Failure> {
         self.writer.view().head().ok_or_else(|| Failure::Internal("an empty log".into()))
+    }
+
+    /// Shows the head to the witnesses that the bundle names. Returns why those
+    /// that did not cosign did not.
+    pub(crate) async fn ask_witnesses(&self) -> Result<Vec<String>, Failure> {
+        let bundle = self.bundle();
+        let Some(witnesses) = &bundle.policy().witnesses else { return Ok(Vec::new()) };
+        Ok(self.vouched.ask(witnesses, self.head()?, self.writer.view()).await)
+    }
+
+    /// When a quorum of witnesses vouched for the log last, Unix seconds.
+    pub(crate) fn witnessed(&self) -> Option<u64> {
+        self.vouched.reached()
     }
 
     pub(crate) fn live_permits(&self) -> usize {

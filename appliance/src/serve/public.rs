@@ -112,6 +112,10 @@ async fn ready(State(authority): Shared) -> Response {
     let tripped = authority.signer.tripped();
     let status = if tripped.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let bundle = authority.bundle();
+    let witnesses = bundle.policy().witnesses.as_ref().map_or_else(
+        || "none: a rollback shows only to nodes that have seen a later checkpoint".to_owned(),
+        |witnesses| format!("{} of {}", witnesses.quorum.threshold, witnesses.quorum.keys.len()),
+    );
     let body = serde_json::json!({
         "schema": "portcullis/ready/1",
         "state": if tripped.is_none() { "serving" } else { "tripped" },
@@ -121,7 +125,8 @@ async fn ready(State(authority): Shared) -> Response {
         "log_size": authority.head().map_or(0, |head| head.size()),
         "bundle_version": bundle.policy().version,
         "bundle_expires": bundle.policy().valid.until,
-        "witnesses": "none: a rollback shows only to nodes that have seen a later checkpoint",
+        "witnesses": witnesses,
+        "witnessed": authority.witnessed(),
     });
     typed(status, "application/json", body.to_string().into_bytes())
 }

@@ -31,6 +31,9 @@ pub struct Document {
     pub roots: RootChoice,
     /// Times and sizes.
     pub limits: Limits,
+    /// Whose cosignatures gates demand; nobody's where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<Witnesses>,
     /// What is not trusted although it verifies.
     #[serde(default)]
     pub distrust: Distrust,
@@ -60,6 +63,30 @@ pub struct Limits {
     /// Seconds for which a permit and its renewals may follow on each other
     /// before the node must ask anew; at least one lease.
     pub renewal_seconds: u64,
+}
+
+/// Whose cosignatures gates demand.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Witnesses {
+    /// How many of them, at least one.
+    pub threshold: u64,
+    /// Seconds for which a cosignature counts, 5 to 3600. An authority whose
+    /// witnesses lag further behind trips.
+    pub max_age_seconds: u64,
+    /// The witnesses.
+    #[serde(rename = "witness")]
+    pub members: Vec<Witness>,
+}
+
+/// A witness.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// Its key, as `portcullis-witness init` prints it.
+    pub key: String,
+    /// Where it listens: `http://host:port`.
+    pub url: String,
 }
 
 /// Where certificate chains must end.

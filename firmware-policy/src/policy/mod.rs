@@ -5,6 +5,7 @@ mod index;
 mod node;
 mod reading;
 mod reference;
+mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,7 @@ pub use floor::{Floor, Floors, TcbKind};
 pub use node::{KnownWorkload, Node};
 pub(crate) use reference::AllowLists;
 pub use reference::{BootRule, ImaRule, Reference, UkiRule};
+pub use witnesses::Witnesses;
 
 use crate::document::{self, Document, Requirement};
 use crate::finding::Finding;
@@ -87,6 +89,8 @@ pub struct Policy {
     pub status_seconds: u64,
     pub evidence_seconds: u64,
     pub renewal_seconds: u64,
+    /// Whose cosignatures gates demand; nobody's where absent.
+    pub witnesses: Option<Witnesses>,
     pub distrusted_generations: BTreeSet<Generation>,
     pub distrusted_veks: BTreeSet<Digest>,
     pub distrusted_chips: BTreeSet<[u8; 64]>,
@@ -189,6 +193,7 @@ fn read(
     let distrusted_veks = veks.filter_map(|text| reading.hex("distrust.veks", text)).collect();
     let chips = document.distrust.chips.iter();
     let distrusted_chips = chips.filter_map(|text| reading.hex("distrust.chips", text)).collect();
+    let witnesses = document.witnesses.as_ref().and_then(|given| witnesses::read(given, &mut reading));
     let floors = floor::read(&document.floors, &mut reading);
     let nodes = node::read_nodes(&document.nodes, &classes, &mut reading);
     let workloads = node::read_workloads(&document.workloads, &mut reading);
@@ -207,6 +212,7 @@ fn read(
         status_seconds: status_seconds?,
         evidence_seconds: evidence_seconds?,
         renewal_seconds: renewal_seconds?,
+        witnesses,
         distrusted_generations,
         distrusted_veks,
         distrusted_chips,

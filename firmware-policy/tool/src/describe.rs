@@ -62,7 +62,16 @@ fn bundle(content: &Content) -> Attributes {
         attribute("status lists live", seconds(policy.status_seconds)),
         attribute("nonces live", seconds(policy.evidence_seconds)),
         attribute("renewals go on for", seconds(policy.renewal_seconds)),
+        attribute("witnesses", witnesses(policy)),
     ]
+}
+
+fn witnesses(policy: &Policy) -> String {
+    let Some(witnesses) = &policy.witnesses else { return "none".into() };
+    let names = witnesses.quorum.keys.iter().zip(&witnesses.addresses);
+    let names: Vec<_> = names.map(|(key, address)| format!("{key} at {address}")).collect();
+    let (threshold, age) = (witnesses.quorum.threshold, witnesses.quorum.max_age);
+    format!("{threshold} of {}, at most {age} s old: {}", names.len(), names.join(", "))
 }
 
 fn seconds(number: u64) -> String {

@@ -20,9 +20,11 @@ pub mod scene;
 pub mod story;
 pub mod tpm;
 pub mod up;
+pub mod witness;
 mod x509;
 
 pub use daemon::Daemon;
 pub use deployment::{Deployment, Options};
 pub use machine::{Booted, Description, LabPlatform, Vtpm};
 pub use root::LabRoot;
+pub use witness::Witness;

@@ -56,6 +56,13 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Run portcullis-witness.
+    #[command(disable_help_flag = true)]
+    PortcullisWitness {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run portcullis-policy.
     #[command(disable_help_flag = true)]
     PortcullisPolicy {
@@ -112,6 +119,9 @@ fn dispatch(action: Action) -> Result<u8> {
             Ok(portcullis_appliance::run(arguments("portcullisd", on.arguments), &platform, &storage))
         }
         Action::PortcullisAudit { arguments: list } => Ok(portcullis_auditor::run(arguments("portcullis-audit", list))),
+        Action::PortcullisWitness { arguments: list } => {
+            Ok(portcullis_witness::run(arguments("portcullis-witness", list)))
+        }
         Action::PortcullisPolicy { arguments: list } => {
             Ok(portcullis_policy_tool::run(arguments("portcullis-policy", list)))
         }

@@ -237,6 +237,7 @@ pub fn document(generation: Generation) -> Document {
         classes: ["snp+tpm", "snp", "tpm"].map(str::to_owned).to_vec(),
         roots: RootChoice::Given,
         limits: Limits { lease_seconds: 60, status_seconds: 30, evidence_seconds: 10, renewal_seconds: 86_400 },
+        witnesses: None,
         distrust: Distrust::default(),
         platform: Platform {
             alias_check: Requirement::Required,

@@ -206,7 +206,7 @@ fn permits(teller: &mut Teller, stage: &Stage) -> Result<()> {
     anyhow::ensure!(deployment.request("node-1", SLEEP)?.status.success(), "a good request was denied");
     let newer = Sign1::parse(&fs::read(&permit)?, statement::MAX_LENGTH)?;
     let foreign = newer.unprotected(RECEIPTS_LABEL).cloned().context("a receipt")?;
-    fs::write(&unlogged, TransparentPermit::attach(&real.signed_part(), foreign)?)?;
+    fs::write(&unlogged, TransparentPermit::attach(&real.signed_part(), foreign, None)?)?;
     teller.expect(
         "real signature, another entry's receipt",
         "permit.receipt.proof",

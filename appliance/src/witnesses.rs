@@ -1,0 +1,142 @@
+//! Witnesses: every head goes to those that the bundle names, and what a quorum
+//! of them has cosigned goes with every permit.
+//!
+//! One witness that fails, lies or lags stops nothing: a quorum counts. That a
+//! witness says it has seen a larger tree is a claim; what follows from it is
+//! that it does not cosign. Where so many do not that the quorum is older than
+//! the bundle allows, the authority trips.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use portcullis_firmware_policy::policy::Witnesses;
+use portcullis_lineage::{AddCheckpoint, View};
+use portcullis_permit::{Checkpoint, WitnessKey, Witnessed};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longest wait for one witness.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 16 * 1024;
+
+/// What witnesses have said so far.
+#[derive(Default)]
+pub(crate) struct Vouched(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// The newest head with a quorum of cosignatures, and when it was reached.
+    newest: Option<(Checkpoint, u64)>,
+    /// Size of the tree that each witness has cosigned last, as far as known.
+    sizes: HashMap<String, u64>,
+}
+
+/// What one witness answered.
+enum Answer {
+    Cosigned(Checkpoint),
+    /// It is at another size.
+    At(u64),
+    Failed(String),
+}
+
+impl Vouched {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the newest quorum was reached, Unix seconds.
+    pub(crate) fn reached(&self) -> Option<u64> {
+        self.state().newest.as_ref().map(|(_, reached)| *reached)
+    }
+
+    /// What goes with a receipt for a tree of this size.
+    pub(crate) fn for_tree(&self, view: &View, size: u64) -> Option<Witnessed> {
+        let (checkpoint, _) = self.state().newest.clone()?;
+        let path = view.with_tree(|tree| tree.consistency(checkpoint.size(), size)).ok()?;
+        Some(Witnessed { note: checkpoint.note().to_owned(), path })
+    }
+
+    /// Sends the head to every witness. Returns why those that did not cosign
+    /// did not.
+    pub(crate) async fn ask(&self, witnesses: &Witnesses, head: Arc<Checkpoint>, view: &View) -> Vec<String> {
+        let keys = witnesses.quorum.keys.iter().zip(&witnesses.addresses);
+        let asked = keys.map(|(key, address)| {
+            let known = self.state().sizes.get(key.name()).copied().unwrap_or(0);
+            tokio::spawn(ask_one(key.clone(), address.clone(), Arc::clone(&head), view.clone(), known))
+        });
+        let asked: Vec<_> = asked.collect();
+        let (mut cosigned, mut failed) = (Checkpoint::clone(&head), Vec::new());
+        for (key, asked) in witnesses.quorum.keys.iter().zip(asked) {
+            match asked.await {
+                Ok(Answer::Cosigned(one)) => {
+                    self.state().sizes.insert(key.name().to_owned(), head.size());
+                    match key.attach(&cosigned, one.note()) {
+                        Some(more) => cosigned = more,
+                        None => failed.push(format!("{}: no place for its cosignature", key.name())),
+                    }
+                }
+                Ok(Answer::At(size)) => {
+                    self.state().sizes.insert(key.name().to_owned(), size);
+                    failed.push(format!("{}: has seen a tree of {size}, this log has {}", key.name(), head.size()));
+                }
+                Ok(Answer::Failed(why)) => failed.push(format!("{}: {why}", key.name())),
+                Err(_) => failed.push(format!("{}: its task failed", key.name())),
+            }
+        }
+        if let Some(reached) = witnesses.quorum.reached(&cosigned) {
+            self.state().newest = Some((cosigned, reached));
+        }
+        failed
+    }
+}
+
+/// Asks a witness; where it is at another size than was thought, once more.
+async fn ask_one(key: WitnessKey, address: String, head: Arc<Checkpoint>, view: View, known: u64) -> Answer {
+    let first = send(&key, &address, &head, &view, known.min(head.size())).await;
+    match first {
+        Answer::At(size) if size <= head.size() && size != known => send(&key, &address, &head, &view, size).await,
+        other => other,
+    }
+}
+
+async fn send(key: &WitnessKey, address: &str, head: &Checkpoint, view: &View, old: u64) -> Answer {
+    let proof = match view.with_tree(|tree| tree.consistency(old, head.size())) {
+        Ok(proof) => proof,
+        Err(error) => return Answer::Failed(error.to_string()),
+    };
+    let body = AddCheckpoint { old, proof, note: head.note().to_owned() }.encode();
+    match timeout(PATIENCE, post(address, body)).await {
+        Err(_) => Answer::Failed("no answer in time".into()),
+        Ok(Err(error)) => Answer::Failed(format!("{error:#}")),
+        Ok(Ok((StatusCode::OK, answer))) => {
+            let cosigned = key.attach(head, &answer);
+            cosigned.map_or_else(|| Answer::Failed("not its cosignature".into()), Answer::Cosigned)
+        }
+        Ok(Ok((StatusCode::CONFLICT, answer))) => {
+            let size = answer.trim().parse().ok();
+            size.map_or_else(|| Answer::Failed("a conflict without a size".into()), Answer::At)
+        }
+        Ok(Ok((status, _))) => Answer::Failed(format!("HTTP {status}")),
+    }
+}
+
+async fn post(address: &str, body: String) -> anyhow::Result<(StatusCode, String)> {
+    let (host, path) = address.split_once('/').unwrap_or((address, ""));
+    let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+    let stream = TcpStream::connect(host).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(async move { drop(connection.await) });
+    let request = Request::post(format!("{path}/add-checkpoint")).header("host", host);
+    let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
+    let status = response.status();
+    let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    driver.abort();
+    let answer = answer.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&answer).into_owned()))
+}

@@ -1,0 +1,197 @@
+//! Witnesses: what a quorum of them has not seen does not run.
+
+mod common;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use portcullis_firmware_policy::document::Witnesses;
+use portcullis_lab::deployment::SLEEP;
+use portcullis_lab::{Daemon, Deployment, Options, Witness};
+use portcullis_lineage::{Keys, Log, MemoryStorage, NewEntry};
+use portcullis_permit::{
+    Endorsement, GateExpectation, Governance, PermitError, SigningKey, Suite, TransparentPermit, WitnessQuorum,
+    Workload,
+};
+use tempfile::TempDir;
+
+/// An authority whose bundle demands two of three witnesses.
+fn witnessed(max_age_seconds: u64) -> (TempDir, Deployment, Vec<Witness>) {
+    let (folder, mut deployment) = common::deployment(Options { lease_seconds: 30, ..Options::default() });
+    let mut witnesses: Vec<Witness> = (1..=3)
+        .map(|n| {
+            let name = format!("witness.test/{n}");
+            Witness::create(common::lab(), &folder.path().join(format!("w{n}")), &name).unwrap()
+        })
+        .collect();
+    let members = witnesses.iter().map(Witness::document).collect();
+    deployment.document().witnesses = Some(Witnesses { threshold: 2, max_age_seconds, members });
+    deployment.sign_bundle().unwrap();
+    let key = endorsement(&deployment).checkpoint_key.to_string();
+    witnesses.iter_mut().for_each(|witness| witness.start(&key).unwrap());
+    (folder, deployment, witnesses)
+}
+
+fn endorsement(deployment: &Deployment) -> Endorsement {
+    let governance = Governance::decode(&fs::read(deployment.path("governance.cbor")).unwrap()).unwrap();
+    Endorsement::verify(&fs::read(deployment.path("authority.pce")).unwrap(), &governance).unwrap()
+}
+
+fn ask(deployment: &Deployment) -> (Option<i32>, String) {
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn refused(deployment: &Deployment, check: &str) -> String {
+    let output = deployment.portcullisd("authority", &["serve"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains(check), "{said}");
+    said
+}
+
+fn wait_for_trip(daemon: &Daemon, patience: Duration) -> String {
+    let started = Instant::now();
+    while started.elapsed() < patience {
+        let (status, body) = daemon.get("/readyz").unwrap();
+        if status == 503 {
+            return body;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("it does not trip")
+}
+
+/// THREATS 46: one witness that is gone, or has lost its memory, stops nobody;
+/// without a quorum the authority trips, and gates refuse.
+#[test]
+fn threat_46_a_faulty_witness_stops_nobody_and_no_quorum_stops_all() {
+    let (_folder, deployment, mut witnesses) = witnessed(5);
+    let daemon = deployment.serve().unwrap();
+    assert_eq!(ask(&deployment).0, Some(0));
+    witnesses[0].kill();
+    std::thread::sleep(Duration::from_secs(7));
+    let (code, said) = ask(&deployment);
+    assert_eq!(code, Some(0), "two of three are enough: {said}");
+    let (status, body) = daemon.get("/readyz").unwrap();
+    assert!(status == 200 && body.contains("\"2 of 3\""), "{body}");
+    witnesses[1].kill();
+    let body = wait_for_trip(&daemon, Duration::from_secs(15));
+    assert!(body.contains("witness.lag"), "{body}");
+    assert_eq!(ask(&deployment).0, Some(4), "it signs no more");
+}
+
+/// THREATS 16, 39: a disk restored from a backup as a whole. The nodes that have
+/// seen more are not needed: the witnesses have.
+#[test]
+fn threat_39_witnesses_refuse_a_restored_disk() {
+    let (_folder, deployment, _witnesses) = witnessed(30);
+    let mut daemon = deployment.serve().unwrap();
+    assert_eq!(ask(&deployment).0, Some(0));
+    assert!(daemon.stop().unwrap().success());
+    let (log, backup) = (deployment.path("state-authority/log"), deployment.path("backup"));
+    common::copy_folder(&log, &backup);
+    let mut daemon = deployment.serve().unwrap();
+    for _ in 0..3 {
+        assert_eq!(ask(&deployment).0, Some(0));
+    }
+    // Every head is shown to the witnesses within seconds.
+    std::thread::sleep(Duration::from_secs(7));
+    daemon.kill().unwrap();
+    let newest = deployment.path("newest");
+    common::copy_folder(&log, &newest);
+    fs::remove_dir_all(&log).unwrap();
+    common::copy_folder(&backup, &log);
+    let said = refused(&deployment, "witness.quorum");
+    assert!(said.contains("has seen a tree of"), "{said}");
+
+    fs::remove_dir_all(&log).unwrap();
+    common::copy_folder(&newest, &log);
+    let _daemon = deployment.serve().unwrap();
+    assert_eq!(ask(&deployment).0, Some(0), "the newest copy goes on");
+}
+
+/// THREATS 32: permit key and log keys are all stolen, and a tree is made of
+/// them. Where witnesses are demanded, the gate refuses; where not, nothing but
+/// a checkpoint that the node has seen before tells the difference.
+#[test]
+fn threat_32_a_private_tree_runs_only_where_no_witness_is_demanded() {
+    let stolen = SigningKey::generate(Suite::Classic).unwrap();
+    let gate = SigningKey::generate(Suite::Classic).unwrap();
+    let keys = || Keys::from_seeds("log.stolen/1", &[1; 32], &[2; 32]).unwrap();
+    let (mut log, _) = Log::open(std::sync::Arc::new(MemoryStorage::new()), keys()).unwrap();
+    let workload = Workload {
+        digest: [7; 32],
+        arguments: [0; 32],
+        environment: [0; 32],
+        linking: portcullis_permit::DynamicLinking::Static,
+    };
+    let permit = forged(&gate, &workload);
+    let signed = permit.sign(&stolen).unwrap();
+    log.append(vec![NewEntry { statement: vec![1], ..NewEntry::default() }]).unwrap();
+    let committed = log.append(vec![NewEntry { statement: signed.clone(), ..NewEntry::default() }]).unwrap().remove(0);
+    let receipts = committed.receipts().unwrap();
+    let key = keys();
+    let witness = portcullis_lineage::Cosigner::from_seed("witness.test/1", &[9; 32]).unwrap();
+    let quorum = WitnessQuorum { threshold: 1, max_age: 60, keys: vec![witness.public().clone()] };
+    let expect = |witnessed: Option<portcullis_permit::Witnessed>, witnesses: Option<&WitnessQuorum>| {
+        let bytes = TransparentPermit::attach(&signed, receipts.clone(), witnessed.as_ref()).unwrap();
+        let transparent = TransparentPermit::verify(&bytes, stolen.public(), &key.receipt_key(), None).unwrap();
+        transparent.expect(&GateExpectation {
+            issuer: "log.stolen/1",
+            node: "node-1",
+            confirmation: gate.public(),
+            workload: &workload,
+            now: 1_010,
+            checkpoint_key: key.checkpoint_key(),
+            witnesses,
+        })
+    };
+    let check =
+        |outcome: Result<_, PermitError>| outcome.map(|_: portcullis_permit::VerifiedPermit| ()).map_err(|e| e.check());
+    // The documented outcome without witnesses.
+    assert_eq!(check(expect(None, None)), Ok(()));
+    assert_eq!(check(expect(None, Some(&quorum))), Err("permit.witness"));
+    let with = |note: String, path| Some(portcullis_permit::Witnessed { note, path });
+    let head = &committed.checkpoint;
+    assert_eq!(check(expect(with(head.note().into(), vec![]), Some(&quorum))), Err("permit.witness.quorum"));
+    // A cosignature of the real log's head does not carry over to another tree.
+    let (mut real, _) = Log::open(std::sync::Arc::new(MemoryStorage::new()), keys()).unwrap();
+    let entry = |n| NewEntry { statement: vec![n], ..NewEntry::default() };
+    let head_of_real = real.append(vec![entry(1), entry(2)]).unwrap().remove(0).checkpoint;
+    let cosigned =
+        |head: &portcullis_permit::Checkpoint, time| format!("{}{}", head.note(), witness.cosign(head, time));
+    let elsewhere = with(cosigned(&head_of_real, 1_000), vec![]);
+    assert_eq!(check(expect(elsewhere, Some(&quorum))), Err("permit.witness.consistency"));
+    let foreign = with(head.note().replacen("log.stolen", "log.other", 1), vec![]);
+    assert_eq!(check(expect(foreign, Some(&quorum))), Err("permit.witness.checkpoint"));
+    assert_eq!(check(expect(with(cosigned(head, 900), vec![]), Some(&quorum))), Err("permit.witness.age"));
+    assert_eq!(
+        check(expect(with(cosigned(head, 9_000), vec![]), Some(&quorum))),
+        Err("permit.witness.age"),
+        "the future"
+    );
+    assert_eq!(check(expect(with(cosigned(head, 1_000), vec![]), Some(&quorum))), Ok(()));
+}
+
+fn forged(gate: &SigningKey, workload: &Workload) -> portcullis_permit::Permit {
+    portcullis_permit::Permit {
+        issuer: "log.stolen/1".into(),
+        subject: "node-1".into(),
+        audience: portcullis_permit::Permit::gate_audience("node-1"),
+        not_before: 1_000,
+        expires: 1_060,
+        id: portcullis_permit::PermitId::from_bytes([5; 16]),
+        confirmation: *gate.public().thumbprint(),
+        workload: workload.digest,
+        constraints: portcullis_permit::Constraints { arguments: None, environment: None, linking: workload.linking },
+        status: portcullis_permit::StatusReference { uri: "/v1/status/0".into(), index: 0 },
+        evidence: [0; 32],
+        bundle: [0; 32],
+        result: [0; 32],
+        channel: [0; 32],
+        boot: None,
+        parent: None,
+        warnings: Vec::new(),
+    }
+}

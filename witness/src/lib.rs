@@ -1,0 +1,99 @@
+//! `portcullis-witness`: remembers the largest checkpoint of each log that it
+//! knows, and cosigns only what extends it (C2SP tlog-witness v1.0.0).
+//!
+//! It needs no trust in the logs, and no secret but its own key: what it vouches
+//! for is that before its eyes a log has not forked, and when. What it remembers
+//! is durable before it cosigns.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /add-checkpoint` | 200 with the cosignature; 400, 403, 404, 409, 422 as in the specification |
+//! | `GET /` | its name and key |
+//!
+//! ```
+//! assert_eq!(portcullis_witness::run(["portcullis-witness", "serve", "--config", "/nonexistent"]), 2);
+//! ```
+//!
+//! What it does not do: fetch or look into logs, or end TLS: run it behind a
+//! proxy where others than its own logs can reach it. Nothing that it answers is
+//! secret, and nobody can answer in its place without its key.
+
+mod config;
+mod serve;
+mod state;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use portcullis_cli::{Common, say};
+
+use crate::config::Config;
+
+/// Witness of transparency logs.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-witness", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a key, and print its public half for those who demand this witness.
+    Init {
+        /// Name of the witness, such as `witness.example.org/1`.
+        name: String,
+        /// File for the key; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Cosign what the logs of the configuration send.
+    Serve {
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/portcullis/witness.toml")]
+        config: PathBuf,
+    },
+    #[command(flatten)]
+    Common(Common),
+}
+
+/// Runs the program and returns its exit code: 0 done, 2 usage or unreadable
+/// input, 4 internal.
+pub fn run<I, T>(arguments: I) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let arguments = match portcullis_cli::parse::<Arguments>(arguments) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let outcome = match arguments.action {
+        Action::Common(common) => common.print::<Arguments>().map_err(|error| (4, error.into())),
+        Action::Init { name, key } => init(&name, &key).map_err(|error| (2, error)),
+        Action::Serve { config } => match Config::read(&config) {
+            Err(error) => Err((2, error)),
+            Ok(config) => serve(&config).map_err(|error| (4, error)),
+        },
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err((code, error)) => {
+            eprintln!("portcullis-witness: {error:#}");
+            code
+        }
+    }
+}
+
+fn init(name: &str, key: &std::path::Path) -> Result<()> {
+    let cosigner = config::make_key(name, key)?;
+    say!("{}", cosigner.public());
+    Ok(())
+}
+
+fn serve(config: &Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve::serve(config))
+}
