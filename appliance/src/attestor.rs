@@ -12,8 +12,10 @@ use portcullis_attest::binding::{Batch, BatchProof, MAX_BATCH, Role};
 use portcullis_attest::tpm::pcr::PcrValues;
 use portcullis_attester::Machine;
 use portcullis_firmware_policy::VerifiedBundle;
+use portcullis_permit::Checkpoint;
 use tokio::sync::oneshot;
 
+use crate::anchor::Anchoring;
 use crate::selfcheck;
 
 /// Shortest and longest time for which a batch gathers. In between it gathers
@@ -30,9 +32,30 @@ pub(crate) struct Answer {
 
 enum Job {
     Close,
-    Attest { binder: [u8; 64], bundle: Arc<VerifiedBundle>, reply: oneshot::Sender<Result<Answer, String>> },
-    ReadPcrs { bundle: Arc<VerifiedBundle>, reply: oneshot::Sender<Result<PcrValues, String>> },
-    SelfCheck { bundle: Arc<VerifiedBundle>, origin: String, at: u64, reply: oneshot::Sender<Result<()>> },
+    Attest {
+        binder: [u8; 64],
+        bundle: Arc<VerifiedBundle>,
+        reply: oneshot::Sender<Result<Answer, String>>,
+    },
+    ReadPcrs {
+        bundle: Arc<VerifiedBundle>,
+        reply: oneshot::Sender<Result<PcrValues, String>>,
+    },
+    Counter {
+        reply: oneshot::Sender<Result<bool, String>>,
+    },
+    Anchor {
+        bundle: Arc<VerifiedBundle>,
+        head: Arc<Checkpoint>,
+        clean: bool,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    SelfCheck {
+        bundle: Arc<VerifiedBundle>,
+        origin: String,
+        at: u64,
+        reply: oneshot::Sender<Result<()>>,
+    },
 }
 
 /// A handle to the thread.
@@ -45,10 +68,12 @@ pub(crate) struct Attestor {
 impl Attestor {
     /// Starts the thread. Join it before the process ends: it closes the devices,
     /// and libraries under it do not bear that during exit.
-    pub(crate) fn start(machine: Machine) -> Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(machine: Machine, anchoring: Anchoring) -> Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = channel();
         let ak_name = machine.ak_name().map(Into::into);
-        let thread = thread::Builder::new().name("attestor".into()).spawn(move || run(machine, &queue))?;
+        let thread = thread::Builder::new()
+            .name("attestor".into())
+            .spawn(move || run(&mut Owned { machine, anchoring }, &queue))?;
         Ok((Self { jobs, ak_name }, thread))
     }
 
@@ -75,6 +100,23 @@ impl Attestor {
         self.ask(Job::ReadPcrs { bundle, reply }, answer).await
     }
 
+    /// Whether the TPM's counter is still that of this start.
+    pub(crate) async fn is_newest_start(&self) -> Result<bool, String> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Counter { reply }, answer).await
+    }
+
+    /// Anchors a head in the TPM.
+    pub(crate) async fn anchor(
+        &self,
+        bundle: Arc<VerifiedBundle>,
+        head: Arc<Checkpoint>,
+        clean: bool,
+    ) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Anchor { bundle, head, clean, reply }, answer).await
+    }
+
     /// Appraises the machine against a bundle.
     pub(crate) async fn self_check(&self, bundle: Arc<VerifiedBundle>, origin: String, at: u64) -> Result<()> {
         let (reply, answer) = oneshot::channel();
@@ -91,7 +133,13 @@ impl Attestor {
 
 type Waiting = ([u8; 64], oneshot::Sender<Result<Answer, String>>);
 
-fn run(mut machine: Machine, queue: &Receiver<Job>) {
+/// What the thread owns.
+struct Owned {
+    machine: Machine,
+    anchoring: Anchoring,
+}
+
+fn run(owned: &mut Owned, queue: &Receiver<Job>) {
     let mut window = WINDOW.0;
     while let Ok(job) = queue.recv() {
         match job {
@@ -99,15 +147,15 @@ fn run(mut machine: Machine, queue: &Receiver<Job>) {
             Job::Attest { binder, bundle, reply } => {
                 let (batch, other) = gather((binder, reply), queue, window);
                 let started = Instant::now();
-                answer(&mut machine, batch, &bundle);
+                answer(&mut owned.machine, batch, &bundle);
                 window = started.elapsed().clamp(WINDOW.0, WINDOW.1);
                 match other {
                     Some(Job::Close) => return,
-                    Some(job) => serve(&mut machine, job),
+                    Some(job) => serve(owned, job),
                     None => {}
                 }
             }
-            other => serve(&mut machine, other),
+            other => serve(owned, other),
         }
     }
 }
@@ -128,8 +176,22 @@ fn gather(first: Waiting, queue: &Receiver<Job>, window: Duration) -> (Vec<Waiti
 }
 
 /// A caller that has gone away is no error: its reply goes nowhere.
-fn serve(machine: &mut Machine, job: Job) {
+fn serve(owned: &mut Owned, job: Job) {
+    let Owned { machine, anchoring } = owned;
     match job {
+        Job::Counter { reply } => {
+            let counter = machine.tpm().ok_or_else(|| "no TPM".to_owned());
+            let counter = counter.and_then(|tpm| tpm.read_counter().map_err(|error| error.to_string()));
+            drop(reply.send(counter.map(|counter| counter == anchoring.counter())));
+        }
+        Job::Anchor { bundle, head, clean, reply } => {
+            let selection = bundle.policy().selection(Role::Authority);
+            let written = match machine.tpm() {
+                Some(tpm) => anchoring.write(tpm, selection, &head, clean).map_err(|error| format!("{error:#}")),
+                None => Err("no TPM".to_owned()),
+            };
+            drop(reply.send(written));
+        }
         Job::Close => {}
         Job::Attest { binder, bundle, reply } => answer(machine, vec![(binder, reply)], &bundle),
         Job::ReadPcrs { bundle, reply } => {

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch as flag;
 
+use crate::anchor::Anchoring;
 use crate::attestor::Attestor;
 use crate::authority::{Authority, SignedEndorsement};
 use crate::clock;
@@ -63,9 +64,13 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let storage = storage(&folder).with_context(|| format!("log {}", folder.display()))?;
     let opened = Log::open(Arc::clone(&storage), keys.log_keys(&config.origin)?);
     let (mut log, publisher) = opened.map_err(|error| Refused::new(error.check(), error))?;
+    // The TPM knows whether this is the newest state, and that another one starts.
+    let head = log.head().context("the log has no genesis (run portcullisd init first)")?;
+    let tpm = machine.tpm().context("a TPM")?;
+    let selection = bundle.policy().selection(Role::Authority);
+    let anchoring = Anchoring::begin(tpm, selection, keys.checkpoint_seed.expose(), &head, &log.view())?;
     // The log's signers have what they need: the seeds go.
     let permit_key = keys.into_permit_key();
-    let head = log.head().context("the log has no genesis (run portcullisd init first)")?;
     let source = Source {
         storage: Arc::clone(&storage),
         checkpoint_key: log.keys().checkpoint_key(),
@@ -96,12 +101,13 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let follower = Arc::clone(&ledger);
     log.observe(move |_, entry| follower.lock().unwrap_or_else(PoisonError::into_inner).apply(entry));
     let (writer, log_thread) = Writer::start(log, publisher)?;
-    let (attestor, attestor_thread) = Attestor::start(machine)?;
+    let (attestor, attestor_thread) = Attestor::start(machine, anchoring)?;
     let nodes = TcpListener::bind(config.listen.nodes).await.with_context(|| config.listen.nodes.to_string())?;
     let public = TcpListener::bind(config.listen.public).await.with_context(|| config.listen.public.to_string())?;
     let authority =
         Authority::new(config, governance, permit_key, attestor, writer, endorsement, bundle, ledger, storage);
     let authority = Arc::new(authority);
+    let anchor = tokio::spawn(watch::anchor(Arc::clone(&authority)));
     // Witnesses first: a log that was rolled back gets no entry more.
     if let Err(refused) = watch::first_quorum(&authority).await {
         authority.close();
@@ -129,6 +135,12 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     // Whoever was counted last must not be lost.
     if let Err(failure) = authority.log_denial_counts().await {
         tracing::error!(?failure, "denials of strangers were not counted");
+    }
+    anchor.abort();
+    if authority.signer.tripped().is_none()
+        && let Err(error) = authority.anchor(true).await
+    {
+        tracing::error!(error, "the last head is not anchored");
     }
     authority.close();
     let threads = [("log", log_thread), ("attestor", attestor_thread)];

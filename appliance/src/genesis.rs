@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use portcullis_attest::binding::Role;
 use portcullis_attester::OpenMachine;
 use portcullis_lineage::{Blob, FileStorage, Log, NewEntry};
 use portcullis_permit::{Endorsement, GenesisRecord, Kind, Quorum, statement};
 use portcullis_wire::hex::hex;
 use portcullis_wire::sha256;
 
+use crate::anchor::Anchoring;
 use crate::clock;
 use crate::config::Config;
 use crate::instance::{log_folder, sealed_keys, trust};
@@ -70,10 +72,14 @@ pub(crate) fn run(config: &Config, platform: &dyn OpenMachine) -> Result<Genesis
         bail!("{} holds a log: a new authority starts with an empty one", log_folder(config).display());
     }
     let sealed = sealing::seal(&keys, &mut machine, bundle.policy())?;
+    let selection = bundle.policy().selection(Role::Authority).clone();
     let bundle = Blob::recurring(bundle.bytes().to_vec());
     let blobs = vec![own.result.bytes().to_vec().into(), own.evidence.into(), bundle];
     log.append(vec![NewEntry { statement: genesis, blobs, seen: None }])?;
     publisher.sync()?;
+    let head = log.head().context("the head of a log with one entry")?;
+    let tpm = machine.tpm().context("a TPM")?;
+    Anchoring::define(tpm, &selection, keys.checkpoint_seed.expose(), &head)?;
     // The keys last: what is sealed has its genesis in the log.
     write_private(&sealed_keys(config), &sealed)?;
     let request = config.state.join("endorsement.request");

@@ -21,6 +21,7 @@
 //! assert_eq!(code, 2);
 //! ```
 
+mod anchor;
 mod attestor;
 mod authority;
 mod cli;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use portcullis_attest::tpm::pcr::PcrValues;
 use tokio::time::Instant;
 
+use crate::anchor::LOOK_EVERY;
 use crate::authority::Authority;
 use crate::clock;
 use crate::events::HEARTBEAT;
@@ -17,6 +18,8 @@ use portcullis_permit::EventKind;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Periods between full appraisals of this machine.
 const APPRAISE_EVERY: u32 = 30;
+/// Time between writes of the anchor: NV memory wears out.
+const ANCHOR_EVERY: Duration = Duration::from_secs(10);
 /// Attempts at a first quorum of witnesses.
 const ATTEMPTS: usize = 10;
 /// Seconds by which wall clock and monotonic clock may differ.
@@ -75,6 +78,34 @@ async fn doubt(
         }
     }
     None
+}
+
+/// Looks whether another start has taken over, and anchors heads as they grow.
+pub(crate) async fn anchor(authority: Arc<Authority>) {
+    let (mut anchored, mut last) = (0, Instant::now());
+    while authority.signer.tripped().is_none() {
+        let began = std::time::Instant::now();
+        match authority.attestor.is_newest_start().await {
+            Ok(true) => authority.fence.seen(began),
+            Ok(false) => {
+                authority.trip_silently("anchor.clone", "the TPM counts a start after this one: a clone runs");
+                return;
+            }
+            // Seen again in time, or the fence falls.
+            Err(error) => tracing::warn!(error, "the TPM's counter was not read"),
+        }
+        let size = authority.head().map_or(0, |head| head.size());
+        if size > anchored && last.elapsed() >= ANCHOR_EVERY {
+            match authority.anchor(false).await {
+                Ok(()) => (anchored, last) = (size, Instant::now()),
+                Err(error) => {
+                    authority.trip("anchor.write", &error).await;
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Keeps the log in order: counts of strangers every second, snapshots when they

@@ -220,6 +220,14 @@ catalogue! {
     "permit.witness.consistency": "The permit's log does not extend what the witnesses have seen." => "Treat the permit as made with stolen keys, and tell the governors.";
     "witness.quorum": "Too few witnesses accept the log as an extension of what they have seen." => "Look after the witnesses; where they have seen a larger tree, the log was rolled back: restore the newest copy.";
     "witness.lag": "The quorum of witnesses is older than the bundle allows." => "Look after the witnesses, then restart the authority.";
+    "anchor.missing": "The TPM holds no anchor of the log." => "If somebody has cleared the TPM, the governors decide on a recovery.";
+    "anchor.forged": "The anchor in the TPM is not of this authority." => "Treat the machine as tampered with; the governors decide on a recovery.";
+    "anchor.counter": "The anchor does not fit the TPM's counter: indices were made anew." => "Treat the machine as tampered with; the governors decide on a recovery.";
+    "anchor.rollback": "The log is older than the head that the TPM holds." => "Restore the newest copy of the log.";
+    "anchor.fork": "The log is another one than the head that the TPM holds." => "Restore the newest copy of the log, and keep this one as proof.";
+    "anchor.clone": "Another start of this authority has taken over." => "Find out who runs a clone; only one may.";
+    "anchor.lease": "The TPM did not answer in time, so another start may have taken over." => "Look after the TPM; restart the authority.";
+    "anchor.write": "The TPM does not take the anchor." => "Look after the TPM; restart the authority.";
     "log.head": "The head of the log is missing, or does not verify." => "Fetch checkpoint, signed-root and tiles again.";
     "archive.hole": "The archive lacks what an entry refers to, or it was altered." => "Restore it from a copy; its SHA-256 is its name.";
     "archive.orphan": "The archive has a file that no entry refers to." => "A crash can leave one; it may be removed.";

@@ -197,7 +197,29 @@ fn the_post_quantum_suite_works_from_end_to_end() {
     assert_eq!(portcullis_wire::Sign1::parse(&permit, 1 << 16).unwrap().algorithm(), -49);
 }
 
-/// A disk restored from a backup as a whole: the node notices, and its signed
+/// THREATS 16: a disk restored from a backup, although the last stop was clean.
+/// The TPM knows better, and says so before anything is signed.
+#[test]
+fn threat_16_the_tpm_refuses_a_restored_disk() {
+    let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());
+    assert!(deployment.serve().unwrap().stop().unwrap().success());
+    let (log, backup) = (deployment.path("state-authority/log"), deployment.path("backup"));
+    common::copy_folder(&log, &backup);
+    let mut daemon = deployment.serve().unwrap();
+    assert!(deployment.request("node-1", portcullis_lab::deployment::SLEEP).unwrap().status.success());
+    assert!(daemon.stop().unwrap().success());
+    std::fs::rename(&log, deployment.path("newest")).unwrap();
+    common::copy_folder(&backup, &log);
+    let refused = deployment.portcullisd("authority", &["serve"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("anchor.rollback: found a log of"), "{said}");
+    std::fs::remove_dir_all(&log).unwrap();
+    std::fs::rename(deployment.path("newest"), &log).unwrap();
+    assert!(deployment.serve().unwrap().stop().unwrap().success(), "the newest state serves");
+}
+
+/// THREATS 39: a disk restored from between two anchors, as a whole: the node notices, and its signed
 /// checkpoint is proof on which the authority trips.
 #[test]
 fn a_rolled_back_log_is_noticed_and_trips_on_proof() {

@@ -14,6 +14,7 @@ use portcullis_lineage::{Storage, Writer};
 use portcullis_permit::{AuthorityStatement, Checkpoint, Endorsement, Governance, PermitError, SigningKey};
 use portcullis_wire::Digest;
 
+use crate::anchor::Fence;
 use crate::attestor::Attestor;
 use crate::clock;
 use crate::config::Config;
@@ -87,6 +88,7 @@ pub(crate) struct Authority {
     bundle: RwLock<Arc<VerifiedBundle>>,
     ledger: Arc<Mutex<Ledger>>,
     storage: Arc<dyn Storage>,
+    pub(crate) fence: Fence,
     strangers: Strangers,
     vouched: Vouched,
     status: Mutex<KeptStatus>,
@@ -119,6 +121,7 @@ impl Authority {
             bundle: RwLock::new(Arc::new(bundle)),
             ledger,
             storage,
+            fence: Fence::new(),
             strangers: Strangers::default(),
             vouched: Vouched::default(),
             status: Mutex::default(),
@@ -140,6 +143,12 @@ impl Authority {
 
     pub(crate) fn head(&self) -> Result<Arc<Checkpoint>, Failure> {
         self.writer.view().head().ok_or_else(|| Failure::Internal("an empty log".into()))
+    }
+
+    /// Anchors the head in the TPM.
+    pub(crate) async fn anchor(&self, clean: bool) -> Result<(), String> {
+        let head = self.head().map_err(|_| "an empty log".to_owned())?;
+        self.attestor.anchor(self.bundle(), head, clean).await
     }
 
     /// Shows the head to the witnesses that the bundle names. Returns why those

@@ -25,6 +25,9 @@ impl Authority {
         let (reply, outcome) = oneshot::channel();
         self.writer.append(NewEntry { statement, blobs, seen }, move |done| drop(reply.send(done)));
         match outcome.await {
+            Ok(Ok(_)) if !self.fence.holds() => {
+                Err(self.trip_silently("anchor.lease", "the TPM's counter was not seen in time: another may run"))
+            }
             Ok(Ok(committed)) => {
                 self.metrics.log_size.set(committed.checkpoint.size());
                 Ok(committed)
@@ -35,7 +38,7 @@ impl Authority {
     }
 
     /// Without a log there is no last entry.
-    fn trip_silently(&self, check: &str, why: &str) -> Failure {
+    pub(crate) fn trip_silently(&self, check: &str, why: &str) -> Failure {
         let tripped = Tripped { check: check.into(), why: why.into() };
         drop(self.signer.trip(tripped.clone()));
         self.metrics.tripped.set(1);

@@ -28,7 +28,8 @@ mod tpm;
 
 pub use error::AttesterError;
 pub use machine::{
-    ActivateDevice, AzureDevice, Machine, OpenMachine, QuoteDevice, RealPlatform, SealDevice, ServiceDevice, SnpDevice,
+    ANCHOR_LENGTH, ActivateDevice, Anchor, AnchorDevice, AzureDevice, Machine, OpenMachine, QuoteDevice, RealPlatform,
+    SealDevice, ServiceDevice, SnpDevice,
 };
 pub use snp::{ConfigfsTsm, DerivedKeyRequest, SevGuest};
 pub use tpm::{AzureTpm, Logs, SealedBlob, Tpm, TpmHandle};

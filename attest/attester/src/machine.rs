@@ -73,8 +73,54 @@ pub trait ActivateDevice: QuoteDevice {
     fn activate(&mut self, credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError>;
 }
 
+/// Bytes of an anchor: size, root, counter, a flag, a MAC.
+pub const ANCHOR_LENGTH: usize = 81;
+
+/// What a TPM keeps of an authority's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// A counter that never goes back.
+    pub counter: u64,
+    /// What was written beside it.
+    pub data: [u8; ANCHOR_LENGTH],
+}
+
+/// Something that keeps a counter and a few bytes that only this machine in its
+/// measured state can write.
+pub trait AnchorDevice: Send {
+    /// Makes both anew, for a machine in the state that it is in.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    fn define_anchor(&mut self, selection: &Selection) -> Result<(), AttesterError>;
+
+    /// Reads both; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    fn read_anchor(&mut self) -> Result<Option<Anchor>, AttesterError>;
+
+    /// Reads the counter.
+    ///
+    /// # Errors
+    /// [`AttesterError`].
+    fn read_counter(&mut self) -> Result<u64, AttesterError>;
+
+    /// Increments the counter.
+    ///
+    /// # Errors
+    /// [`AttesterError`]: among others, that the machine is in another state.
+    fn increment_counter(&mut self, selection: &Selection) -> Result<(), AttesterError>;
+
+    /// Writes the bytes.
+    ///
+    /// # Errors
+    /// [`AttesterError`]: among others, that the machine is in another state.
+    fn write_anchor(&mut self, data: &[u8; ANCHOR_LENGTH], selection: &Selection) -> Result<(), AttesterError>;
+}
+
 /// Something that seals a secret to the values of PCRs.
-pub trait SealDevice: ActivateDevice {
+pub trait SealDevice: ActivateDevice + AnchorDevice {
     /// Seals a secret.
     ///
     /// # Errors

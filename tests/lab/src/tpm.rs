@@ -16,7 +16,10 @@ use portcullis_attest::evidence::TpmEvidence;
 use portcullis_attest::tpm::credential::{Credential, EndorsementKey};
 use portcullis_attest::tpm::key::{AttestationKey, Attributes};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues, Selection};
-use portcullis_attester::{ActivateDevice, AttesterError, Logs, QuoteDevice, SealDevice, SealedBlob, Tpm, TpmHandle};
+use portcullis_attester::{
+    ANCHOR_LENGTH, ActivateDevice, Anchor, AnchorDevice, AttesterError, Logs, QuoteDevice, SealDevice, SealedBlob, Tpm,
+    TpmHandle,
+};
 use portcullis_permit::BootCounters;
 use portcullis_wire::hex::{hex, unhex_array};
 use tss_esapi::Context;
@@ -225,6 +228,31 @@ impl ActivateDevice for LabTpm {
     }
 }
 
+impl AnchorDevice for LabTpm {
+    fn define_anchor(&mut self, selection: &Selection) -> Result<(), AttesterError> {
+        self.extend_pending()?;
+        self.tpm.define_anchor(selection)
+    }
+
+    fn read_anchor(&mut self) -> Result<Option<Anchor>, AttesterError> {
+        self.tpm.read_anchor()
+    }
+
+    fn read_counter(&mut self) -> Result<u64, AttesterError> {
+        self.tpm.read_counter()
+    }
+
+    fn increment_counter(&mut self, selection: &Selection) -> Result<(), AttesterError> {
+        self.extend_pending()?;
+        self.tpm.increment_counter(selection)
+    }
+
+    fn write_anchor(&mut self, data: &[u8; ANCHOR_LENGTH], selection: &Selection) -> Result<(), AttesterError> {
+        self.extend_pending()?;
+        self.tpm.write_anchor(data, selection)
+    }
+}
+
 impl SealDevice for LabTpm {
     fn seal(&mut self, secret: &[u8; 32], selection: &Selection) -> Result<SealedBlob, AttesterError> {
         self.tpm.seal(secret, selection)
@@ -366,6 +394,29 @@ impl ActivateDevice for SoftTpm {
 
     fn activate(&mut self, _credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
         Err(AttesterError::Form("endorsement key"))
+    }
+}
+
+/// It ends with its process: nothing that it keeps would outlive what it guards.
+impl AnchorDevice for SoftTpm {
+    fn define_anchor(&mut self, _selection: &Selection) -> Result<(), AttesterError> {
+        Err(AttesterError::Form("NV storage"))
+    }
+
+    fn read_anchor(&mut self) -> Result<Option<Anchor>, AttesterError> {
+        Err(AttesterError::Form("NV storage"))
+    }
+
+    fn read_counter(&mut self) -> Result<u64, AttesterError> {
+        Err(AttesterError::Form("NV storage"))
+    }
+
+    fn increment_counter(&mut self, _selection: &Selection) -> Result<(), AttesterError> {
+        Err(AttesterError::Form("NV storage"))
+    }
+
+    fn write_anchor(&mut self, _data: &[u8; ANCHOR_LENGTH], _selection: &Selection) -> Result<(), AttesterError> {
+        Err(AttesterError::Form("NV storage"))
     }
 }
 

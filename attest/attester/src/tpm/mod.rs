@@ -6,6 +6,7 @@
 //! HMAC sessions cost milliseconds a command, so quotes use a password session.
 
 mod activate;
+mod anchor;
 mod azure;
 mod seal;
 mod template;

@@ -120,7 +120,7 @@ fn encrypted_session(context: &mut Context, salt: KeyHandle, kind: SessionType) 
 }
 
 /// The policy that the PCRs have their present values.
-fn policy_digest(context: &mut Context, list: PcrSelectionList) -> Result<Digest, AttesterError> {
+pub(super) fn policy_digest(context: &mut Context, list: PcrSelectionList) -> Result<Digest, AttesterError> {
     let (kind, symmetric) = (SessionType::Trial, SymmetricDefinition::AES_128_CFB);
     let session = context
         .start_auth_session(None, None, None, kind, symmetric, HashingAlgorithm::Sha256)
