@@ -53,6 +53,11 @@ impl MemoryStorage {
         self.state().fault = Some(fault);
     }
 
+    /// Takes back a fault that has not struck.
+    pub fn heal(&self) {
+        self.state().fault = None;
+    }
+
     /// Cuts the power: what was not made durable is gone.
     pub fn cut_power(&self) {
         let mut state = self.state();
