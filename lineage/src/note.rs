@@ -61,3 +61,40 @@ pub(crate) fn signature(line: &str, name: &str, id: [u8; 4]) -> Option<Vec<u8>> 
 pub(crate) fn hash(text: &str) -> Option<Digest> {
     BASE64.decode(text.as_bytes()).ok()?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+
+    use super::*;
+
+    /// Notes of Go's `sumdb/note`: who of the known keys signed.
+    #[test]
+    fn notes_of_another_implementation_read_alike() {
+        let Some(folder) = portcullis_vectors::vectors("tlog") else { return };
+        let cases: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("go-note/notes.json")).unwrap()).unwrap();
+        let mut verified = 0;
+        for case in cases.as_array().unwrap() {
+            let bytes = BASE64.decode(case["note"].as_str().unwrap().as_bytes()).unwrap();
+            let note = std::str::from_utf8(&bytes).ok().and_then(split);
+            let keys = case["vkeys"].as_array().unwrap().iter().filter_map(|key| parse_key(key.as_str().unwrap(), 1));
+            let signed = keys.filter(|(name, public)| {
+                let (text, lines) = note.unwrap_or(("", ""));
+                let by = |line| signature(line, name, key_id(name, 1, public));
+                let key = UnparsedPublicKey::new(&ED25519, public);
+                lines.lines().filter_map(by).any(|signature| key.verify(text.as_bytes(), &signature).is_ok())
+            });
+            let signed: Vec<String> = signed.map(|(name, _)| name).collect();
+            let expected: Vec<&str> =
+                case["verified"].as_array().into_iter().flatten().flat_map(|v| v.as_str()).collect();
+            // What the other one refuses as a whole may be readable here line by
+            // line: a checkpoint needs the log's own valid line, and no more.
+            if case["verified"].is_array() {
+                assert_eq!(signed, expected, "{}", case["desc"]);
+                verified += signed.len();
+            }
+        }
+        assert!(verified >= 3, "{verified}");
+    }
+}

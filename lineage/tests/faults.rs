@@ -4,6 +4,7 @@
 //!
 //! `ci/faults` runs thousands of them; `PORTCULLIS_FAULT_RUNS` says how many.
 #![cfg(test)]
+#![expect(clippy::arithmetic_side_effects, reason = "small numbers of a test; overflow would fail it")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
