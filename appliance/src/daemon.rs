@@ -78,11 +78,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
         head: &head,
     };
     let ledger = source.ledger()?;
-    // Batches are ordered by the log, not by the second.
-    if at.saturating_add(watch::DRIFT) < ledger.newest() {
-        let why = format!("found {at}, required at least {} as in the newest entry", ledger.newest());
-        return Err(Refused::new("log.clock", why).into());
-    }
+    watch::check_clock(at, ledger.newest())?;
     if bundle.policy().version < ledger.bundle_version() {
         let why = format!("found version {}, required {} as logged", bundle.policy().version, ledger.bundle_version());
         return Err(Refused::new("bundle.succession", why).into());

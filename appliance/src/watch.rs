@@ -23,7 +23,18 @@ const ANCHOR_EVERY: Duration = Duration::from_secs(10);
 /// Attempts at a first quorum of witnesses.
 const ATTEMPTS: usize = 10;
 /// Seconds by which wall clock and monotonic clock may differ.
-pub(crate) const DRIFT: u64 = 5;
+const DRIFT: u64 = 5;
+
+/// No clock is behind what the log has recorded, even if all clocks of a machine
+/// were set back together: expired lists and bundles would come to life again.
+pub(crate) fn check_clock(now: u64, newest_entry: u64) -> Result<(), Refused> {
+    // Batches are ordered by the log, not by the second.
+    if now.saturating_add(DRIFT) >= newest_entry {
+        return Ok(());
+    }
+    let why = format!("found {now}, required at least {newest_entry} as in the newest entry");
+    Err(Refused::new("log.clock", why))
+}
 
 /// Watches until the authority trips.
 pub(crate) async fn watch(authority: Arc<Authority>, at_start: PcrValues) {
@@ -183,5 +194,20 @@ pub(crate) async fn heartbeat(authority: Arc<Authority>) {
             Ok(key) => authority.events.send(EventKind::Heartbeat, &key, authority.origin()),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// THREATS 42: a cold boot with an old clock.
+    #[test]
+    fn threat_42_a_clock_behind_the_log_is_refused() {
+        assert!(check_clock(1_000, 1_000).is_ok());
+        assert!(check_clock(995, 1_000).is_ok());
+        let refused = check_clock(994, 1_000).unwrap_err();
+        assert_eq!(refused.check, "log.clock");
+        assert!(check_clock(1_000, 1_000 + 365 * 86_400).is_err());
     }
 }

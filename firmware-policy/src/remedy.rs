@@ -200,6 +200,7 @@ catalogue! {
     "permit.revoked": "The permit's status is not valid." => "Ask the governors.";
     "log.tree": "Checkpoint, tiles and entries of the log do not agree." => "Fetch the files again; if it persists, keep them as proof.";
     "log.statements": "An entry of the log is not a statement by the authority." => "Keep the log as proof and tell the governors.";
+    "log.time": "Recorded times of the log contradict each other." => "Keep the log as proof: somebody moved the authority's clock.";
     "log.genesis": "The log does not begin with a genesis." => "Fetch the log from its beginning.";
     "watch.pcr": "A PCR of the authority changed while it ran." => "Treat the machine as altered; reboot it into the admitted image.";
     "watch.clock": "The authority's clocks contradict each other." => "Check the host's clock; restart the authority.";

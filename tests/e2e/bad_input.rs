@@ -85,6 +85,18 @@ fn order_size_and_unknown_paths_are_refused() {
     assert_eq!(get(public, "/tile/entries/000").unwrap().0, 404, "entries are not public");
     assert_eq!(get(public, "/tile/0/../../keys.sealed").unwrap().0, 404);
     assert_eq!(get(public, "/checkpoint").unwrap().0, 200);
+    let caching = |path: &str| {
+        let mut stream = TcpStream::connect(public).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: lab\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let head = String::from_utf8_lossy(&answer).to_lowercase();
+        head.lines().find_map(|line| line.strip_prefix("cache-control: ")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(caching("/checkpoint"), "no-cache");
+    assert_eq!(caching("/signed-root"), "no-cache");
+    assert_eq!(caching("/tile/0/000.p/1"), "public, max-age=300");
+    assert_eq!(caching("/tile/0/777"), "no-cache", "what is not there may come");
     assert_eq!(get(public, "/v1/permits").unwrap().0, 404, "readers can ask for nothing");
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +20,12 @@ use super::reply::{status, typed};
 use crate::authority::Authority;
 use crate::instance::log_folder;
 
+/// The head moves on.
+const MOVES: &str = "no-cache";
+/// A full tile never changes (C2SP tlog-tiles, "Merkle Tree").
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// A partial tile does not change either, but goes once the full one is there.
+const PARTIAL: &str = "public, max-age=300";
 /// Most connections of readers at once.
 const MAX_READERS: usize = 256;
 
@@ -28,6 +34,7 @@ type Shared = State<Arc<Authority>>;
 fn routes(authority: Arc<Authority>) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
+        .route("/signed-root", get(signed_root))
         .route("/tile/{*path}", get(tile))
         .route("/keys", get(keys))
         .route("/v1/status/0", get(status))
@@ -63,7 +70,11 @@ pub(crate) async fn listen_public(
 }
 
 async fn checkpoint(State(authority): Shared) -> Response {
-    file(&authority, "checkpoint").await
+    file(&authority, "checkpoint", "text/plain; charset=utf-8", MOVES).await
+}
+
+async fn signed_root(State(authority): Shared) -> Response {
+    file(&authority, "signed-root", "application/cbor", MOVES).await
 }
 
 /// Hash tiles only: entries name chips and nodes, and need an auditor's
@@ -75,16 +86,23 @@ async fn tile(State(authority): Shared, Path(path): Path<String>) -> Response {
         path.split('/').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'))
             && !path.contains("..");
     if is_hash_tile && is_plain {
-        file(&authority, &format!("tile/{path}")).await
+        let caching = if path.contains(".p/") { PARTIAL } else { FOR_EVER };
+        file(&authority, &format!("tile/{path}"), "application/octet-stream", caching).await
     } else {
         StatusCode::NOT_FOUND.into_response()
     }
 }
 
-async fn file(authority: &Authority, path: &str) -> Response {
+async fn file(authority: &Authority, path: &str, media_type: &'static str, caching: &'static str) -> Response {
     match tokio::fs::read(log_folder(&authority.config).join(path)).await {
-        Ok(bytes) => typed(StatusCode::OK, "application/octet-stream", bytes),
-        Err(_) => StatusCode::NOT_FOUND.into_response(),
+        Ok(bytes) => {
+            let mut response = typed(StatusCode::OK, media_type, bytes);
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+            response
+        }
+        // A partial tile gives way to the full one, and a tile that is not there
+        // may come: neither is to be remembered.
+        Err(_) => (StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, MOVES)]).into_response(),
     }
 }
 
