@@ -22,6 +22,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::instance::{Refused, log_folder, read, sealed_keys, trust};
 use crate::recover::Source;
+use crate::retention;
 use crate::sealing::{self, Keys};
 use crate::selfcheck::{self, Own};
 use crate::serve::{listen_nodes, listen_public};
@@ -96,12 +97,22 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let ledger = Arc::new(Mutex::new(ledger));
     let follower = Arc::clone(&ledger);
     log.observe(move |_, entry| follower.lock().unwrap_or_else(PoisonError::into_inner).apply(entry));
+    let pruner = log.pruner();
     let (writer, log_thread) = Writer::start(log, publisher)?;
     let (attestor, attestor_thread) = Attestor::start(machine, anchoring)?;
     let nodes = TcpListener::bind(config.listen.nodes).await.with_context(|| config.listen.nodes.to_string())?;
     let public = TcpListener::bind(config.listen.public).await.with_context(|| config.listen.public.to_string())?;
-    let authority =
-        Authority::new(config, governance, permit_key, attestor, writer, endorsement, bundle, ledger, storage);
+    let authority = Authority::new(
+        config,
+        governance,
+        permit_key,
+        attestor,
+        writer,
+        endorsement,
+        bundle,
+        ledger,
+        Arc::clone(&storage),
+    );
     let authority = Arc::new(authority);
     let anchor = tokio::spawn(watch::anchor(Arc::clone(&authority)));
     // Witnesses first: a log that was rolled back gets no entry more.
@@ -114,6 +125,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let (stop, stopped) = flag::channel(false);
     let watcher = tokio::spawn(watch::watch(Arc::clone(&authority), pcrs));
     let heart = tokio::spawn(watch::heartbeat(Arc::clone(&authority)));
+    let retaining = tokio::spawn(retention::retain(Arc::clone(&authority), pruner, storage));
     let witnessing = tokio::spawn(watch::stay_witnessed(Arc::clone(&authority)));
     let keeper = tokio::spawn(watch::keep(Arc::clone(&authority)));
     tracing::info!(nodes = %nodes.local_addr()?, public = %public.local_addr()?, "serving");
@@ -128,6 +140,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     heart.abort();
     keeper.abort();
     witnessing.abort();
+    retaining.abort();
     // Whoever was counted last must not be lost.
     if let Err(failure) = authority.log_denial_counts().await {
         tracing::error!(?failure, "denials of strangers were not counted");

@@ -35,6 +35,7 @@ mod instance;
 mod ledger;
 mod metrics;
 mod recover;
+mod retention;
 mod sealing;
 mod selfcheck;
 mod serve;

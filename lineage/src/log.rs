@@ -28,6 +28,7 @@ use crate::MAX_ENTRY;
 use crate::archive::{Archive, Blob};
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey, public_half};
 use crate::journal::{ArchivedEntry, Batch, Header, JournalError, Mac, SegmentReader};
+use crate::prune::Pruner;
 use crate::publisher::{CHECKPOINT, Fresh, Head, Publisher, mark};
 use crate::receipt::{ReceiptKey, SignedRoot};
 use crate::replay::{ReplayError, check};
@@ -43,7 +44,7 @@ pub struct Keys {
     origin: VerifyingKey,
     checkpoint: Ed25519KeyPair,
     receipt: Ed25519KeyPair,
-    mac: Mac,
+    mac: Arc<Mac>,
 }
 
 impl Keys {
@@ -56,7 +57,7 @@ impl Keys {
         if checkpoint == receipt {
             return Err(CheckpointError::Key);
         }
-        let mac = Mac::new(&sha256(&[b"portcullis/journal/1", checkpoint]));
+        let mac = Arc::new(Mac::new(&sha256(&[b"portcullis/journal/1", checkpoint])));
         let (checkpoint, receipt) = (pair(checkpoint)?, pair(receipt)?);
         Ok(Self { origin: VerifyingKey::new(origin, public_half(&checkpoint))?, checkpoint, receipt, mac })
     }
@@ -286,6 +287,12 @@ impl Log {
         let log =
             Self { storage, keys, archive, tree, head, outbox, published, segment, largest, observer, stopped: false };
         Ok((log, publisher))
+    }
+
+    /// What takes evidence out that has had its time.
+    #[must_use]
+    pub fn pruner(&self) -> Pruner {
+        Pruner::new(Arc::clone(&self.storage), Arc::clone(&self.keys.mac))
     }
 
     /// Calls `observer` with every entry from now on, in order, once it is

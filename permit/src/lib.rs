@@ -47,7 +47,8 @@ pub use governance::{Governance, GovernanceError, Quorum};
 pub use key::{KeyError, PublicKey, SigningKey, Suite};
 pub use permit::{BootCounters, Constraints, DynamicLinking, Permit, PermitId, PermitWarning, Workload};
 pub use records::{
-    BootRecord, DenialCountRecord, GenesisRecord, PolicyRecord, SnapshotRecord, TripRecord, names, recorded_time,
+    BootRecord, DenialCountRecord, GenesisRecord, PolicyRecord, RetentionRecord, SnapshotRecord, TripRecord, names,
+    recorded_time,
 };
 pub use request::{PermitRequest, ReceivedRequest};
 pub use revocation::{Revocation, RevocationTarget};

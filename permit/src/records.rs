@@ -94,6 +94,17 @@ pub struct DenialCountRecord {
     pub counts: BTreeMap<String, u64>,
 }
 
+/// Evidence of decisions has had its time, and is taken out of the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionRecord {
+    /// Unix seconds.
+    pub time: u64,
+    /// Decisions before this time, Unix seconds, ...
+    pub cutoff: u64,
+    /// ... that stand before this place in the log.
+    pub before: u64,
+}
+
 /// When an authority made an entry, Unix seconds; `None` for entries that carry
 /// somebody else's time only, or none that can be read.
 #[must_use]
@@ -108,6 +119,7 @@ pub fn recorded_time(object: &Sign1) -> Option<u64> {
         Kind::Trip => TripRecord::decode(payload).ok().map(|record| record.time),
         Kind::Snapshot => SnapshotRecord::decode(payload).ok().map(|record| record.time),
         Kind::DenialCount => DenialCountRecord::decode(payload).ok().map(|record| record.until),
+        Kind::Retention => RetentionRecord::decode(payload).ok().map(|record| record.time),
         Kind::Request
         | Kind::StatusList
         | Kind::Event
@@ -267,6 +279,24 @@ impl SnapshotRecord {
     }
 }
 
+impl RetentionRecord {
+    /// The payload.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode(&map([(1, self.time.into()), (2, self.cutoff.into()), (3, self.before.into())]))
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// Any [`Error`] of the encoding.
+    pub fn decode(payload: &[u8]) -> Result<Self, Error> {
+        let mut fields = fields(payload)?;
+        let record = Self { time: fields.uint(1)?, cutoff: fields.uint(2)?, before: fields.uint(3)? };
+        fields.finish().map(|()| record)
+    }
+}
+
 impl DenialCountRecord {
     /// All of them together.
     #[must_use]
@@ -333,6 +363,8 @@ mod tests {
         assert_eq!(TripRecord::decode(&trip.encode()), Ok(trip));
         let snapshot = SnapshotRecord { time: 1, entries: 9, state: [7; 32] };
         assert_eq!(SnapshotRecord::decode(&snapshot.encode()), Ok(snapshot));
+        let retention = RetentionRecord { time: 9, cutoff: 5, before: 7 };
+        assert_eq!(RetentionRecord::decode(&retention.encode()), Ok(retention));
         let counts = BTreeMap::from([("node.enrolled".to_owned(), 3), ("request.nonce".to_owned(), 4)]);
         let count = DenialCountRecord { since: 1, until: 2, counts };
         assert_eq!(count.total(), 7);

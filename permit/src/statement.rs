@@ -50,11 +50,13 @@ pub enum Kind {
     Snapshot,
     /// The authority counts denials that it did not log one by one.
     DenialCount,
+    /// The authority takes evidence out of its archive.
+    Retention,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Request,
         Self::Permit,
         Self::Denial,
@@ -70,6 +72,7 @@ impl Kind {
         Self::Trip,
         Self::Snapshot,
         Self::DenialCount,
+        Self::Retention,
     ];
 
     /// The media type in `typ`.
@@ -91,6 +94,7 @@ impl Kind {
             Self::Trip => "application/vnd.portcullis.trip+cose",
             Self::Snapshot => "application/vnd.portcullis.snapshot+cose",
             Self::DenialCount => "application/vnd.portcullis.denial-count+cose",
+            Self::Retention => "application/vnd.portcullis.retention+cose",
         }
     }
 

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result};
 use portcullis_lineage::{Blob, Committed, NewEntry};
-use portcullis_permit::{BootRecord, EventKind, Execution, Kind, SnapshotRecord, TripRecord, statement};
+use portcullis_permit::{
+    BootRecord, EventKind, Execution, Kind, RetentionRecord, SnapshotRecord, TripRecord, statement,
+};
 use portcullis_wire::sha256;
 use tokio::sync::oneshot;
 
@@ -111,6 +113,14 @@ impl Authority {
         // A hint: without it, or with an older one, the next start reads more.
         let hint = self.storage.put(recover::HINT, logged.index.to_string().as_bytes());
         hint.map_err(|error| Failure::Internal(error.to_string()))
+    }
+
+    /// Says what is taken out of the archive, before it is.
+    pub(crate) async fn log_retention(&self, record: &RetentionRecord) -> Result<(), Failure> {
+        let key = self.signer.key()?;
+        let entry = statement::sign(Kind::Retention, &key, self.origin(), "retention", &record.encode())
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        self.append(entry, Vec::new(), None).await.map(|_| ())
     }
 
     /// Whether a snapshot is worth its while.

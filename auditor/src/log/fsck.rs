@@ -12,7 +12,7 @@ use portcullis_cli::progress;
 use portcullis_lineage::{
     Archive, ArchiveError, FileStorage, LogReader, MAX_ENTRY, Part, Replay, Storage, verify_directory,
 };
-use portcullis_permit::{Endorsement, Governance, names};
+use portcullis_permit::{Endorsement, Governance, Kind, RetentionRecord, names};
 use portcullis_wire::Sign1;
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
@@ -42,6 +42,10 @@ struct Found {
     entries: u64,
     blobs: u64,
     pruned: u64,
+    /// The last entry that something was taken out of, and up to where the log
+    /// says that this is so.
+    last_pruned: Option<u64>,
+    retained_from: u64,
     /// Shared files that entries refer to.
     shared: HashSet<String>,
     /// The first blob that is not to be had.
@@ -113,6 +117,12 @@ fn examine(arguments: &Arguments, endorsement: &[u8], governance: &Governance, c
     Some(found)
 }
 
+/// What a retention entry says.
+fn retention(entry: &[u8]) -> Option<RetentionRecord> {
+    let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
+    (Kind::of(&object) == Some(Kind::Retention)).then(|| RetentionRecord::decode(object.payload()?).ok()).flatten()
+}
+
 impl Found {
     fn journal(
         &mut self,
@@ -126,6 +136,9 @@ impl Found {
             bar.set_position(batch.first);
             for (index, entry) in (batch.first..).zip(batch.entries) {
                 self.entries = self.entries.saturating_add(1);
+                if let Some(record) = retention(&entry.statement) {
+                    self.retained_from = self.retained_from.max(record.before);
+                }
                 for blob in &entry.blobs {
                     self.blobs = self.blobs.saturating_add(1);
                     for part in &blob.0 {
@@ -141,7 +154,10 @@ impl Found {
                                 self.hole.get_or_insert_with(why);
                             }
                         }
-                        Err(ArchiveError::Pruned(_)) => self.pruned = self.pruned.saturating_add(1),
+                        Err(ArchiveError::Pruned(_)) => {
+                            self.pruned = self.pruned.saturating_add(1);
+                            self.last_pruned = Some(index);
+                        }
                         Err(error) => {
                             self.hole.get_or_insert_with(|| format!("entry {index}: {error}"));
                         }
@@ -150,6 +166,10 @@ impl Found {
             }
         }
         bar.finish_and_clear();
+        if let Some(index) = self.last_pruned.filter(|index| *index >= self.retained_from) {
+            let why = || format!("entry {index}: pruned, and the log does not say so");
+            self.hole.get_or_insert_with(why);
+        }
         Ok(())
     }
 

@@ -29,6 +29,8 @@ use reading::Reading;
 
 /// Seconds in a year, the longest that a line of renewals may last.
 const YEAR: u64 = 366 * 86_400;
+/// Seconds of a day.
+const DAY: u64 = 86_400;
 
 /// A rule for a field of fixed size. Leaving a field open is a named choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,8 @@ pub struct Policy {
     pub status_seconds: u64,
     pub evidence_seconds: u64,
     pub renewal_seconds: u64,
+    /// For ever where absent.
+    pub evidence_kept_seconds: Option<u64>,
     /// Whose cosignatures gates demand; nobody's where absent.
     pub witnesses: Option<Witnesses>,
     pub distrusted_generations: BTreeSet<Generation>,
@@ -181,6 +185,9 @@ fn read(
     let status_seconds = reading.number("limits.status_seconds", limits.status_seconds, 1, limits.lease_seconds);
     let evidence_seconds = reading.number("limits.evidence_seconds", limits.evidence_seconds, 1, nonce::LIFETIME);
     let renewal_seconds = reading.number("limits.renewal_seconds", limits.renewal_seconds, limits.lease_seconds, YEAR);
+    let kept = limits.evidence_kept_seconds;
+    let kept = kept.map(|kept| reading.number("limits.evidence_kept_seconds", kept, DAY, YEAR.saturating_mul(100)));
+    let evidence_kept_seconds = kept.flatten();
     let classes: Vec<EvidenceClass> =
         document.classes.iter().filter_map(|word| reading.word("classes", word, &node::CLASSES)).collect();
     if document.classes.is_empty() {
@@ -212,6 +219,7 @@ fn read(
         status_seconds: status_seconds?,
         evidence_seconds: evidence_seconds?,
         renewal_seconds: renewal_seconds?,
+        evidence_kept_seconds,
         witnesses,
         distrusted_generations,
         distrusted_veks,

@@ -236,7 +236,13 @@ pub fn document(generation: Generation) -> Document {
         expires: "2027-11-01T00:00:00Z".into(),
         classes: ["snp+tpm", "snp", "tpm"].map(str::to_owned).to_vec(),
         roots: RootChoice::Given,
-        limits: Limits { lease_seconds: 60, status_seconds: 30, evidence_seconds: 10, renewal_seconds: 86_400 },
+        limits: Limits {
+            lease_seconds: 60,
+            status_seconds: 30,
+            evidence_seconds: 10,
+            renewal_seconds: 86_400,
+            evidence_kept_seconds: None,
+        },
         witnesses: None,
         distrust: Distrust::default(),
         platform: Platform {

@@ -1,0 +1,58 @@
+//! Evidence that has had its time, as the bundle says, is taken out of the
+//! archive: logged first, whole segments only, decisions only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_lineage::{MAX_ENTRY, Pruner, Storage};
+use portcullis_permit::{Kind, RetentionRecord, recorded_time};
+use portcullis_wire::Sign1;
+
+use crate::authority::Authority;
+use crate::clock;
+
+/// Time between looks.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The file with the first entry that was not looked at. Whoever lowers it makes
+/// the next look longer.
+const MARK: &str = "retained";
+
+/// Looks from time to time, until the authority trips.
+pub(crate) async fn retain(authority: Arc<Authority>, pruner: Pruner, storage: Arc<dyn Storage>) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while authority.signer.tripped().is_none() {
+        ticks.tick().await;
+        let Some(kept) = authority.bundle().policy().evidence_kept_seconds else { continue };
+        let cutoff = clock::now().saturating_sub(kept);
+        if let Err(error) = prune(&authority, &pruner, &storage, cutoff).await {
+            tracing::error!(error = format!("{error:#}"), "evidence that has had its time is still there");
+        }
+    }
+}
+
+async fn prune(authority: &Authority, pruner: &Pruner, storage: &Arc<dyn Storage>, cutoff: u64) -> anyhow::Result<()> {
+    loop {
+        let mark = storage.get(MARK)?.and_then(|bytes| String::from_utf8(bytes).ok());
+        let from = mark.and_then(|mark| mark.trim().parse().ok()).unwrap_or(0);
+        let looking = pruner.clone();
+        let due =
+            tokio::task::spawn_blocking(move || looking.due(from, |entry| is_decision(entry, cutoff) == Some(false)));
+        let Some(due) = due.await?? else { return Ok(()) };
+        let record = RetentionRecord { time: clock::now(), cutoff, before: due.next };
+        authority.log_retention(&record).await.map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+        let pruning = pruner.clone();
+        let pruned = move || pruning.prune(due, |entry| is_decision(entry, cutoff) == Some(true));
+        let bytes = tokio::task::spawn_blocking(pruned).await??;
+        storage.put(MARK, due.next.to_string().as_bytes())?;
+        tracing::info!(bytes, before = due.next, "evidence that had its time is gone");
+    }
+}
+
+/// Whether an entry is a decision that has had its time; `None` for others, whose
+/// blobs stay.
+fn is_decision(entry: &[u8], cutoff: u64) -> Option<bool> {
+    let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
+    matches!(Kind::of(&object), Some(Kind::Permit | Kind::Denial)).then_some(())?;
+    Some(recorded_time(&object).is_some_and(|time| time < cutoff))
+}

@@ -1,0 +1,143 @@
+//! Evidence that has had its time is taken out of the archive. The log stays as
+//! it is: statements, hashes, checkpoints; and of what is taken out, digest and
+//! length.
+
+use std::sync::Arc;
+
+use portcullis_wire::sha256;
+
+use crate::journal::{ArchivedEntry, Batch, Header, JournalError, Mac, Part, SegmentReader};
+use crate::storage::Storage;
+
+/// Takes blobs out of segments that are written no more, beside a running log.
+/// Files that blobs share stay: others refer to them.
+#[derive(Clone)]
+pub struct Pruner {
+    storage: Arc<dyn Storage>,
+    mac: Arc<Mac>,
+}
+
+/// A segment whose entries have all had their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Its first entry.
+    pub first: u64,
+    /// The first entry after it.
+    pub next: u64,
+}
+
+impl Pruner {
+    pub(crate) const fn new(storage: Arc<dyn Storage>, mac: Arc<Mac>) -> Self {
+        Self { storage, mac }
+    }
+
+    /// The oldest segment from `from` on, if it is written no more and `kept`
+    /// is false for all of its entries.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn due(&self, from: u64, mut kept: impl FnMut(&[u8]) -> bool) -> Result<Option<Due>, JournalError> {
+        let segments = self.storage.segments()?;
+        let mut old = segments.windows(2).filter_map(|pair| match pair {
+            [first, next] if *first >= from => Some(Due { first: *first, next: *next }),
+            _ => None,
+        });
+        let Some(due) = old.next() else { return Ok(None) };
+        let (mut reader, _) = SegmentReader::open(&*self.storage, due.first, false, Some(&self.mac))?;
+        while let Some(batch) = reader.next_batch()? {
+            if batch.entries.iter().any(|entry| kept(&entry.statement)) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(due))
+    }
+
+    /// Takes the blobs of a segment's entries out, for those that `expires` says.
+    /// Returns how many bytes. The segment is replaced as a whole, or not at all.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn prune(&self, due: Due, mut expires: impl FnMut(&[u8]) -> bool) -> Result<u64, JournalError> {
+        let (mut reader, header) = SegmentReader::open(&*self.storage, due.first, false, Some(&self.mac))?;
+        let Header { first, checkpoint, edge } = header;
+        let mut segment = self.mac.header(&Header { first, checkpoint, edge });
+        let mut taken = 0_u64;
+        while let Some(mut batch) = reader.next_batch()? {
+            for entry in batch.entries.iter_mut().filter(|entry| expires(&entry.statement)) {
+                taken = taken.saturating_add(empty(entry));
+            }
+            let Batch { first, checkpoint, entries } = batch;
+            segment.extend(self.mac.batch(&Batch { first, checkpoint, entries }));
+        }
+        if taken > 0 {
+            self.storage.put_segment(due.first, &segment)?;
+        }
+        Ok(taken)
+    }
+}
+
+fn empty(entry: &mut ArchivedEntry) -> u64 {
+    let mut taken = 0_u64;
+    for part in entry.blobs.iter_mut().flat_map(|blob| &mut blob.0) {
+        if let Part::Here(bytes) = part {
+            let length = bytes.len() as u64;
+            *part = Part::Pruned { digest: sha256(&[bytes]), length };
+            taken = taken.saturating_add(length);
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::ArchiveError;
+    use crate::journal::ArchiveReader;
+    use crate::log::{Keys, Log, NewEntry};
+    use crate::replay::Replay;
+    use crate::storage::MemoryStorage;
+
+    #[test]
+    fn what_is_pruned_is_gone_and_the_log_is_whole() {
+        let keys = || Keys::from_seeds("log.test/prune", &[1; 32], &[2; 32]).unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let (mut log, mut publisher) = Log::open_with(Arc::clone(&storage), keys(), 3_000).unwrap();
+        for n in 0..20_u8 {
+            let entry = NewEntry { statement: vec![n; 9], blobs: vec![vec![n; 400].into()], seen: None };
+            log.append(vec![entry.clone(), entry]).unwrap();
+        }
+        publisher.sync().unwrap();
+        let pruner = log.pruner();
+        // Entries up to ten have had their time; those after stay.
+        let kept = |statement: &[u8]| statement[0] > 10;
+        let (mut from, mut taken) = (0, 0);
+        while let Some(due) = pruner.due(from, kept).unwrap() {
+            taken += pruner.prune(due, |statement| !kept(statement)).unwrap();
+            assert_eq!(pruner.prune(due, |_| true).unwrap(), 0, "nothing is taken twice");
+            from = due.next;
+        }
+        assert!(from > 0 && from <= 22, "{from}");
+        assert_eq!(taken, from * 400);
+
+        // The log opens, replays, and says what is gone.
+        let head = log.head().unwrap();
+        drop((log, publisher));
+        let (log, _) = Log::open_with(Arc::clone(&storage), keys(), 3_000).unwrap();
+        assert_eq!(log.head().unwrap(), head);
+        let key = keys().checkpoint_key().clone();
+        let mut replay = Replay::open(Arc::clone(&storage), 0, key, (*head).clone()).unwrap();
+        while replay.next_batch().unwrap().is_some() {}
+        let mut archive = ArchiveReader::open(storage, 0).unwrap();
+        while let Some(batch) = archive.next_batch().unwrap() {
+            for (index, entry) in (batch.first..).zip(&batch.entries) {
+                match archive.archive().read(&entry.blobs[0]) {
+                    Ok(bytes) => assert!(index >= from && bytes.len() == 400, "{index}"),
+                    Err(ArchiveError::Pruned(digest)) => {
+                        assert!(index < from && digest == sha256(&[&vec![entry.statement[0]; 400]]), "{index}");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+}
