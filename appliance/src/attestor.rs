@@ -54,7 +54,7 @@ enum Job {
         bundle: Arc<VerifiedBundle>,
         origin: String,
         at: u64,
-        reply: oneshot::Sender<Result<()>>,
+        reply: oneshot::Sender<Result<u64>>,
     },
 }
 
@@ -117,8 +117,9 @@ impl Attestor {
         self.ask(Job::Anchor { bundle, head, clean, reply }, answer).await
     }
 
-    /// Appraises the machine against a bundle.
-    pub(crate) async fn self_check(&self, bundle: Arc<VerifiedBundle>, origin: String, at: u64) -> Result<()> {
+    /// Appraises the machine against a bundle; returns the clock of its TPM in
+    /// milliseconds.
+    pub(crate) async fn self_check(&self, bundle: Arc<VerifiedBundle>, origin: String, at: u64) -> Result<u64> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job::SelfCheck { bundle, origin, at, reply }).context("the attestor ended")?;
         answer.await.context("the attestor ended")?
@@ -201,7 +202,7 @@ fn serve(owned: &mut Owned, job: Job) {
             drop(reply.send(values));
         }
         Job::SelfCheck { bundle, origin, at, reply } => {
-            drop(reply.send(selfcheck::appraise_own(machine, &origin, &bundle, at).map(|_| ())));
+            drop(reply.send(selfcheck::appraise_own(machine, &origin, &bundle, at).map(|own| own.tpm_clock)));
         }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Own {
     pub(crate) evidence: Vec<u8>,
     pub(crate) chip_id: Vec<u8>,
     pub(crate) measurement: Vec<u8>,
+    /// Milliseconds that the TPM has been powered, as its quote says.
+    pub(crate) tpm_clock: u64,
 }
 
 /// Collects evidence of this machine and appraises it in the role of authority.
@@ -54,6 +56,7 @@ pub(crate) fn appraise_own(machine: &mut Machine, origin: &str, bundle: &Verifie
     let (Some(verified), Some(result)) = (verified, result) else { return Err(refused().into()) };
     let report = verified.snp().context("an SNP report")?.report();
     Ok(Own {
+        tpm_clock: verified.tpm().context("a quote")?.clock().clock,
         chip_id: report.chip_id.to_vec(),
         measurement: report.measurement.to_vec(),
         evidence: evidence.bytes().to_vec(),

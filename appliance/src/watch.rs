@@ -38,7 +38,7 @@ pub(crate) fn check_clock(now: u64, newest_entry: u64) -> Result<(), Refused> {
 
 /// Watches until the authority trips.
 pub(crate) async fn watch(authority: Arc<Authority>, at_start: PcrValues) {
-    let (wall, monotonic) = (clock::now(), Instant::now());
+    let mut clocks = Clocks { wall: clock::now(), monotonic: Instant::now(), tpm: None };
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for round in 1_u32.. {
@@ -46,24 +46,37 @@ pub(crate) async fn watch(authority: Arc<Authority>, at_start: PcrValues) {
         if authority.signer.tripped().is_some() {
             return;
         }
-        if let Some((check, why)) = doubt(&authority, &at_start, wall, monotonic, round).await {
+        if let Some((check, why)) = doubt(&authority, &at_start, &mut clocks, round).await {
             authority.trip(&check, &why).await;
             return;
         }
     }
 }
 
+/// The clocks of this machine, when the watch began.
+struct Clocks {
+    wall: u64,
+    monotonic: Instant,
+    /// Seconds on the TPM's clock, and when it was read for the first time.
+    tpm: Option<(u64, Duration)>,
+}
+
+/// Why a clock contradicts the monotonic one, in seconds.
+fn drift(clock: &str, now: u64, began: u64, elapsed: Duration) -> Option<String> {
+    let expected = began.saturating_add(elapsed.as_secs());
+    (now.abs_diff(expected) > DRIFT).then(|| format!("{clock} {now}, expected about {expected}"))
+}
+
 async fn doubt(
     authority: &Authority,
     at_start: &PcrValues,
-    wall: u64,
-    monotonic: Instant,
+    clocks: &mut Clocks,
     round: u32,
 ) -> Option<(String, String)> {
     let now = clock::now();
-    let expected = wall.saturating_add(monotonic.elapsed().as_secs());
-    if now.abs_diff(expected) > DRIFT {
-        return Some(("watch.clock".into(), format!("wall clock {now}, expected about {expected}")));
+    let elapsed = clocks.monotonic.elapsed();
+    if let Some(why) = drift("wall clock", now, clocks.wall, elapsed) {
+        return Some(("watch.clock".into(), why));
     }
     let bundle = authority.bundle();
     if let Err(expired) = bundle.check_time(now) {
@@ -81,11 +94,18 @@ async fn doubt(
     }
     if round.is_multiple_of(APPRAISE_EVERY) {
         let origin = authority.origin().to_owned();
-        if let Err(error) = authority.attestor.self_check(bundle, origin, now).await {
-            return Some(match error.downcast::<Refused>() {
-                Ok(refused) => (refused.check, refused.why),
-                Err(error) => ("watch.pcr".into(), error.to_string()),
-            });
+        let tpm = match authority.attestor.self_check(bundle, origin, now).await {
+            Ok(milliseconds) => milliseconds / 1000,
+            Err(error) => {
+                return Some(match error.downcast::<Refused>() {
+                    Ok(refused) => (refused.check, refused.why),
+                    Err(error) => ("watch.pcr".into(), error.to_string()),
+                });
+            }
+        };
+        let (began, at) = *clocks.tpm.get_or_insert((tpm, elapsed));
+        if let Some(why) = drift("clock of the TPM", tpm, began, elapsed.saturating_sub(at)) {
+            return Some(("watch.clock".into(), why));
         }
     }
     None
@@ -200,6 +220,20 @@ pub(crate) async fn heartbeat(authority: Arc<Authority>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// THREATS 15: hours and years, either way; seconds are let through.
+    #[test]
+    fn threat_15_clocks_that_jump_contradict_each_other() {
+        let hour = Duration::from_secs(3600);
+        let drift = |now| drift("wall clock", now, 1_000_000, hour);
+        assert_eq!(drift(1_003_600), None);
+        assert_eq!(drift(1_003_605), None);
+        assert_eq!(drift(1_003_606).unwrap(), "wall clock 1003606, expected about 1003600");
+        for jump in [3_600, 365 * 86_400] {
+            assert!(drift(1_003_600 + jump).is_some());
+            assert!(drift(1_003_600_u64.saturating_sub(jump)).is_some());
+        }
+    }
 
     /// THREATS 42: a cold boot with an old clock.
     #[test]

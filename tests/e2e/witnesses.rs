@@ -174,6 +174,21 @@ fn threat_32_a_private_tree_runs_only_where_no_witness_is_demanded() {
     assert_eq!(check(expect(with(cosigned(head, 1_000), vec![]), Some(&quorum))), Ok(()));
 }
 
+/// THREATS 15: a process that was paused for longer than an answer's lease looks
+/// at the TPM before it answers again (the lease itself: `anchor::tests`).
+#[test]
+fn threat_15_a_paused_authority_looks_again_before_it_answers() {
+    let (_folder, deployment, daemon) = common::serving();
+    assert_eq!(ask(&deployment).0, Some(0));
+    common::signal(daemon.id(), rustix::process::Signal::STOP);
+    std::thread::sleep(Duration::from_secs(5));
+    common::signal(daemon.id(), rustix::process::Signal::CONT);
+    std::thread::sleep(Duration::from_secs(2));
+    // Nobody asked while it had not looked; it goes on.
+    assert_eq!(daemon.get("/readyz").unwrap().0, 200);
+    assert_eq!(ask(&deployment).0, Some(0));
+}
+
 fn forged(gate: &SigningKey, workload: &Workload) -> portcullis_permit::Permit {
     portcullis_permit::Permit {
         issuer: "log.stolen/1".into(),
