@@ -69,6 +69,12 @@ impl Bare {
         self.verify_request()
     }
 
+    /// That, and the statement in which it was signed.
+    pub(super) fn verify_entry(&self) -> Result<()> {
+        self.verify_decision()?;
+        self.verify_quote()
+    }
+
     /// That, and the permit's signature.
     fn permit(&self) -> Result<()> {
         self.verify_decision()?;

@@ -35,7 +35,7 @@ pub struct Options {
     /// Sizes of logs at which proofs and opening are measured.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000, 10_000_000])]
     sizes: Vec<u64>,
-    /// Fail below this share of bare group commit, from 64 writers on.
+    /// Fail below this share of bare group commit, at 64 writers.
     #[arg(long, default_value_t = 0.6)]
     limit: f64,
 }
@@ -48,8 +48,9 @@ const WINDOW: Duration = Duration::from_millis(2);
 /// # Errors
 /// Below the limits, or a receipt that does not verify.
 pub(super) fn run(options: &Options) -> Result<()> {
-    appends(options)?;
-    growth(options)
+    let appended = appends(options);
+    growth(options)?;
+    appended
 }
 
 fn appends(options: &Options) -> Result<()> {
@@ -68,6 +69,7 @@ fn appends(options: &Options) -> Result<()> {
         "bare CPU",
         "sync ms"
     );
+    let mut missed = Vec::new();
     for writers in &options.writers {
         let folder = tempfile::tempdir_in(".")?;
         let half = Options { seconds: options.seconds.div_ceil(2), ..options.clone() };
@@ -91,11 +93,16 @@ fn appends(options: &Options) -> Result<()> {
             before.cpu_micros.min(after.cpu_micros),
             ms(sync),
         );
-        if *writers >= 64 {
-            ensure!(share >= options.limit, "share {share:.2}, required at least {:.2}", options.limit);
-            ensure!(row.p99 <= limit, "p99 {:.2} ms, required at most {:.2}", ms(row.p99), ms(limit));
+        if *writers == 64 {
+            if share < options.limit {
+                missed.push(format!("share {share:.2}, required at least {:.2}", options.limit));
+            }
+            if row.p99 > limit {
+                missed.push(format!("p99 {:.2} ms, required at most {:.2}", ms(row.p99), ms(limit)));
+            }
         }
     }
+    ensure!(missed.is_empty(), "64 writers: {}", missed.join("; "));
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! What things cost, over the bare cryptography in them.
 
+mod archive;
 mod bare;
 mod log;
 mod permits;
 mod policy;
 mod rehearse;
+mod replay;
 
 use std::path::Path;
 
@@ -20,6 +22,8 @@ pub enum Bench {
     Log(log::Options),
     /// Appraisal and Cedar, by the number of nodes and measurements.
     Policy(policy::Options),
+    /// Replay of an archive, by decisions a second.
+    Replay(replay::Options),
     /// Rehearsal of an archive, by decisions a second.
     Rehearse(rehearse::Options),
 }
@@ -33,6 +37,7 @@ pub fn run(lab: &Path, bench: &Bench) -> Result<()> {
         Bench::Permits(options) => permits::run(lab, options),
         Bench::Log(options) => log::run(options),
         Bench::Policy(options) => policy::run(options),
+        Bench::Replay(options) => replay::run(lab, options),
         Bench::Rehearse(options) => rehearse::run(lab, options),
     }
 }

@@ -8,23 +8,17 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use portcullis_attest::snp::generation::Generation;
-use portcullis_firmware_policy::Decision;
-use portcullis_lineage::{FileStorage, Keys, Log, NewEntry};
-use portcullis_permit::{SigningKey, Suite};
 use serde_json::Value;
 
+use super::archive::{archive, bare_rate, size_of, watch_memory};
 use super::bare::Bare;
-use crate::scene::{Device, NOW, ORIGIN, PCRS, Plan, Scene};
-
-/// Decisions that share a checkpoint, as under load.
-const BATCH: usize = 256;
+use crate::scene::Scene;
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,7 +50,7 @@ pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
     let mut scene = Scene::new(&folder.path().join("root"), Generation::Milan)?;
     let bar = ProgressBar::new(options.decisions as u64);
     bar.set_style(ProgressStyle::with_template("archive {wide_bar} {pos}/{len} {eta}")?);
-    let request = archive(&log, &mut scene, options, &bar)?;
+    let request = archive(&log, &mut scene, (options.decisions, options.distinct, options.nodes), &bar)?;
     bar.finish_and_clear();
     let bundle = folder.path().join("bundle");
     for (path, bytes) in scene.files()? {
@@ -64,13 +58,11 @@ pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
         fs::create_dir_all(path.parent().context("a folder")?)?;
         fs::write(path, bytes)?;
     }
-    let segments = fs::read_dir(log.join("journal"))?.collect::<Result<Vec<_>, _>>()?;
-    let lengths = segments.iter().map(|segment| Ok(segment.metadata()?.len())).collect::<Result<Vec<_>>>()?;
-    let size = lengths.iter().sum::<u64>() >> 20;
+    let size = size_of(&log)? >> 20;
     println!("{} decisions, {size} MiB of archive, {} nodes", options.decisions, options.nodes);
 
     let cores = thread::available_parallelism()?.get();
-    let before = bare_rate(cores, request)?;
+    let before = bare_rate(cores, request, Bare::verify_decision)?;
     let started = Instant::now();
     let mut rehearsal = Command::new(lab)
         .args(["portcullis-policy", "rehearse", "--json", "--bundle"])
@@ -85,7 +77,7 @@ pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
     ensure!(rehearsal.wait()?.success(), "the rehearsal failed");
     let elapsed = started.elapsed().as_secs_f64();
     let peak = peak.join().map_err(|_| anyhow::anyhow!("the watch stopped"))?;
-    let after = bare_rate(cores, request)?;
+    let after = bare_rate(cores, request, Bare::verify_decision)?;
 
     let report: Value = serde_json::from_str(&output)?;
     ensure!(report["decisions"] == options.decisions, "{} decisions", report["decisions"]);
@@ -101,78 +93,4 @@ pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
     ensure!(rate / bare >= options.limit, "share {:.2}, required at least {:.2}", rate / bare, options.limit);
     ensure!(peak <= options.memory, "{peak} MiB, required at most {}", options.memory);
     Ok(())
-}
-
-/// Verifications a second, on all cores together, of requests of so many bytes.
-fn bare_rate(cores: usize, request: usize) -> Result<f64> {
-    const EACH: usize = 4000;
-    let started = Instant::now();
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores)
-            .map(|_| {
-                scope.spawn(|| -> Result<()> {
-                    let bare = Bare::new(request)?;
-                    (0..EACH).try_for_each(|_| bare.verify_decision())
-                })
-            })
-            .collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker stopped"))?)
-    })?;
-    Ok((EACH * cores) as f64 / started.elapsed().as_secs_f64())
-}
-
-/// The greatest resident memory of a process until it ends, in MiB.
-fn watch_memory(process: u32) -> thread::JoinHandle<u64> {
-    thread::spawn(move || {
-        let path = format!("/proc/{process}/status");
-        let mut peak = 0;
-        while let Ok(status) = fs::read_to_string(&path) {
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let Some(kib) = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()) else { break };
-            peak = peak.max(kib >> 10);
-            thread::sleep(std::time::Duration::from_millis(20));
-        }
-        peak
-    })
-}
-
-/// Writes the archive; returns how many bytes a node signs.
-fn archive(folder: &Path, scene: &mut Scene, options: &Options, bar: &ProgressBar) -> Result<usize> {
-    let mut devices = (0..options.nodes).map(|n| scene.device(&format!("node-{n}"))).collect::<Result<Vec<_>>>()?;
-    let bundle = scene.bundle()?;
-    let key = SigningKey::generate(Suite::Classic)?;
-    let distinct = (0..options.distinct).map(|n| entry(&mut devices, n, &bundle, &key)).collect::<Result<Vec<_>>>()?;
-    let keys = Keys::from_seeds(ORIGIN, &[1; 32], &[2; 32])?;
-    let (mut log, mut publisher) = Log::open(Arc::new(FileStorage::open(folder)?), keys)?;
-    let mut all = distinct.iter().cycle().take(options.decisions);
-    loop {
-        let batch: Vec<NewEntry> = all.by_ref().take(BATCH).cloned().collect();
-        if batch.is_empty() {
-            let signed = distinct.first().map(|entry| entry.blobs.iter().take(2).map(|blob| blob.bytes().len()).sum());
-            return signed.context("no decision");
-        }
-        bar.inc(batch.len() as u64);
-        log.append(batch)?;
-        publisher.publish()?;
-    }
-}
-
-fn entry(
-    devices: &mut [Device],
-    n: usize,
-    bundle: &portcullis_firmware_policy::VerifiedBundle,
-    key: &SigningKey,
-) -> Result<NewEntry> {
-    let device = n % devices.len();
-    let plan = Plan { salt: n as u64, ..Plan::at(NOW + n as u64) };
-    let ask = plan.ask(&mut devices[device], &portcullis_attest::tpm::pcr::Selection::sha256(PCRS))?;
-    let [_, request, evidence, facts] = ask.archived();
-    match ask.decide(bundle) {
-        Decision::Authorized { permit, result } => Ok(NewEntry {
-            statement: permit.sign(key)?,
-            blobs: vec![request.into(), evidence.into(), facts.into(), result.bytes().to_vec().into()],
-            seen: None,
-        }),
-        Decision::Denied(denial) => anyhow::bail!("denied: {:?}", denial.refusals),
-    }
 }
