@@ -38,6 +38,8 @@ use crate::tree::{Edge, Tree, TreeError};
 /// Bytes after which the journal goes on in another segment: what a start reads
 /// at most, and what a prune works on.
 const SEGMENT: u64 = 64 * 1024 * 1024;
+/// Entries after which it does, however small they are.
+const SEGMENT_ENTRIES: u64 = 1 << 17;
 
 /// The two keys of a log.
 pub struct Keys {
@@ -204,8 +206,10 @@ pub struct Log {
     head: Arc<RwLock<Option<Arc<Checkpoint>>>>,
     outbox: Sender<Fresh>,
     published: Arc<AtomicU64>,
-    /// Length of the newest segment in bytes, and of the largest.
+    /// Length of the newest segment in bytes, its first entry, and how long the
+    /// largest may be.
     segment: u64,
+    first: u64,
     largest: u64,
     observer: Observer,
     stopped: bool,
@@ -245,27 +249,32 @@ impl Log {
         let shared = Arc::clone(&storage);
         let mut publisher = Publisher::new(shared, Arc::clone(&tree), inbox, Arc::clone(&published), durable);
 
-        let mut segment = 0;
+        let (mut segment, mut newest_first) = (0, 0);
         let mut started = false;
         while let Some(first) = segments.next() {
             let newest = segments.peek().is_none();
             let (mut reader, header) = SegmentReader::open(&*storage, *first, newest, Some(&keys.mac))?;
-            let mut tree = tree.write().unwrap_or_else(PoisonError::into_inner);
             let edge = Edge::read(header.first, &header.edge).ok_or(ReplayError::Root { size: header.first })?;
             check(header.checkpoint.as_deref(), &keys.origin, &edge)?;
-            if !started {
-                *tree = Tree::of(edge, Arc::clone(&storage));
-                started = true;
-            } else if edge != *tree.edge() {
-                return Err(JournalError::Gap { found: header.first, required: tree.size() }.into());
+            {
+                let mut tree = tree.write().unwrap_or_else(PoisonError::into_inner);
+                if !started {
+                    *tree = Tree::of(edge, Arc::clone(&storage));
+                    started = true;
+                } else if edge != *tree.edge() {
+                    return Err(JournalError::Gap { found: header.first, required: tree.size() }.into());
+                }
             }
+            newest_first = *first;
             while let Some(batch) = reader.next_batch()? {
+                let mut tree = tree.write().unwrap_or_else(PoisonError::into_inner);
                 if batch.first != tree.size() {
                     return Err(JournalError::Gap { found: batch.first, required: tree.size() }.into());
                 }
                 check(batch.checkpoint.as_deref(), &keys.origin, tree.edge())?;
                 let entries: Vec<Vec<u8>> = batch.entries.into_iter().map(|entry| entry.statement).collect();
                 entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
+                drop(tree);
                 let skip = usize::try_from(durable.saturating_sub(batch.first)).unwrap_or(usize::MAX);
                 publisher.recover(entries.into_iter().skip(skip).collect())?;
             }
@@ -283,9 +292,21 @@ impl Log {
         publisher.publish()?;
         let archive = Archive::new(Arc::clone(&storage));
         let head = Arc::new(RwLock::new(head.map(|head| head.checkpoint)));
-        let observer: Observer = Box::new(|_, _| ());
-        let log =
-            Self { storage, keys, archive, tree, head, outbox, published, segment, largest, observer, stopped: false };
+        let (observer, first): (Observer, u64) = (Box::new(|_, _| ()), newest_first);
+        let log = Self {
+            storage,
+            keys,
+            archive,
+            tree,
+            head,
+            outbox,
+            published,
+            segment,
+            first,
+            largest,
+            observer,
+            stopped: false,
+        };
         Ok((log, publisher))
     }
 
@@ -353,11 +374,11 @@ impl Log {
     /// Archive, journal, sync.
     fn write(&mut self, first: u64, batch: Vec<NewEntry>) -> Result<Vec<ArchivedEntry>, LogError> {
         let checkpoint = self.head().map(|head| head.note().to_owned());
-        if self.segment >= self.largest {
+        if self.segment >= self.largest || first.saturating_sub(self.first) >= SEGMENT_ENTRIES {
             let edge = self.tree().edge().rows();
             let header = self.keys.mac.header(&Header { first, checkpoint: checkpoint.clone(), edge });
             self.storage.put_segment(first, &header)?;
-            self.segment = header.len() as u64;
+            (self.segment, self.first) = (header.len() as u64, first);
         }
         let mut entries = Vec::with_capacity(batch.len());
         for entry in batch {

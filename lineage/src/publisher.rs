@@ -77,11 +77,11 @@ impl Publisher {
         Self { storage, tree, inbox, pending, bundle, head: None, full, published: 0, durable: from }
     }
 
-    /// Takes entries while a log is being opened: full bundles are written, so
-    /// that memory holds one.
+    /// Takes entries while a log is being opened: what is full is written, so
+    /// that memory does not hold all of it.
     pub(crate) fn recover(&mut self, entries: Vec<Vec<u8>>) -> io::Result<()> {
         self.pending.extend(entries);
-        self.publish_full_bundles()
+        if self.pending.len() >= MANY { self.publish_full() } else { Ok(()) }
     }
 
     /// The log has been opened: this is its head.
@@ -155,6 +155,9 @@ impl Publisher {
 
     /// Publishes as batches come, until the log is gone.
     pub(crate) fn run(mut self) {
+        // Whoever waits for an answer goes first. Where the system does not let it,
+        // it takes turns.
+        let _as_before = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
         let (mut published, mut synced) = (Instant::now(), Instant::now());
         loop {
             match self.inbox.recv_timeout(PUBLISH_EVERY) {
