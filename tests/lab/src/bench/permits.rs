@@ -61,6 +61,8 @@ struct Row {
     connections: usize,
     per_second: f64,
     cpu_micros: f64,
+    /// Of which in the threads of the log.
+    log_micros: f64,
     p50: Duration,
     p99: Duration,
 }
@@ -85,8 +87,8 @@ pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
     println!("bare cryptography of a permit: {bare:.0} µs");
     println!("  one P-384 verify, two P-256 verifies, one P-256 signature, on the driver's core\n");
     println!(
-        "{:>11} {:>11} {:>14} {:>8} {:>9} {:>9}",
-        "connections", "permits/s", "CPU µs/permit", "ratio", "p50 ms", "p99 ms"
+        "{:>11} {:>11} {:>14} {:>8} {:>8} {:>9} {:>9}",
+        "connections", "permits/s", "CPU µs/permit", "ratio", "log µs", "p50 ms", "p99 ms"
     );
     let devices: Arc<Vec<Mutex<Device>>> = Arc::new(devices.into_iter().map(Mutex::new).collect());
     let mut last = 0.0;
@@ -94,11 +96,12 @@ pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
         let row = load(&deployment, server, &devices, *connections, Duration::from_secs(options.seconds))?;
         last = row.cpu_micros / bare;
         println!(
-            "{:>11} {:>11.0} {:>14.0} {:>8.2} {:>9.2} {:>9.2}",
+            "{:>11} {:>11.0} {:>14.0} {:>8.2} {:>8.0} {:>9.2} {:>9.2}",
             row.connections,
             row.per_second,
             row.cpu_micros,
             last,
+            row.log_micros,
             row.p50.as_secs_f64() * 1000.0,
             row.p99.as_secs_f64() * 1000.0
         );
@@ -153,7 +156,7 @@ fn load(
             sessions.push(RawSession::open(address).await?);
         }
         let deadline = Instant::now() + duration;
-        let (cpu, started) = (cpu_time(server)?, Instant::now());
+        let (cpu, log, started) = (cpu_time(server)?, log_time(server)?, Instant::now());
         let local = tokio::task::LocalSet::new();
         let mut workers = Vec::new();
         for mut session in sessions {
@@ -184,6 +187,7 @@ fn load(
                     latencies.extend(worker.await??);
                 }
                 let (elapsed, used) = (started.elapsed(), cpu_time(server)?.saturating_sub(cpu));
+                let logged = log_time(server)?.saturating_sub(log);
                 latencies.sort();
                 let count = latencies.len() as f64;
                 let at = |share: f64| latencies.get((count * share) as usize).copied().unwrap_or_default();
@@ -191,6 +195,7 @@ fn load(
                     connections,
                     per_second: count / elapsed.as_secs_f64(),
                     cpu_micros: used.as_secs_f64() * 1e6 / count,
+                    log_micros: logged.as_secs_f64() * 1e6 / count,
                     p50: at(0.50),
                     p99: at(0.99),
                 })
@@ -202,7 +207,24 @@ fn load(
 /// User and system time of a process. Ticks are 10 ms: over seconds that is
 /// well below a percent.
 fn cpu_time(pid: Pid) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
+    ticks_of(&format!("/proc/{}/stat", pid.as_raw_nonzero()))
+}
+
+/// The same of the threads that write the log and publish it.
+fn log_time(pid: Pid) -> Result<Duration> {
+    let mut time = Duration::ZERO;
+    for task in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
+        let task = task?.path();
+        let name = fs::read_to_string(task.join("comm"))?;
+        if matches!(name.trim(), "lineage" | "publisher") {
+            time += ticks_of(&task.join("stat").display().to_string())?;
+        }
+    }
+    Ok(time)
+}
+
+fn ticks_of(path: &str) -> Result<Duration> {
+    let stat = fs::read_to_string(path)?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).context("/proc/PID/stat");
     Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
