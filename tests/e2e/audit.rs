@@ -104,6 +104,23 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     let (code, report) = audit(&deployment, &["fsck"], &log);
     assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
 
+    // A replay that was interrupted goes on, and counts nothing twice.
+    let state = deployment.text("replay.json");
+    let (code, first) = audit(&deployment, &["replay", "--resume", &state], &all);
+    assert_eq!(code, Some(0), "{first}");
+    let mut half: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    assert_eq!(half, first["replay"]);
+    let (code, again) = audit(&deployment, &["replay", "--resume", &state], &all);
+    assert_eq!((code, &again["replay"]), (Some(0), &first["replay"]), "nothing was left to do");
+    half["next"] = 3.into();
+    half["same"] = 0.into();
+    fs::write(&state, half.to_string()).unwrap();
+    let (code, rest) = audit(&deployment, &["replay", "--resume", &state], &all);
+    assert_eq!((code, &rest["replay"]["next"]), (Some(0), &first["replay"]["next"]));
+    assert!(rest["replay"]["same"].as_u64() <= first["replay"]["same"].as_u64());
+    fs::write(&state, "no state").unwrap();
+    assert_eq!(audit(&deployment, &["replay", "--resume", &state], &all).0, Some(2));
+
     // One permit with its line: the renewals of what ran, and nothing of others.
     let renewal = permits.iter().find(|permit| permit.parent.is_some());
     let (asked, renewals) = match renewal {

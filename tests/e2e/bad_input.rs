@@ -121,6 +121,56 @@ fn a_peer_that_stalls_is_dropped_and_harms_nobody() {
     }
 }
 
+/// THREATS 24: strangers are denied faster than a disk should fill. A budget of
+/// them is logged one by one, the rest is counted, and every one that was
+/// answered is in the log; nodes get their permits meanwhile.
+#[test]
+fn threat_24_a_flood_of_strangers_is_counted_and_nobody_is_lost() {
+    let (_folder, deployment, mut daemon) = common::serving();
+    let (denied, counted) = common::block_on(async {
+        let key = SigningKey::generate(Suite::Classic).unwrap();
+        let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
+        let ask = async |session: &mut RawSession| {
+            let request = session.request("nobody", &key, common::sleep_digest());
+            session.ask(request.sign(&key, b"no evidence").unwrap()).await.unwrap().status
+        };
+        let mut denied = 0_u64;
+        while ask(&mut session).await == 403 {
+            denied += 1;
+            assert!(denied < 400, "no budget ends");
+        }
+        let mut counted = 1_u64;
+        for _ in 0..3 {
+            assert_eq!(ask(&mut session).await, 429);
+            counted += 1;
+        }
+        let mut node = RawSession::open(deployment.nodes_address()).await.unwrap();
+        let (_, signed) = good(&deployment, &node, &key).await;
+        assert_eq!(node.ask(signed).await.unwrap().status, 201);
+        (denied, counted)
+    });
+    assert!((256..300).contains(&denied), "{denied}");
+    assert!(daemon.stop().unwrap().success());
+
+    let (mut singly, mut together) = (0, 0);
+    let mut reader = portcullis_lineage::ArchiveReader::open(common::log_reader(&deployment), 0).unwrap();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        for entry in batch.entries {
+            let object = portcullis_wire::Sign1::parse(&entry.statement, 1 << 16).unwrap();
+            match portcullis_permit::Kind::of(&object) {
+                Some(portcullis_permit::Kind::Denial) => singly += 1,
+                Some(portcullis_permit::Kind::DenialCount) => {
+                    let record = portcullis_permit::DenialCountRecord::decode(object.payload().unwrap()).unwrap();
+                    assert!(record.counts.keys().all(|check| check == "evidence.form"), "{record:?}");
+                    together += record.total();
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!((singly, together), (denied, counted));
+}
+
 /// kill -9 at each named point of the log: what was answered is there, the log
 /// verifies, and the authority goes on by the normal path.
 #[test]
