@@ -15,22 +15,22 @@
 //! checkpoints of one size; and one sync a batch is enough, because the record
 //! of a batch has the signed checkpoint of the tree *before* it.
 
-use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use aws_lc_rs::signature::Ed25519KeyPair;
-use portcullis_wire::{Digest, Error, Value, merkle, sha256};
+use portcullis_wire::{Value, merkle};
 
 use crate::MAX_ENTRY;
 use crate::archive::{Archive, Blob};
-use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey, public_half};
-use crate::journal::{ArchivedEntry, Batch, Header, JournalError, Mac, SegmentReader};
+use crate::checkpoint::Checkpoint;
+use crate::journal::{ArchivedEntry, Batch, Header, JournalError, SegmentReader};
+use crate::keys::Keys;
+use crate::log_error::LogError;
 use crate::prune::Pruner;
 use crate::publisher::{CHECKPOINT, Fresh, Head, Publisher, mark};
-use crate::receipt::{ReceiptKey, SignedRoot};
+use crate::receipt::SignedRoot;
 use crate::replay::{ReplayError, check};
 use crate::storage::Storage;
 use crate::tree::{Edge, Tree, TreeError};
@@ -40,124 +40,6 @@ use crate::tree::{Edge, Tree, TreeError};
 const SEGMENT: u64 = 64 * 1024 * 1024;
 /// Entries after which it does, however small they are.
 const SEGMENT_ENTRIES: u64 = 1 << 17;
-
-/// The two keys of a log.
-pub struct Keys {
-    origin: VerifyingKey,
-    checkpoint: Ed25519KeyPair,
-    receipt: Ed25519KeyPair,
-    mac: Arc<Mac>,
-}
-
-impl Keys {
-    /// Keys from their 32-byte seeds, under the log's origin. The two must differ.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Key`].
-    pub fn from_seeds(origin: &str, checkpoint: &[u8; 32], receipt: &[u8; 32]) -> Result<Self, CheckpointError> {
-        let pair = |seed: &[u8; 32]| Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| CheckpointError::Key);
-        if checkpoint == receipt {
-            return Err(CheckpointError::Key);
-        }
-        let mac = Arc::new(Mac::new(&sha256(&[b"portcullis/journal/1", checkpoint])));
-        let (checkpoint, receipt) = (pair(checkpoint)?, pair(receipt)?);
-        Ok(Self { origin: VerifyingKey::new(origin, public_half(&checkpoint))?, checkpoint, receipt, mac })
-    }
-
-    /// The public checkpoint key with the origin.
-    #[must_use]
-    pub const fn checkpoint_key(&self) -> &VerifyingKey {
-        &self.origin
-    }
-
-    /// The public receipt key.
-    #[must_use]
-    pub fn receipt_key(&self) -> ReceiptKey {
-        ReceiptKey::new(public_half(&self.receipt))
-    }
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("origin", &self.origin.origin()).finish_non_exhaustive()
-    }
-}
-
-/// Why the log does not open, or cannot be written any more.
-#[derive(Debug)]
-pub enum LogError {
-    /// The storage failed. After a failed write nobody knows what is durable:
-    /// the log stops for good in this process.
-    Storage(io::Error),
-    /// The journal is not that of this log: damaged, foreign, or of another tree.
-    Replay(ReplayError),
-    /// Readers have seen a larger tree: the journal is not the newest.
-    Rollback {
-        /// Size of the journal's tree.
-        found: u64,
-        /// Size that was published.
-        required: u64,
-    },
-    /// Readers have seen another tree of this size.
-    Fork {
-        /// Size of the tree.
-        size: u64,
-    },
-    /// An entry longer than [`MAX_ENTRY`] bytes, or an empty batch.
-    Entry(usize),
-    /// Making a receipt failed.
-    Receipt(Error),
-    /// A proof cannot be made: tiles are missing or were altered.
-    Tree(TreeError),
-    /// An earlier write failed.
-    Stopped,
-}
-
-impl fmt::Display for LogError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Storage(error) => write!(f, "log storage failed: {error}"),
-            Self::Replay(error) => error.fmt(f),
-            Self::Rollback { found, required } => {
-                write!(f, "the journal has {found} entries, required {required} as published: it was rolled back")
-            }
-            Self::Fork { size } => write!(f, "another tree of size {size} was published: the journal is a fork"),
-            Self::Entry(length) => write!(f, "entry of {length} bytes, 1 to {MAX_ENTRY} allowed"),
-            Self::Receipt(error) => write!(f, "receipt: {error}"),
-            Self::Tree(error) => write!(f, "proof: {error}"),
-            Self::Stopped => f.write_str("the log stopped after a failed write"),
-        }
-    }
-}
-
-impl std::error::Error for LogError {}
-
-impl LogError {
-    /// The check that fails, as a stable dotted id.
-    #[must_use]
-    pub const fn check(&self) -> &'static str {
-        match self {
-            Self::Storage(_) | Self::Stopped => "log.storage",
-            Self::Replay(error) => error.check(),
-            Self::Rollback { .. } => "log.rollback",
-            Self::Fork { .. } => "log.fork",
-            Self::Entry(_) => "log.entry",
-            Self::Receipt(_) | Self::Tree(_) => "log.tiles",
-        }
-    }
-}
-
-impl<E: Into<ReplayError>> From<E> for LogError {
-    fn from(error: E) -> Self {
-        Self::Replay(error.into())
-    }
-}
-
-impl From<io::Error> for LogError {
-    fn from(error: io::Error) -> Self {
-        Self::Storage(error)
-    }
-}
 
 /// A statement on its way into the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -422,12 +304,6 @@ impl Log {
 }
 
 impl Keys {
-    fn sign(&self, size: u64, root: Digest) -> Result<Head, LogError> {
-        let checkpoint = Arc::new(Checkpoint::sign(&self.checkpoint, &self.origin, size, root));
-        let root = Arc::new(SignedRoot::sign(&self.receipt, size, root).map_err(LogError::Receipt)?);
-        Ok(Head { checkpoint, root })
-    }
-
     /// The journal has what readers were shown: the tree extends the published
     /// checkpoint, and reaches up to where files were durable.
     fn check_published(&self, storage: &dyn Storage, tree: &Tree, durable: u64) -> Result<(), LogError> {

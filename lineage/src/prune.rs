@@ -93,7 +93,8 @@ mod tests {
     use super::*;
     use crate::archive::ArchiveError;
     use crate::journal::ArchiveReader;
-    use crate::log::{Keys, Log, NewEntry};
+    use crate::keys::Keys;
+    use crate::log::{Log, NewEntry};
     use crate::replay::Replay;
     use crate::storage::MemoryStorage;
 

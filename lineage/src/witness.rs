@@ -128,7 +128,8 @@ pub fn witness(
 mod tests {
     use super::*;
     use crate::cosignature::{Cosigner, WitnessKey};
-    use crate::log::{Keys, Log, NewEntry};
+    use crate::keys::Keys;
+    use crate::log::{Log, NewEntry};
     use crate::storage::MemoryStorage;
 
     fn log(entries: &[&str]) -> (Log, Vec<std::sync::Arc<Checkpoint>>) {

@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::log::{Committed, Log, LogError, NewEntry, View};
+use crate::log::{Committed, Log, NewEntry, View};
+use crate::log_error::LogError;
 use crate::publisher::Publisher;
 
 /// Most entries in a batch, and most bytes of what they archive: readers hold
