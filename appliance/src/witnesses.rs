@@ -94,6 +94,11 @@ impl Vouched {
         }
         failed
     }
+
+    /// The newest head with a quorum, for auditors.
+    pub(crate) fn note(&self) -> Option<String> {
+        self.state().newest.as_ref().map(|(checkpoint, _)| checkpoint.note().to_owned())
+    }
 }
 
 /// Asks a witness; where it is at another size than was thought, once more.

@@ -13,9 +13,11 @@ use clap::{ArgGroup, Args, Subcommand};
 use portcullis_cli::{progress, say, unix_seconds};
 use portcullis_firmware_policy::{ParentState, RecordedFacts};
 use portcullis_lineage::{Archive, ArchivedEntry, BundleWriter, FileStorage, LogReader, MAX_ENTRY, Replay, Storage};
-use portcullis_permit::{Endorsement, Execution, Governance, Kind, Permit, PermitId, recorded_time};
+use portcullis_permit::{
+    Checkpoint, Endorsement, Execution, Governance, Kind, Permit, PermitId, Witnessed, recorded_time,
+};
 use portcullis_wire::hex::unhex_array;
-use portcullis_wire::{Digest, Sign1, sha256};
+use portcullis_wire::{Digest, Sign1, encode, sha256};
 
 const BAR: &str = "{msg} {wide_bar} {pos} entries {eta}";
 
@@ -85,7 +87,8 @@ pub(crate) fn run(action: &Action) -> Result<()> {
         }
         (None, None) => (Selection::All, "all".into()),
     };
-    let documents = BTreeMap::from([("endorsement".into(), endorsement), ("governance-root".into(), governance)]);
+    let mut documents = BTreeMap::from([("endorsement".into(), endorsement), ("governance-root".into(), governance)]);
+    documents.extend(source.witnessed()?.map(|witnessed| ("witnessed".into(), encode(&witnessed.to_value()))));
     let file = File::create_new(&arguments.out).with_context(|| arguments.out.display().to_string())?;
     let written = source.write(BufWriter::new(file), &selection, &name, &documents);
     if written.is_err() {
@@ -104,6 +107,17 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// The newest checkpoint that witnesses have cosigned, with the path from it
+    /// to the head.
+    fn witnessed(&self) -> Result<Option<Witnessed>> {
+        let note = self.storage.get("witnessed")?.and_then(|bytes| String::from_utf8(bytes).ok());
+        let Some(note) = note else { return Ok(None) };
+        let checkpoint = Checkpoint::verify(&note, &self.endorsed.checkpoint_key).context("witnessed")?;
+        // Witnesses may have seen more than was published when the head was read.
+        let path = self.log.tree().consistency(checkpoint.size(), self.log.checkpoint().size());
+        Ok(path.ok().map(|path| Witnessed { note, path }))
+    }
+
     /// Calls `visit` with every entry of the log, in order.
     fn each(&self, what: &str, mut visit: impl FnMut(u64, ArchivedEntry, &mut Archive) -> Result<()>) -> Result<()> {
         let (key, head) = (self.endorsed.checkpoint_key.clone(), self.log.checkpoint().clone());

@@ -229,6 +229,7 @@ catalogue! {
     "anchor.clone": "Another start of this authority has taken over." => "Find out who runs a clone; only one may.";
     "anchor.lease": "The TPM did not answer in time, so another start may have taken over." => "Look after the TPM; restart the authority.";
     "anchor.write": "The TPM does not take the anchor." => "Look after the TPM; restart the authority.";
+    "log.witnessed": "Too few witnesses have seen this log." => "Ask the witnesses for what they have seen; a log that only its owner has seen may be another one.";
     "log.head": "The head of the log is missing, or does not verify." => "Fetch checkpoint, signed-root and tiles again.";
     "archive.hole": "The archive lacks what an entry refers to, or it was altered." => "Restore it from a copy; its SHA-256 is its name.";
     "archive.orphan": "The archive has a file that no entry refers to." => "A crash can leave one; it may be removed.";

@@ -50,6 +50,19 @@ fn refused(deployment: &Deployment, check: &str) -> String {
     said
 }
 
+/// Exit code of a replay, and what it says of the witnesses.
+fn replay(deployment: &Deployment) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(common::lab());
+    command.args(["portcullis-audit", "replay", "--json"]).arg(deployment.path("state-authority/log"));
+    command.arg("--endorsement").arg(deployment.path("authority.pce"));
+    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
+    let output = command.output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["id"] == "log.witnessed").unwrap();
+    (output.status.code(), check["outcome"].as_str().unwrap().to_owned())
+}
+
 fn wait_for_trip(daemon: &Daemon, patience: Duration) -> String {
     let started = Instant::now();
     while started.elapsed() < patience {
@@ -107,6 +120,15 @@ fn threat_39_witnesses_refuse_a_restored_disk() {
 
     fs::remove_dir_all(&log).unwrap();
     common::copy_folder(&newest, &log);
+    // An auditor sees that a quorum has seen this log, and what to make of one
+    // that came without.
+    assert_eq!(replay(&deployment), (Some(0), "pass".into()));
+    let note = fs::read_to_string(log.join("witnessed")).unwrap();
+    let fewer = note.lines().filter(|line| !line.contains("witness.test/")).map(|line| format!("{line}\n"));
+    fs::write(log.join("witnessed"), fewer.collect::<String>()).unwrap();
+    assert_eq!(replay(&deployment), (Some(1), "fail".into()));
+    fs::remove_file(log.join("witnessed")).unwrap();
+    assert_eq!(replay(&deployment), (Some(3), "missing".into()));
     let _daemon = deployment.serve().unwrap();
     assert_eq!(ask(&deployment).0, Some(0), "the newest copy goes on");
 }

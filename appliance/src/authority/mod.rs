@@ -156,7 +156,13 @@ impl Authority {
     pub(crate) async fn ask_witnesses(&self) -> Result<Vec<String>, Failure> {
         let bundle = self.bundle();
         let Some(witnesses) = &bundle.policy().witnesses else { return Ok(Vec::new()) };
-        Ok(self.vouched.ask(witnesses, self.head()?, self.writer.view()).await)
+        let failed = self.vouched.ask(witnesses, self.head()?, self.writer.view()).await;
+        if let Some(note) = self.vouched.note() {
+            // For auditors; gates get theirs with each permit.
+            let put = self.storage.put("witnessed", note.as_bytes());
+            put.map_err(|error| Failure::Internal(error.to_string()))?;
+        }
+        Ok(failed)
     }
 
     /// When a quorum of witnesses vouched for the log last, Unix seconds.

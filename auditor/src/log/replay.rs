@@ -15,10 +15,13 @@ use std::thread;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use portcullis_attest::check::Checks;
+use portcullis_cli::rfc3339;
 use portcullis_firmware_policy::{History, HistoryError, PastDecision, Replayed, VerifiedBundle};
 use portcullis_lineage::{ArchiveError, MAX_ENTRY};
-use portcullis_permit::{BootRecord, Governance, Kind, PolicyRecord, PublicKey, names, statement};
-use portcullis_wire::{Digest, Sign1};
+use portcullis_permit::{
+    BootRecord, Checkpoint, Governance, Kind, PolicyRecord, PublicKey, WitnessQuorum, names, statement,
+};
+use portcullis_wire::{Digest, Sign1, merkle};
 use serde_json::{Map, Value, json};
 
 use super::source::{self, Item, Source};
@@ -71,13 +74,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let threads = arguments.threads.unwrap_or(cores).clamp(1, 256);
     let outcome = replay(&mut source, before, threads, arguments.resume.as_ref());
     let required = format!("entries of a log of {} that its keys signed", source.size);
-    let (tally, read) = match outcome {
-        Ok(tally) => (tally, Ok(())),
-        Err(error) => (Tally::default(), Err(format!("{error:#}"))),
+    let (tally, quorum, read) = match outcome {
+        Ok((tally, quorum)) => (tally, quorum, Ok(())),
+        Err(error) => (Tally::default(), None, Err(format!("{error:#}"))),
     };
     let complete = checks.step("log.tree", read, &required, "entries of the log").is_some();
     if complete {
         judge(&tally, &mut checks);
+        if let Some(quorum) = quorum {
+            judge_witnesses(&source, &quorum, &mut checks);
+        }
     }
     let mut members = Map::new();
     members.insert("replay".into(), tally.json());
@@ -130,6 +136,26 @@ fn judge(tally: &Tally, checks: &mut Checks) {
     }
 }
 
+/// As many witnesses as the newest bundle demands have seen this log: what they
+/// cosigned leads to its head.
+fn judge_witnesses(source: &Source, quorum: &WitnessQuorum, checks: &mut Checks) {
+    let required = format!("{} of {} witnesses", quorum.threshold, quorum.keys.len());
+    let Some(witnessed) = &source.witnessed else {
+        return checks.missing("log.witnessed", required, "cosigned checkpoint");
+    };
+    let head = &source.checkpoint;
+    let seen = Checkpoint::verify(&witnessed.note, &source.endorsed.checkpoint_key).ok();
+    let seen =
+        seen.filter(|seen| merkle::is_consistent(seen.size(), seen.root(), head.size(), head.root(), &witnessed.path));
+    let reached = seen.as_ref().and_then(|seen| quorum.reached(seen));
+    let found = match (&seen, reached) {
+        (Some(seen), Some(time)) => format!("a tree of {}, at {}", seen.size(), rfc3339(time)),
+        (Some(_), None) => "too few cosignatures".into(),
+        (None, _) => "a checkpoint that does not lead to the head".into(),
+    };
+    checks.require("log.witnessed", reached.is_some(), || found, || required, "cosigned checkpoint");
+}
+
 /// One decision on its way to a worker.
 struct Job {
     index: u64,
@@ -138,11 +164,16 @@ struct Job {
     bundle: Arc<VerifiedBundle>,
 }
 
-fn replay(source: &mut Source, mut tally: Tally, threads: usize, resume: Option<&PathBuf>) -> Result<Tally> {
+fn replay(
+    source: &mut Source,
+    mut tally: Tally,
+    threads: usize,
+    resume: Option<&PathBuf>,
+) -> Result<(Tally, Option<WitnessQuorum>)> {
     let key = source.endorsed.permit_key.clone();
     let bar = source.bar("replaying");
     let start = tally.next;
-    let mut reader = Reader { history: History::default(), bundles: HashMap::new(), key: key.clone() };
+    let mut reader = Reader { quorum: None, history: History::default(), bundles: HashMap::new(), key: key.clone() };
     loop {
         let shared = Mutex::new(std::mem::take(&mut tally));
         let ended = round(source, &mut reader, start, threads, &key, &shared, &bar)?;
@@ -154,7 +185,7 @@ fn replay(source: &mut Source, mut tally: Tally, threads: usize, resume: Option<
         }
         if ended {
             bar.finish_and_clear();
-            return Ok(tally);
+            return Ok((tally, reader.quorum));
         }
     }
 }
@@ -254,6 +285,8 @@ impl From<ArchiveError> for Finding {
 
 /// What is known of the log so far.
 struct Reader {
+    /// Whose cosignatures the newest bundle demands.
+    quorum: Option<WitnessQuorum>,
     history: History,
     bundles: HashMap<Digest, Arc<VerifiedBundle>>,
     key: PublicKey,
@@ -303,12 +336,15 @@ impl Reader {
             _ => PolicyRecord::decode(signed.payload()).map(|record| record.bundle),
         };
         let digest = digest.map_err(Finding::broken)?;
-        if self.bundles.contains_key(&digest) {
+        let demanded = |bundle: &VerifiedBundle| bundle.policy().witnesses.as_ref().map(|w| w.quorum.clone());
+        if let Some(known) = self.bundles.get(&digest) {
+            self.quorum = demanded(known);
             return Ok(());
         }
         let verified = blobs.into_iter().flatten().filter_map(|blob| VerifiedBundle::verify(&blob, governance).ok());
         let bundle = verified.into_iter().find(|bundle| *bundle.digest() == digest);
         let bundle = bundle.ok_or_else(|| Finding::broken("the archive lacks the bundle that took effect"))?;
+        self.quorum = demanded(&bundle);
         self.bundles.insert(digest, Arc::new(bundle));
         Ok(())
     }

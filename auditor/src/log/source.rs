@@ -13,11 +13,13 @@ use portcullis_lineage::{
     Archive, ArchiveError, ArchivedEntry, BundleReader, FileStorage, LogReader, MAX_ENTRY, Replay, Storage,
     bundle_documents,
 };
-use portcullis_permit::{Endorsement, Governance, Kind, statement};
-use portcullis_wire::Sign1;
+use portcullis_permit::{Checkpoint, Endorsement, Governance, Kind, Witnessed, statement};
+use portcullis_wire::{Sign1, decode};
 
 use crate::inputs::Inputs;
 
+/// Largest cosigned checkpoint with its path, in bytes.
+const MAX_WITNESSED: usize = 32 * 1024;
 const BAR: &str = "{msg} {wide_bar} {percent} % {eta}";
 
 /// What an auditor names.
@@ -44,6 +46,10 @@ pub(crate) struct Item {
 pub(crate) struct Source {
     pub(crate) governance: Governance,
     pub(crate) endorsed: Endorsement,
+    /// The head.
+    pub(crate) checkpoint: Checkpoint,
+    /// The checkpoint that witnesses have cosigned, with the path to the head.
+    pub(crate) witnessed: Option<Witnessed>,
     /// Size of the tree.
     pub(crate) size: u64,
     /// What the bundle has of the log; all of it for a folder.
@@ -88,9 +94,15 @@ impl Source {
         for segment in std::fs::read_dir(path.join("journal")).context("journal")? {
             length = length.saturating_add(segment?.metadata()?.len());
         }
+        let witnessed = storage.get("witnessed")?.and_then(|note| String::from_utf8(note).ok());
+        let witnessed = witnessed.and_then(|note| {
+            let size = Checkpoint::unverified(&note)?.0;
+            Some(Witnessed { note, path: log.tree().consistency(size, log.checkpoint().size()).ok()? })
+        });
+        let checkpoint = log.checkpoint().clone();
         let archive = Box::new(Archive::new(storage));
         let entries = Entries::Folder { replay: Box::new(replay), archive, batch: Vec::new().into_iter() };
-        Ok(Self { governance, endorsed, size, selection: "all".into(), entries, length })
+        Ok(Self { governance, endorsed, checkpoint, witnessed, size, selection: "all".into(), entries, length })
     }
 
     fn bundle(path: &Path, governance: Governance, endorsed: Endorsement) -> Result<Self> {
@@ -98,7 +110,19 @@ impl Source {
         let length = file.metadata()?.len();
         let reader = BundleReader::open(BufReader::new(file), &endorsed.checkpoint_key, &endorsed.receipt_key)?;
         let (size, selection) = (reader.checkpoint().size(), reader.selection().to_owned());
-        Ok(Self { governance, endorsed, size, selection, entries: Entries::Bundle(Box::new(reader)), length })
+        let checkpoint = reader.checkpoint().clone();
+        let witnessed = reader.documents().get("witnessed");
+        let witnessed = witnessed.map(|bytes| Witnessed::from_value(&decode(bytes, MAX_WITNESSED)?)).transpose()?;
+        Ok(Self {
+            governance,
+            endorsed,
+            checkpoint,
+            witnessed,
+            size,
+            selection,
+            entries: Entries::Bundle(Box::new(reader)),
+            length,
+        })
     }
 
     /// A bar over the bytes that are read.
