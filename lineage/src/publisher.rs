@@ -185,16 +185,19 @@ impl Publisher {
     }
 
     fn publish_full_bundles(&mut self) -> io::Result<()> {
-        let full = TILE as usize;
-        let mut written = 0_usize;
-        for entries in self.pending.chunks_exact(full) {
+        let first = self.bundle;
+        let mut bundles = self.pending.chunks_exact(TILE as usize);
+        let outcome = bundles.try_for_each(|entries| {
             self.storage.put(&tile_path("entries", self.bundle, TILE), &bundle(entries))?;
             remove_partials(&*self.storage, "entries", self.bundle)?;
             self.bundle = self.bundle.saturating_add(1);
-            written = written.saturating_add(full);
-        }
+            Ok(())
+        });
+        // Number and entries go together, also where a later one failed.
+        let written = self.bundle.saturating_sub(first).saturating_mul(TILE);
+        let written = usize::try_from(written).unwrap_or(usize::MAX).min(self.pending.len());
         drop(self.pending.drain(..written));
-        Ok(())
+        outcome
     }
 
     fn publish_tile(&self, level: usize, n: u64, width: u64) -> io::Result<()> {

@@ -159,7 +159,7 @@ impl Life {
             1 => Fault::SyncFailed,
             2 => Fault::SyncFailedButPersisted,
             3 => Fault::SyncTorn(bytes),
-            _ => Fault::PutFailed,
+            _ => Fault::PutFailed(0),
         }
     }
 

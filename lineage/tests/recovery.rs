@@ -81,12 +81,34 @@ fn a_blob_that_cannot_be_stored_stops_the_log() {
     let disk = MemoryStorage::new();
     let (mut log, _) = open(disk.clone()).unwrap();
     log.append(vec![entry(0)]).unwrap();
-    disk.inject(Fault::PutFailed);
+    disk.inject(Fault::PutFailed(0));
     let shared = portcullis_lineage::Blob::recurring(vec![7; 1000]);
     let refused = log.append(vec![NewEntry { statement: statement(1), blobs: vec![shared], seen: None }]);
     assert!(matches!(refused, Err(LogError::Storage(_))));
     drop(log);
     assert_eq!(open(disk).unwrap().0.head().unwrap().size(), 1);
+}
+
+/// Readers' files that cannot be written for a while: the next attempt goes on
+/// where the last one failed, and what readers get is the log.
+#[test]
+fn publishing_goes_on_after_any_file_that_failed() {
+    for good in 0..12 {
+        let disk = MemoryStorage::new();
+        let (mut log, mut publisher) = open(disk.clone()).unwrap();
+        log.append((0..900).map(entry).collect()).unwrap();
+        disk.inject(Fault::PutFailed(good));
+        let failed = publisher.publish();
+        disk.heal();
+        publisher.publish().unwrap();
+        let fetch = |path: &str| disk.get(path)?.ok_or_else(|| io::ErrorKind::NotFound.into());
+        let shown = verify_directory(keys().checkpoint_key(), fetch, |index, entry| {
+            assert_eq!(entry, statement(u32::try_from(index).unwrap()));
+        });
+        assert_eq!(shown.unwrap().checkpoint().size(), 900, "after {good} files");
+        // Three bundles, three tiles, three partial ones, root and checkpoint.
+        assert_eq!(failed.is_err(), good < 11, "{good}");
+    }
 }
 
 #[test]

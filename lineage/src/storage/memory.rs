@@ -18,8 +18,8 @@ pub enum Fault {
     SyncFailedButPersisted,
     /// The sync fails, and of what was appended so many bytes are there.
     SyncTorn(usize),
-    /// Files cannot be replaced.
-    PutFailed,
+    /// Files cannot be replaced, after so many that can.
+    PutFailed(usize),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,22 @@ struct State {
     /// What a power cut leaves.
     durable: Disk,
     fault: Option<Fault>,
+}
+
+impl State {
+    fn refuse_put(&mut self) -> io::Result<()> {
+        match &mut self.fault {
+            Some(Fault::PutFailed(0)) => {
+                self.fault = None;
+                Err(io::Error::other("injected: the file cannot be replaced"))
+            }
+            Some(Fault::PutFailed(left)) => {
+                *left = left.saturating_sub(1);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A disk in memory. Clones are the same disk.
@@ -89,9 +105,7 @@ impl MemoryStorage {
 
     fn put_file(&self, path: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
         let mut state = self.state();
-        if state.fault.take_if(|fault| matches!(fault, Fault::PutFailed)).is_some() {
-            return Err(io::Error::other("injected: the file cannot be replaced"));
-        }
+        state.refuse_put()?;
         state.seen.files.insert(path.to_owned(), bytes.to_vec());
         if durable {
             state.durable.files.insert(path.to_owned(), bytes.to_vec());
@@ -112,9 +126,7 @@ impl Storage for MemoryStorage {
 
     fn put_segment(&self, first: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        if state.fault.take_if(|fault| matches!(fault, Fault::PutFailed)).is_some() {
-            return Err(io::Error::other("injected: the segment cannot be put in place"));
-        }
+        state.refuse_put()?;
         state.seen.segments.insert(first, bytes.to_vec());
         state.durable.segments.insert(first, bytes.to_vec());
         Ok(())
