@@ -140,16 +140,18 @@ pub(crate) async fn anchor(authority: Arc<Authority>) {
 }
 
 /// Keeps the log in order: counts of strangers every second, snapshots when they
-/// are due. A log that cannot be written trips by itself.
+/// are due. A log that cannot be written trips by itself; after that, strangers
+/// who wait for their count are still told so.
 pub(crate) async fn keep(authority: Arc<Authority>) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while authority.signer.tripped().is_none() {
+    loop {
         ticks.tick().await;
         if let Err(failure) = authority.log_denial_counts().await {
             tracing::error!(?failure, "denials of strangers were not counted");
         }
-        if authority.snapshot_is_due()
+        if authority.signer.tripped().is_none()
+            && authority.snapshot_is_due()
             && let Err(failure) = authority.log_snapshot().await
         {
             tracing::error!(?failure, "no snapshot");
