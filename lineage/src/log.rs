@@ -25,15 +25,15 @@ use portcullis_wire::{Value, merkle};
 use crate::MAX_ENTRY;
 use crate::archive::{Archive, Blob};
 use crate::checkpoint::Checkpoint;
-use crate::journal::{ArchivedEntry, Batch, Header, JournalError, SegmentReader};
+use crate::journal::{ArchivedBatch, ArchivedEntry, Header, JournalError, Segments, Step};
 use crate::keys::Keys;
 use crate::log_error::LogError;
 use crate::prune::Pruner;
 use crate::publisher::{CHECKPOINT, Fresh, Head, Publisher, mark};
 use crate::receipt::SignedRoot;
-use crate::replay::{ReplayError, check};
+use crate::replay::{check, signed_edge};
 use crate::storage::Storage;
-use crate::tree::{Edge, Tree, TreeError};
+use crate::tree::{Tree, TreeError};
 
 /// Bytes after which the journal goes on in another segment: what a start reads
 /// at most, and what a prune works on.
@@ -121,47 +121,40 @@ impl Log {
             storage.put_segment(0, &keys.mac.header(&Header { first: 0, checkpoint: None, edge: Vec::new() }))?;
         }
         let durable = mark(&*storage)?;
-        let all = storage.segments()?;
-        let from = all.partition_point(|first| *first <= durable).saturating_sub(1);
-        let mut segments = all.get(from..).unwrap_or_default().iter().peekable();
-
         let tree = Arc::new(RwLock::new(Tree::default()));
         let (outbox, inbox) = channel();
         let published = Arc::new(AtomicU64::new(0));
         let shared = Arc::clone(&storage);
         let mut publisher = Publisher::new(shared, Arc::clone(&tree), inbox, Arc::clone(&published), durable);
 
-        let (mut segment, mut newest_first) = (0, 0);
-        let mut started = false;
-        while let Some(first) = segments.next() {
-            let newest = segments.peek().is_none();
-            let (mut reader, header) = SegmentReader::open(&*storage, *first, newest, Some(&keys.mac))?;
-            let edge = Edge::read(header.first, &header.edge).ok_or(ReplayError::Root { size: header.first })?;
-            check(header.checkpoint.as_deref(), &keys.origin, &edge)?;
-            {
-                let mut tree = tree.write().unwrap_or_else(PoisonError::into_inner);
-                if !started {
-                    *tree = Tree::of(edge, Arc::clone(&storage));
-                    started = true;
-                } else if edge != *tree.edge() {
-                    return Err(JournalError::Gap { found: header.first, required: tree.size() }.into());
+        let mut segments = Segments::from(Arc::clone(&storage), durable, Some(&keys.mac))?;
+        let mut first = None;
+        while let Some(step) = segments.next()? {
+            let mut tree = tree.write().unwrap_or_else(PoisonError::into_inner);
+            let batch = match step {
+                Step::Batch(batch) => batch,
+                Step::Segment(header) => {
+                    let edge = signed_edge(&header, &keys.origin)?;
+                    if first.is_none() {
+                        *tree = Tree::of(edge, Arc::clone(&storage));
+                    } else if edge != *tree.edge() {
+                        return Err(JournalError::Gap { found: header.first, required: tree.size() }.into());
+                    }
+                    first = Some(header.first);
+                    continue;
                 }
+            };
+            if batch.first != tree.size() {
+                return Err(JournalError::Gap { found: batch.first, required: tree.size() }.into());
             }
-            newest_first = *first;
-            while let Some(batch) = reader.next_batch()? {
-                let mut tree = tree.write().unwrap_or_else(PoisonError::into_inner);
-                if batch.first != tree.size() {
-                    return Err(JournalError::Gap { found: batch.first, required: tree.size() }.into());
-                }
-                check(batch.checkpoint.as_deref(), &keys.origin, tree.edge())?;
-                let entries: Vec<Vec<u8>> = batch.entries.into_iter().map(|entry| entry.statement).collect();
-                entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
-                drop(tree);
-                let skip = usize::try_from(durable.saturating_sub(batch.first)).unwrap_or(usize::MAX);
-                publisher.recover(entries.into_iter().skip(skip).collect())?;
-            }
-            segment = reader.position();
+            check(batch.checkpoint.as_deref(), &keys.origin, tree.edge())?;
+            let entries: Vec<Vec<u8>> = batch.entries.into_iter().map(|entry| entry.statement).collect();
+            entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
+            drop(tree);
+            let skip = usize::try_from(durable.saturating_sub(batch.first)).unwrap_or(usize::MAX);
+            publisher.recover(entries.into_iter().skip(skip).collect())?;
         }
+        let (segment, first) = (segments.last(), first.unwrap_or(0));
         keys.check_published(&*storage, &tree.read().unwrap_or_else(PoisonError::into_inner), durable)?;
         // What is torn goes; where nothing is, this costs one sync.
         storage.truncate(segment)?;
@@ -174,7 +167,7 @@ impl Log {
         publisher.publish()?;
         let archive = Archive::new(Arc::clone(&storage));
         let head = Arc::new(RwLock::new(head.map(|head| head.checkpoint)));
-        let (observer, first): (Observer, u64) = (Box::new(|_, _| ()), newest_first);
+        let observer: Observer = Box::new(|_, _| ());
         let log = Self {
             storage,
             keys,
@@ -267,7 +260,7 @@ impl Log {
             let blobs = entry.blobs.into_iter().map(|blob| self.archive.store(blob)).collect::<io::Result<_>>()?;
             entries.push(ArchivedEntry { statement: entry.statement, blobs });
         }
-        let batch = Batch { first, checkpoint, entries };
+        let batch = ArchivedBatch { first, checkpoint, entries };
         let record = self.keys.mac.batch(&batch);
         self.storage.append(&record)?;
         self.storage.sync()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use portcullis_wire::sha256;
 
-use crate::journal::{ArchivedEntry, Batch, Header, JournalError, Mac, Part, SegmentReader};
+use crate::journal::{ArchivedEntry, JournalError, Mac, Part, SegmentReader};
 use crate::storage::Storage;
 
 /// Takes blobs out of segments that are written no more, beside a running log.
@@ -59,15 +59,13 @@ impl Pruner {
     /// [`JournalError`].
     pub fn prune(&self, due: Due, mut expires: impl FnMut(&[u8]) -> bool) -> Result<u64, JournalError> {
         let (mut reader, header) = SegmentReader::open(&*self.storage, due.first, false, Some(&self.mac))?;
-        let Header { first, checkpoint, edge } = header;
-        let mut segment = self.mac.header(&Header { first, checkpoint, edge });
+        let mut segment = self.mac.header(&header);
         let mut taken = 0_u64;
         while let Some(mut batch) = reader.next_batch()? {
             for entry in batch.entries.iter_mut().filter(|entry| expires(&entry.statement)) {
                 taken = taken.saturating_add(empty(entry));
             }
-            let Batch { first, checkpoint, entries } = batch;
-            segment.extend(self.mac.batch(&Batch { first, checkpoint, entries }));
+            segment.extend(self.mac.batch(&batch));
         }
         if taken > 0 {
             self.storage.put_segment(due.first, &segment)?;

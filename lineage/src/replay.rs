@@ -11,7 +11,7 @@ use std::sync::Arc;
 use portcullis_wire::merkle;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
-use crate::journal::{ArchivedBatch, JournalError, SegmentReader};
+use crate::journal::{ArchivedBatch, Header, JournalError, Segments, Step};
 use crate::storage::Storage;
 use crate::tree::Edge;
 
@@ -73,16 +73,13 @@ impl ReplayError {
 
 /// Batches of a journal up to a head, verified.
 pub struct Replay {
-    storage: Arc<dyn Storage>,
+    segments: Segments<'static>,
     key: VerifyingKey,
     head: Checkpoint,
-    segments: std::vec::IntoIter<u64>,
-    segment: Option<SegmentReader<'static>>,
     /// The tree of everything that was read.
     edge: Option<Edge>,
     /// Read, and not yet shown to be signed.
     waiting: Option<ArchivedBatch>,
-    read: u64,
 }
 
 impl Replay {
@@ -97,16 +94,13 @@ impl Replay {
         key: VerifyingKey,
         head: Checkpoint,
     ) -> Result<Self, ReplayError> {
-        let all = storage.segments().map_err(JournalError::Storage)?;
-        let skip = all.partition_point(|first| *first <= entry).saturating_sub(1);
-        let segments = all.into_iter().skip(skip).collect::<Vec<_>>().into_iter();
-        Ok(Self { storage, key, head, segments, segment: None, edge: None, waiting: None, read: 0 })
+        Ok(Self { segments: Segments::from(storage, entry, None)?, key, head, edge: None, waiting: None })
     }
 
     /// Bytes that were read.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.read.saturating_add(self.segment.as_ref().map_or(0, SegmentReader::position))
+        self.segments.position()
     }
 
     /// The next batch; `None` once the head is reached.
@@ -140,25 +134,25 @@ impl Replay {
 
     fn read_batch(&mut self) -> Result<Option<ArchivedBatch>, ReplayError> {
         loop {
-            if let Some(segment) = &mut self.segment {
-                if let Some(batch) = segment.next_batch()? {
-                    return Ok(Some(batch.into()));
-                }
-                self.read = self.position();
-                self.segment = None;
-            }
-            let Some(first) = self.segments.next() else { return Ok(None) };
-            let newest = self.segments.as_slice().is_empty();
-            let (segment, header) = SegmentReader::open(&*self.storage, first, newest, None)?;
-            let edge = Edge::read(header.first, &header.edge).ok_or(ReplayError::Root { size: header.first })?;
-            check(header.checkpoint.as_deref(), &self.key, &edge)?;
+            let header = match self.segments.next()? {
+                None => return Ok(None),
+                Some(Step::Batch(batch)) => return Ok(Some(batch)),
+                Some(Step::Segment(header)) => header,
+            };
+            let edge = signed_edge(&header, &self.key)?;
             let known = self.edge.get_or_insert_with(|| edge.clone());
             if *known != edge {
                 return Err(JournalError::Gap { found: edge.size(), required: known.size() }.into());
             }
-            self.segment = Some(segment);
         }
     }
+}
+
+/// The edge that a segment goes on from, as this log signed it.
+pub(crate) fn signed_edge(header: &Header, key: &VerifyingKey) -> Result<Edge, ReplayError> {
+    let edge = Edge::read(header.first, &header.edge).ok_or(ReplayError::Root { size: header.first })?;
+    check(header.checkpoint.as_deref(), key, &edge)?;
+    Ok(edge)
 }
 
 /// A checkpoint in the journal is by this log, and of this tree.

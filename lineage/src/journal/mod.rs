@@ -27,10 +27,10 @@ use std::io;
 
 use portcullis_wire::Error;
 
-pub use reader::{ArchiveReader, ArchivedBatch};
-pub(crate) use reader::{Mac, SegmentReader};
-pub use record::{ArchivedEntry, Part, StoredBlob};
-pub(crate) use record::{Batch, Header};
+pub use reader::ArchiveReader;
+pub(crate) use reader::{Mac, SegmentReader, Segments, Step};
+pub(crate) use record::Header;
+pub use record::{ArchivedBatch, ArchivedEntry, Part, StoredBlob};
 
 /// Why a journal was refused.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use portcullis_wire::{Digest, sha256};
 
-use super::{ArchivedEntry, Batch, Header, JournalError};
+use super::{ArchivedBatch, Header, JournalError};
 use crate::archive::Archive;
 use crate::storage::Storage;
 
@@ -29,7 +29,7 @@ impl Mac {
         self.frame(*HEADER, &header.encode())
     }
 
-    pub(crate) fn batch(&self, batch: &Batch) -> Vec<u8> {
+    pub(crate) fn batch(&self, batch: &ArchivedBatch) -> Vec<u8> {
         self.frame(*BATCH, &batch.encode())
     }
 
@@ -114,10 +114,12 @@ impl<'a> SegmentReader<'a> {
         self.offset
     }
 
-    pub(crate) fn next_batch(&mut self) -> Result<Option<Batch>, JournalError> {
+    pub(crate) fn next_batch(&mut self) -> Result<Option<ArchivedBatch>, JournalError> {
         match self.record()? {
             None => Ok(None),
-            Some((magic, body)) if magic == *BATCH => Batch::decode(&body).map(Some).map_err(JournalError::Malformed),
+            Some((magic, body)) if magic == *BATCH => {
+                ArchivedBatch::decode(&body).map(Some).map_err(JournalError::Malformed)
+            }
             Some(_) => Err(self.damaged()),
         }
     }
@@ -163,32 +165,67 @@ impl<'a> SegmentReader<'a> {
     }
 }
 
-/// A batch as an archive has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArchivedBatch {
-    /// Position of the first entry in the log.
-    pub first: u64,
-    /// The signed checkpoint of the tree before it; none before the first entry.
-    pub checkpoint: Option<String>,
-    /// The entries, in order.
-    pub entries: Vec<ArchivedEntry>,
+/// The segments of a journal from a place on, one after another.
+pub(crate) struct Segments<'a> {
+    storage: Arc<dyn Storage>,
+    mac: Option<&'a Mac>,
+    ahead: std::vec::IntoIter<u64>,
+    current: Option<SegmentReader<'a>>,
+    /// Bytes of the segments that were read to their end, and of the last of them.
+    read: u64,
+    last: u64,
 }
 
-impl From<Batch> for ArchivedBatch {
-    fn from(Batch { first, checkpoint, entries }: Batch) -> Self {
-        Self { first, checkpoint, entries }
+/// What comes next in a journal.
+pub(crate) enum Step {
+    /// Another segment begins.
+    Segment(Header),
+    /// A batch.
+    Batch(ArchivedBatch),
+}
+
+impl<'a> Segments<'a> {
+    /// From the segment that holds `entry` on: its first batch may start before it.
+    pub(crate) fn from(storage: Arc<dyn Storage>, entry: u64, mac: Option<&'a Mac>) -> Result<Self, JournalError> {
+        let mut all = storage.segments()?;
+        drop(all.drain(..all.partition_point(|first| *first <= entry).saturating_sub(1)));
+        Ok(Self { storage, mac, ahead: all.into_iter(), current: None, read: 0, last: 0 })
+    }
+
+    /// Bytes that were read.
+    pub(crate) fn position(&self) -> u64 {
+        self.read.saturating_add(self.current.as_ref().map_or(0, SegmentReader::position))
+    }
+
+    /// Bytes of sound records in the segment that was read last.
+    pub(crate) const fn last(&self) -> u64 {
+        self.last
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Step>, JournalError> {
+        if let Some(segment) = &mut self.current {
+            if let Some(batch) = segment.next_batch()? {
+                return Ok(Some(Step::Batch(batch)));
+            }
+            self.last = segment.position();
+            self.read = self.read.saturating_add(self.last);
+            self.current = None;
+        }
+        let Some(first) = self.ahead.next() else { return Ok(None) };
+        let newest = self.ahead.as_slice().is_empty();
+        let (segment, header) = SegmentReader::open(&*self.storage, first, newest, self.mac)?;
+        self.current = Some(segment);
+        Ok(Some(Step::Segment(header)))
     }
 }
 
 /// Reads a journal batch by batch, with the memory of one. Digests of records
 /// are verified, signatures are not; a torn tail ends it.
 pub struct ArchiveReader {
-    storage: Arc<dyn Storage>,
+    segments: Segments<'static>,
     archive: Archive,
-    segments: std::vec::IntoIter<u64>,
-    segment: Option<SegmentReader<'static>>,
-    next: u64,
-    read: u64,
+    /// Where the next batch must start, once one has.
+    next: Option<u64>,
 }
 
 impl ArchiveReader {
@@ -198,18 +235,14 @@ impl ArchiveReader {
     /// # Errors
     /// [`JournalError::Storage`].
     pub fn open(storage: Arc<dyn Storage>, entry: u64) -> Result<Self, JournalError> {
-        let all = storage.segments()?;
-        let skip = all.partition_point(|first| *first <= entry).saturating_sub(1);
-        let segments = all.into_iter().skip(skip).collect::<Vec<_>>();
-        let next = segments.first().copied().unwrap_or(0);
         let archive = Archive::new(Arc::clone(&storage));
-        Ok(Self { storage, archive, segments: segments.into_iter(), segment: None, next, read: 0 })
+        Ok(Self { segments: Segments::from(storage, entry, None)?, archive, next: None })
     }
 
     /// Bytes that were read.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.read.saturating_add(self.segment.as_ref().map_or(0, SegmentReader::position))
+        self.segments.position()
     }
 
     /// The blobs of the archive.
@@ -224,43 +257,34 @@ impl ArchiveReader {
     /// [`JournalError`].
     pub fn next_batch(&mut self) -> Result<Option<ArchivedBatch>, JournalError> {
         loop {
-            if let Some(segment) = &mut self.segment {
-                if let Some(batch) = segment.next_batch()? {
-                    return self.follows(batch).map(Some);
-                }
-                self.read = self.position();
-            }
-            let Some(first) = self.segments.next() else {
-                self.segment = None;
-                return Ok(None);
+            let step = self.segments.next()?;
+            let found = match &step {
+                None => return Ok(None),
+                Some(Step::Segment(header)) => header.first,
+                Some(Step::Batch(batch)) => batch.first,
             };
-            if first != self.next {
-                return Err(JournalError::Gap { found: first, required: self.next });
+            let required = *self.next.get_or_insert(found);
+            if found != required {
+                return Err(JournalError::Gap { found, required });
             }
-            let newest = self.segments.as_slice().is_empty();
-            self.segment = Some(SegmentReader::open(&*self.storage, first, newest, None)?.0);
+            if let Some(Step::Batch(batch)) = step {
+                self.next = Some(found.saturating_add(batch.entries.len() as u64));
+                return Ok(Some(batch));
+            }
         }
-    }
-
-    fn follows(&mut self, batch: Batch) -> Result<ArchivedBatch, JournalError> {
-        if batch.first != self.next {
-            return Err(JournalError::Gap { found: batch.first, required: self.next });
-        }
-        self.next = batch.first.saturating_add(batch.entries.len() as u64);
-        Ok(batch.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Part, StoredBlob};
+    use crate::journal::{ArchivedEntry, Part, StoredBlob};
     use crate::storage::MemoryStorage;
 
-    fn batch(first: u64) -> Batch {
+    fn batch(first: u64) -> ArchivedBatch {
         let blob = StoredBlob(vec![Part::Here(vec![1; 5])]);
         let entry = ArchivedEntry { statement: vec![7; 9], blobs: vec![blob] };
-        Batch { first, checkpoint: None, entries: vec![entry] }
+        ArchivedBatch { first, checkpoint: None, entries: vec![entry] }
     }
 
     fn read(bytes: &[u8], mac: Option<&Mac>) -> Result<(Vec<u64>, u64), String> {

@@ -15,14 +15,15 @@ pub(crate) struct Header {
     pub(crate) edge: Vec<Vec<u8>>,
 }
 
-/// One batch.
+/// A batch as a journal has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Batch {
-    /// Size of the tree before the batch.
-    pub(crate) first: u64,
-    /// Its checkpoint; none before the first entry.
-    pub(crate) checkpoint: Option<String>,
-    pub(crate) entries: Vec<ArchivedEntry>,
+pub struct ArchivedBatch {
+    /// Position of the first entry in the log: size of the tree before the batch.
+    pub first: u64,
+    /// The signed checkpoint of the tree before it; none before the first entry.
+    pub checkpoint: Option<String>,
+    /// The entries, in order.
+    pub entries: Vec<ArchivedEntry>,
 }
 
 /// A statement with what it refers to by digest.
@@ -85,7 +86,7 @@ impl Header {
     }
 }
 
-impl Batch {
+impl ArchivedBatch {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let length: usize = self.entries.iter().map(ArchivedEntry::length).sum();
         let mut out = Vec::with_capacity(length.saturating_add(1024));
@@ -163,13 +164,13 @@ impl Part {
 mod tests {
     use super::*;
 
-    fn batch(length: usize) -> Batch {
+    fn batch(length: usize) -> ArchivedBatch {
         let part = Part::Here(vec![2; length]);
         let shared = Part::Shared { digest: [3; 32], length: length as u64 };
         let pruned = Part::Pruned { digest: [4; 32], length: 1 };
         let blobs = vec![StoredBlob(vec![part, shared]), StoredBlob(vec![pruned]), StoredBlob::default()];
         let entry = ArchivedEntry { statement: vec![1; length], blobs };
-        Batch { first: length as u64, checkpoint: Some("c".repeat(length)), entries: vec![entry; 3] }
+        ArchivedBatch { first: length as u64, checkpoint: Some("c".repeat(length)), entries: vec![entry; 3] }
     }
 
     /// The reader takes what the general one takes of the same shape, and no
@@ -179,7 +180,7 @@ mod tests {
         for length in [0, 1, 23, 24, 255, 256, 65_535, 65_536] {
             let body = batch(length).encode();
             assert!(portcullis_wire::decode(&body, 1 << 24).is_ok());
-            assert_eq!(Batch::decode(&body), Ok(batch(length)));
+            assert_eq!(ArchivedBatch::decode(&body), Ok(batch(length)));
         }
         let header = Header { first: 300, checkpoint: None, edge: vec![vec![1; 64], Vec::new()] };
         assert!(portcullis_wire::decode(&header.encode(), 1 << 24).is_ok());
@@ -193,10 +194,10 @@ mod tests {
         let more = [&sound[..], &[0]].concat();
         let indefinite = [&[0x9f][..], &sound[1..], &[0xff]].concat();
         for bad in [long, tagged, more, indefinite, Vec::new(), vec![0x9b; 9], vec![0x83, 0, 0xf6, 0x9b, 255, 255]] {
-            assert_eq!(Batch::decode(&bad), Err(malformed()), "{bad:02x?}");
+            assert_eq!(ArchivedBatch::decode(&bad), Err(malformed()), "{bad:02x?}");
         }
         for cut in 0..sound.len() {
-            assert_eq!(Batch::decode(&sound[..cut]), Err(malformed()), "cut at {cut}");
+            assert_eq!(ArchivedBatch::decode(&sound[..cut]), Err(malformed()), "cut at {cut}");
         }
     }
 }
