@@ -18,6 +18,7 @@
 
 mod azure;
 mod collateral;
+mod endorsed;
 mod eventlog;
 mod evidence;
 mod explain;

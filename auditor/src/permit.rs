@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use portcullis_attest::check::Checks;
 use portcullis_cli::rfc3339;
-use portcullis_permit::{Endorsement, Governance, PermitError, TransparentPermit};
+use portcullis_permit::{PermitError, TransparentPermit};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
+use crate::endorsed::{self, Authority};
 use crate::inputs::{Inputs, time};
 use crate::report::{Facts, Output, Report};
 
@@ -17,12 +18,8 @@ use crate::report::{Facts, Output, Report};
 pub(crate) struct Arguments {
     /// The permit with its receipt.
     permit: PathBuf,
-    /// Endorsement of the authority (`.pce`).
-    #[arg(long, value_name = "FILE")]
-    endorsement: PathBuf,
-    /// The governors' keys and threshold.
-    #[arg(long, value_name = "FILE")]
-    governance_root: PathBuf,
+    #[command(flatten)]
+    authority: endorsed::Named,
     /// Time of the verification, RFC 3339; now if absent.
     #[arg(long, value_name = "RFC3339")]
     at: Option<String>,
@@ -34,12 +31,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let at = time(arguments.at.as_deref())?;
     let permit = inputs.read(&arguments.permit, "permit")?;
-    let endorsement = inputs.read(&arguments.endorsement, "endorsement")?;
-    let governance = Governance::decode(&inputs.read(&arguments.governance_root, "governance-root")?)
-        .with_context(|| arguments.governance_root.display().to_string())?;
+    let authority = arguments.authority.read(&mut inputs)?;
 
     let mut checks = Checks::all();
-    let transparent = verify(&permit, &endorsement, &governance, at, &mut checks);
+    let transparent = verify(&permit, &authority, at, &mut checks);
     let mut members = Map::new();
     members.insert("permit".into(), transparent.as_ref().map_or(Value::Null, permit_json));
     let report = Report {
@@ -74,16 +69,8 @@ fn permit_facts(transparent: &TransparentPermit) -> Facts {
     )
 }
 
-fn verify(
-    permit: &[u8],
-    endorsement: &[u8],
-    governance: &Governance,
-    at: u64,
-    checks: &mut Checks,
-) -> Option<TransparentPermit> {
-    let required = format!("an endorsement by {} governors", governance.threshold());
-    let endorsed = Endorsement::verify(endorsement, governance);
-    let endorsed = checks.step("authority.endorsement", endorsed, &required, "endorsement of the authority")?;
+fn verify(permit: &[u8], authority: &Authority, at: u64, checks: &mut Checks) -> Option<TransparentPermit> {
+    let endorsed = authority.verify(checks)?;
     let verified = TransparentPermit::verify(permit, &endorsed.permit_key, &endorsed.receipt_key, None);
     let id = verified.as_ref().map_or_else(PermitError::check, |_| "permit.receipt.proof");
     let detail = "signature of the permit, and its place in the log";

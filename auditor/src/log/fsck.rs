@@ -12,11 +12,12 @@ use portcullis_cli::progress;
 use portcullis_lineage::{
     Archive, ArchiveError, FileStorage, LogReader, MAX_ENTRY, Part, Replay, Storage, verify_directory,
 };
-use portcullis_permit::{Endorsement, Governance, Kind, RetentionRecord, names};
+use portcullis_permit::{Kind, RetentionRecord, names};
 use portcullis_wire::Sign1;
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
+use crate::endorsed::{self, Authority};
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
@@ -26,12 +27,8 @@ const BAR: &str = "{msg} {wide_bar} {pos} entries {eta}";
 pub(crate) struct Arguments {
     /// Folder of a log, with its journal.
     folder: PathBuf,
-    /// Endorsement of the authority (`.pce`).
-    #[arg(long, value_name = "FILE")]
-    endorsement: PathBuf,
-    /// The governors' keys and threshold.
-    #[arg(long, value_name = "FILE")]
-    governance_root: PathBuf,
+    #[command(flatten)]
+    authority: endorsed::Named,
     #[command(flatten)]
     output: Output,
 }
@@ -55,12 +52,10 @@ struct Found {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
-    let governance = Governance::decode(&inputs.read(&arguments.governance_root, "governance-root")?)
-        .with_context(|| arguments.governance_root.display().to_string())?;
-    let endorsement = inputs.read(&arguments.endorsement, "endorsement")?;
+    let authority = arguments.authority.read(&mut inputs)?;
     fs::metadata(&arguments.folder).with_context(|| arguments.folder.display().to_string())?;
     let mut checks = Checks::all();
-    let found = examine(arguments, &endorsement, &governance, &mut checks);
+    let found = examine(arguments, &authority, &mut checks);
     let mut members = Map::new();
     members.insert("fsck".into(), found.as_ref().map_or(Value::Null, Found::json));
     let report = Report {
@@ -78,10 +73,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     report.give(&arguments.output)
 }
 
-fn examine(arguments: &Arguments, endorsement: &[u8], governance: &Governance, checks: &mut Checks) -> Option<Found> {
-    let required = format!("an endorsement by {} governors", governance.threshold());
-    let endorsed = Endorsement::verify(endorsement, governance);
-    let endorsed = checks.step("authority.endorsement", endorsed, &required, "endorsement of the authority")?;
+fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) -> Option<Found> {
+    let endorsed = authority.verify(checks)?;
     let storage: Arc<dyn Storage> = Arc::new(FileStorage::reader(&arguments.folder));
     let head = LogReader::open(Arc::clone(&storage), &endorsed.checkpoint_key, &endorsed.receipt_key);
     let head = checks.step("log.head", head, "checkpoint, signed root and the tiles to it", "head of the log")?;

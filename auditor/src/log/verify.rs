@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
 use portcullis_cli::{progress, rfc3339};
 use portcullis_lineage::{MAX_ENTRY, VerifyingKey, verify_directory};
-use portcullis_permit::{Endorsement, Governance, Kind, recorded_time};
+use portcullis_permit::{Kind, recorded_time};
 use portcullis_wire::Sign1;
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
 use super::source::signed_kind;
+use crate::endorsed::{self, Authority};
 use crate::inputs::{Inputs, time};
 use crate::report::{Facts, Output, Report};
 
@@ -24,12 +25,8 @@ const BAR: &str = "{spinner} {msg} {wide_bar} {pos} {eta}";
 pub(crate) struct Arguments {
     /// Folder with `checkpoint` and `tile/`.
     folder: PathBuf,
-    /// Endorsement of the authority (`.pce`).
-    #[arg(long, value_name = "FILE")]
-    endorsement: PathBuf,
-    /// The governors' keys and threshold.
-    #[arg(long, value_name = "FILE")]
-    governance_root: PathBuf,
+    #[command(flatten)]
+    authority: endorsed::Named,
     /// Time of the verification, RFC 3339; now if absent.
     #[arg(long, value_name = "RFC3339")]
     at: Option<String>,
@@ -39,14 +36,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
-    let governance = Governance::decode(&inputs.read(&arguments.governance_root, "governance-root")?)
-        .with_context(|| arguments.governance_root.display().to_string())?;
-    let endorsement = inputs.read(&arguments.endorsement, "endorsement")?;
+    let authority = arguments.authority.read(&mut inputs)?;
     fs::metadata(arguments.folder.join("checkpoint")).with_context(|| arguments.folder.display().to_string())?;
 
     let mut checks = Checks::all();
     let at = time(arguments.at.as_deref())?;
-    let summary = verify(arguments, &endorsement, &governance, at, &mut checks);
+    let summary = verify(arguments, &authority, at, &mut checks);
     let mut members = Map::new();
     members.insert("log".into(), summary.as_ref().map_or(Value::Null, Summary::json));
     let report = Report {
@@ -86,16 +81,8 @@ impl Summary {
     }
 }
 
-fn verify(
-    arguments: &Arguments,
-    endorsement: &[u8],
-    governance: &Governance,
-    at: u64,
-    checks: &mut Checks,
-) -> Option<Summary> {
-    let required = format!("an endorsement by {} governors", governance.threshold());
-    let endorsed = Endorsement::verify(endorsement, governance);
-    let endorsed = checks.step("authority.endorsement", endorsed, &required, "endorsement of the authority")?;
+fn verify(arguments: &Arguments, authority: &Authority, at: u64, checks: &mut Checks) -> Option<Summary> {
+    let endorsed = authority.verify(checks)?;
     let key: &VerifyingKey = &endorsed.checkpoint_key;
     let bar = progress(None, BAR).with_message("files");
     let fetch = |path: &str| -> io::Result<Vec<u8>> {
