@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use portcullis_firmware_policy::VerifiedBundle;
 use portcullis_lineage::Blob;
-use portcullis_permit::{Endorsement, EventKind, Kind, PolicyRecord, Revocation, statement};
+use portcullis_permit::{Endorsement, EventKind, Kind, PolicyRecord, Revocation};
 use portcullis_wire::Digest;
 use portcullis_wire::hex::hex;
 
@@ -44,8 +44,7 @@ impl Authority {
             return Err(refused("governance.predecessor", format!("found {found}, required {required}")));
         }
         let key = self.signer.key()?;
-        let entry = statement::sign(Kind::Revocation, &key, self.origin(), "revocation", signed)
-            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let entry = self.sign(Kind::Revocation, "revocation", signed)?;
         self.append(entry, Vec::new(), None).await?;
         let hit = self.ledger().last_hit();
         self.events.send(EventKind::Status, &key, self.origin());
@@ -71,8 +70,7 @@ impl Authority {
         let key = self.signer.key()?;
         let version = bundle.policy().version;
         let payload = PolicyRecord { time: now, version, bundle: *bundle.digest() }.encode();
-        let entry = statement::sign(Kind::Policy, &key, self.origin(), "policy", &payload)
-            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let entry = self.sign(Kind::Policy, "policy", &payload)?;
         // On the disk before the log says that it is active.
         let internal = |error: std::io::Error| Failure::Internal(error.to_string());
         fs::write(self.config.state.join("active.pcb"), bytes).map_err(internal)?;
@@ -115,9 +113,7 @@ impl Authority {
                 format!("found {}, required later than {now}", new.expires),
             ));
         }
-        let key = self.signer.key()?;
-        let entry = statement::sign(Kind::Instance, &key, self.origin(), "instance", bytes)
-            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let entry = self.sign(Kind::Instance, "instance", bytes)?;
         fs::write(self.config.state.join("active.pce"), bytes).map_err(|error| Failure::Internal(error.to_string()))?;
         self.append(entry, Vec::new(), None).await?;
         let signed = SignedEndorsement { bytes: bytes.to_vec(), endorsement: new };

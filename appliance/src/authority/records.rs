@@ -39,6 +39,12 @@ impl Authority {
         }
     }
 
+    /// Signs an entry of this authority's log.
+    pub(super) fn sign(&self, kind: Kind, subject: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+        let signed = statement::sign(kind, &*self.signer.key()?, self.origin(), subject, payload);
+        signed.map_err(|error| Failure::Internal(error.to_string()))
+    }
+
     /// Without a log there is no last entry.
     pub(crate) fn trip_silently(&self, check: &str, why: &str) -> Failure {
         let tripped = Tripped { check: check.into(), why: why.into() };
@@ -69,9 +75,7 @@ impl Authority {
             return Err(Failure::Refused(Refused::new("execution.permit", why)));
         }
         let subject = execution.permit.to_string();
-        let key = self.signer.key()?;
-        let entry = statement::sign(Kind::ExecutionRecord, &key, self.origin(), &subject, report)
-            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let entry = self.sign(Kind::ExecutionRecord, &subject, report)?;
         self.append(entry, Vec::new(), None).await.map(|_| ())
     }
 
@@ -106,9 +110,7 @@ impl Authority {
     pub(crate) async fn log_snapshot(&self) -> Result<(), Failure> {
         let (entries, state) = self.ledger().snapshot();
         let record = SnapshotRecord { time: clock::now(), entries, state: sha256(&[&state]) };
-        let key = self.signer.key()?;
-        let entry = statement::sign(Kind::Snapshot, &key, self.origin(), "snapshot", &record.encode())
-            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let entry = self.sign(Kind::Snapshot, "snapshot", &record.encode())?;
         let logged = self.append(entry, vec![state.into()], None).await?;
         // A hint: without it, or with an older one, the next start reads more.
         let hint = self.storage.put(recover::HINT, logged.index.to_string().as_bytes());
@@ -117,9 +119,7 @@ impl Authority {
 
     /// Says what is taken out of the archive, before it is.
     pub(crate) async fn log_retention(&self, record: &RetentionRecord) -> Result<(), Failure> {
-        let key = self.signer.key()?;
-        let entry = statement::sign(Kind::Retention, &key, self.origin(), "retention", &record.encode())
-            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let entry = self.sign(Kind::Retention, "retention", &record.encode())?;
         self.append(entry, Vec::new(), None).await.map(|_| ())
     }
 
@@ -141,9 +141,7 @@ impl Authority {
     /// Logs how many strangers were denied since the last time.
     pub(crate) async fn log_denial_counts(&self) -> Result<(), Failure> {
         let Some((record, waiting)) = self.strangers.take() else { return Ok(()) };
-        let key = self.signer.key()?;
-        let entry = statement::sign(Kind::DenialCount, &key, self.origin(), "denial-count", &record.encode())
-            .map_err(|error| Failure::Internal(error.to_string()))?;
+        let entry = self.sign(Kind::DenialCount, "denial-count", &record.encode())?;
         self.append(entry, Vec::new(), None).await?;
         for (check, count) in record.counts {
             self.metrics.denials.get_or_create(&ByCheck { check }).inc_by(count);
