@@ -13,6 +13,7 @@ use crate::config::{Config, DEFAULT_PATH, LogFormat};
 use crate::daemon::{self, OpenStorage};
 use crate::genesis;
 use crate::instance::Refused;
+use crate::succession;
 
 /// Attested permit authority.
 #[derive(Debug, Parser)]
@@ -29,7 +30,10 @@ struct Arguments {
 enum Action {
     /// Genesis: make and seal the keys, write the first log entry, and print
     /// what governors must endorse.
-    Init,
+    Init {
+        #[command(flatten)]
+        old: succession::Named,
+    },
     /// Attest this machine, then serve permits.
     Serve,
     #[command(flatten)]
@@ -52,9 +56,9 @@ where
             Ok(()) => 0,
             Err(_) => 4,
         },
-        Action::Init => with_config(&arguments.config, |config| {
+        Action::Init { old } => with_config(&arguments.config, |config| {
             guard_memory()?;
-            let made = genesis::run(&config, platform)?;
+            let made = genesis::run(&config, &old, platform)?;
             say!("{}", genesis::describe(&made).trim_end());
             Ok(())
         }),

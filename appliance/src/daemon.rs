@@ -79,6 +79,10 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
         head: &head,
     };
     let ledger = source.ledger()?;
+    if let Some(retired) = ledger.revocations().retired() {
+        let successor = retired.successor.as_deref().unwrap_or("nobody");
+        return Err(Refused::new("authority.retired", format!("{successor} takes its place, as logged")).into());
+    }
     watch::check_clock(at, ledger.newest())?;
     if bundle.policy().version < ledger.bundle_version() {
         let why = format!("found version {}, required {} as logged", bundle.policy().version, ledger.bundle_version());

@@ -17,9 +17,10 @@ use portcullis_wire::sha256;
 use crate::anchor::Anchoring;
 use crate::clock;
 use crate::config::Config;
-use crate::instance::{log_folder, sealed_keys, trust};
+use crate::instance::{Refused, log_folder, sealed_keys, trust};
 use crate::sealing::{self, Keys};
 use crate::selfcheck;
+use crate::succession;
 
 /// What genesis made, for the governors.
 pub(crate) struct Genesis {
@@ -32,16 +33,21 @@ const ENDORSEMENT_DAYS: u64 = 365;
 
 /// Makes the keys of a new authority, seals them, writes genesis, and the
 /// document that governors endorse.
-pub(crate) fn run(config: &Config, platform: &dyn OpenMachine) -> Result<Genesis> {
+pub(crate) fn run(config: &Config, old: &succession::Named, platform: &dyn OpenMachine) -> Result<Genesis> {
     if sealed_keys(config).exists() {
         bail!("{} exists: this authority has had its genesis", sealed_keys(config).display());
     }
     let (governance, bundle) = trust(config)?;
     let at = clock::now();
-    bundle.check_authority(&config.origin)?;
-    bundle.check_time(at)?;
+    let usable = bundle.check_authority(&config.origin).and_then(|()| bundle.check_time(at));
+    usable.map_err(|error| Refused::new(error.check(), error))?;
+    let old = succession::of(old, &config.origin, &governance, &bundle, at)?;
     let mut machine = platform.open()?;
     let own = selfcheck::appraise_own(&mut machine, &config.origin, &bundle, at)?;
+    // What an authority of this machine needs is not taken from it by a slip.
+    if old.is_none() && machine.tpm().context("a TPM")?.read_anchor()?.is_some() {
+        return Err(Refused::new("anchor.present", "the TPM holds the anchor of an authority").into());
+    }
 
     let keys = Keys::generate(config.suite())?;
     let log_keys = keys.log_keys(&config.origin)?;
@@ -53,6 +59,7 @@ pub(crate) fn run(config: &Config, platform: &dyn OpenMachine) -> Result<Genesis
         measurement: own.measurement,
         bundle_version: bundle.policy().version,
         expires: at.saturating_add(ENDORSEMENT_DAYS.saturating_mul(86_400)),
+        predecessor: old.as_ref().map(|old| old.predecessor.clone()),
     };
     let document = endorsement.encode();
     let record = GenesisRecord {
@@ -75,9 +82,16 @@ pub(crate) fn run(config: &Config, platform: &dyn OpenMachine) -> Result<Genesis
     let selection = bundle.policy().selection(Role::Authority).clone();
     let bundle = Blob::recurring(bundle.bytes().to_vec());
     let blobs = vec![own.result.bytes().to_vec().into(), own.evidence.into(), bundle];
-    log.append(vec![NewEntry { statement: genesis, blobs, seen: None }])?;
+    let mut entries = vec![NewEntry { statement: genesis, blobs, seen: None }];
+    if let Some(old) = old {
+        let kind = old.predecessor.passage.kind();
+        let subject = old.predecessor.checkpoint_key.origin();
+        let statement = statement::sign(kind, &keys.permit, &config.origin, subject, &old.record.encode())?;
+        entries.push(NewEntry { statement, blobs: vec![old.endorsement.into()], seen: None });
+    }
+    log.append(entries)?;
     publisher.sync()?;
-    let head = log.head().context("the head of a log with one entry")?;
+    let head = log.head().context("the head of a log with a genesis")?;
     let tpm = machine.tpm().context("a TPM")?;
     Anchoring::define(tpm, &selection, keys.checkpoint_seed.expose(), &head)?;
     // The keys last: what is sealed has its genesis in the log.
@@ -100,6 +114,10 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 /// What governors must compare with what they expect, before they endorse.
 pub(crate) fn describe(genesis: &Genesis) -> String {
     let e = &genesis.endorsement;
+    let follows = e.predecessor.as_ref().map_or_else(String::new, |old| {
+        let (origin, size, root) = (old.checkpoint_key.origin(), old.size, hex(&old.root));
+        format!("follows on       {origin} ({}), {size} entries, root {root}\n", old.passage)
+    });
     format!(
         "genesis done; this authority does not serve before governors endorse it\n\n\
          origin           {}\n\
@@ -108,7 +126,8 @@ pub(crate) fn describe(genesis: &Genesis) -> String {
          receipt key      {}\n\
          chip id          {}\n\
          measurement      {}\n\
-         bundle version   {} or later\n\n\
+         bundle version   {} or later\n\
+         {follows}\n\
          next: portcullis-policy endorse {} --key GOVERNOR.pem --out endorsement.pce\n",
         e.origin(),
         e.checkpoint_key,

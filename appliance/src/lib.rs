@@ -42,6 +42,7 @@ mod serve;
 mod signer;
 mod status;
 mod strangers;
+mod succession;
 mod watch;
 mod witnesses;
 

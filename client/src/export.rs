@@ -189,8 +189,9 @@ impl Selection {
         let (payload, kind) = (object.payload().unwrap_or_default(), Kind::of(&object));
         Ok(match (self, kind) {
             (Self::All, _)
-            | (_, Some(Kind::Genesis | Kind::Policy | Kind::Instance | Kind::Revocation | Kind::Trip)) => true,
-            (Self::Since(_), Some(Kind::Boot)) => true,
+            | (_, Some(Kind::Genesis | Kind::Rotation | Kind::Recovery))
+            | (_, Some(Kind::Policy | Kind::Instance | Kind::Revocation | Kind::Trip))
+            | (Self::Since(_), Some(Kind::Boot)) => true,
             (Self::Since(since), _) => recorded_time(&object).is_none_or(|time| time >= *since),
             (Self::Line { boots, .. }, Some(Kind::Boot)) => boots.contains(&sha256(&[&entry.statement])),
             (Self::Line { permits, .. }, Some(Kind::Permit)) => permits.contains(&Permit::decode(payload)?.id),

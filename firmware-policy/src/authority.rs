@@ -186,6 +186,19 @@ fn verify_checkpoint(
             "the log extends what this node has seen of it",
         );
     }
+    if let Some((old, seen)) = endorsement.predecessor.as_ref().zip(seen)
+        && seen.origin == old.checkpoint_key.origin()
+    {
+        // What it was not told it cannot follow on; the same size is the same tree.
+        let follows = seen.size < old.size || (seen.size == old.size && seen.root == old.root);
+        checks.require(
+            "authority.succession",
+            follows,
+            || format!("a successor of the tree of {} of {}", old.size, seen.origin),
+            || format!("of one that extends the tree of {} with root {}", seen.size, hex(&seen.root)),
+            "the authority that this one follows on, against what this node has seen of it",
+        );
+    }
     Some(checkpoint)
 }
 

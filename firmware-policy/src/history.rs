@@ -9,7 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use portcullis_permit::{
-    Denial, Kind, Permit, PermitError, PermitId, PublicKey, Quorum, ReceivedRequest, Revocation, statement,
+    Denial, Kind, Permit, PermitError, PermitId, PublicKey, Quorum, ReceivedRequest, Revocation, SuccessionRecord,
+    statement,
 };
 use portcullis_wire::{Digest, Error, Sign1, sha256};
 
@@ -118,6 +119,11 @@ impl History {
                 self.revoke(payload)?;
                 return Ok(None);
             }
+            Some(Kind::Rotation | Kind::Recovery) => {
+                let record = SuccessionRecord::decode(payload).map_err(HistoryError::from)?;
+                self.change(|state| state.inherit(record.inherited.unwrap_or_default()));
+                return Ok(None);
+            }
             _ => return Ok(None),
         };
         let signed = (object.protected_bytes().to_vec(), payload.to_vec());
@@ -150,13 +156,17 @@ impl History {
         let malformed = |error: portcullis_permit::GovernanceError| HistoryError::Malformed(error.to_string());
         let command = Quorum::decode(payload, MAX_ENTRY).map_err(malformed)?;
         let command = Revocation::decode(command.unverified_document()).map_err(malformed)?;
+        self.change(|state| state.apply(&command));
+        Ok(())
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Revocations)) {
         let mut state = self.states.back().map(|state| Revocations::clone(state)).unwrap_or_default();
-        state.apply(&command);
+        change(&mut state);
         self.states.push_back(Arc::new(state));
         if self.states.len() > STATES {
             self.states.pop_front();
         }
-        Ok(())
     }
 }
 

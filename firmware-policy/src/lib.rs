@@ -49,4 +49,4 @@ pub use nonce::{LIFETIME as NONCE_LIFETIME, NoncePreimage};
 pub use policy::Policy;
 pub use portcullis_authz::SCHEMA;
 pub use remedy::{CATALOGUE, Entry, entry, remedy};
-pub use revocations::Revocations;
+pub use revocations::{Retired, Revocations};

@@ -175,6 +175,8 @@ catalogue! {
     "authority.endorsement.expired": "The endorsement has expired." => "Have the governors endorse the instance again.";
     "authority.checkpoint": "The checkpoint is not by the endorsed key." => "Do not use the authority.";
     "authority.checkpoint.consistency": "The log does not extend what this node has seen of it." => "Keep the node's state as proof of a rewritten log and tell the governors.";
+    "authority.succession": "The authority follows on another tree than the one that this node has seen." => "Keep the node's state as proof that the old log was cut short or rewritten, and tell the governors.";
+    "authority.retired": "The governors have retired this authority." => "Use the one that takes its place; this one signs nothing more.";
     "authority.bundle.version": "The authority uses an older bundle." => "Give the authority the current bundle.";
     "authority.bundle": "The authority uses another bundle of the same version." => "Tell the governors: two bundles bear one version.";
     "authority.measurement": "The authority's image is not the endorsed one." => "Do not use it; a new image needs a new endorsement.";
@@ -204,6 +206,8 @@ catalogue! {
     "log.genesis": "The log does not begin with a genesis." => "Fetch the log from its beginning.";
     "watch.pcr": "A PCR of the authority changed while it ran." => "Treat the machine as altered; reboot it into the admitted image.";
     "watch.clock": "The authority's clocks contradict each other." => "Check the host's clock; restart the authority.";
+    "log.succession": "The log does not follow on the one that the governors endorsed it to follow on." => "Keep the log as proof and tell the governors.";
+    "log.predecessor": "The log before this one does not end where this one goes on." => "Fetch its newest copy; if it persists, it was cut short, or went on after it had been succeeded: keep it as proof.";
     "log.storage": "The disk of the log failed, or is full." => "Check the disk; restart the authority, which recovers the log.";
     "log.journal.damaged": "A record of the journal is not what was written." => "Keep the disk as proof, and restore the log from a copy that has every entry.";
     "log.journal.foreign": "The journal has a record that this log did not write." => "Keep the disk as proof: somebody has put entries into the log.";
@@ -221,6 +225,12 @@ catalogue! {
     "permit.witness.consistency": "The permit's log does not extend what the witnesses have seen." => "Treat the permit as made with stolen keys, and tell the governors.";
     "witness.quorum": "Too few witnesses accept the log as an extension of what they have seen." => "Look after the witnesses; where they have seen a larger tree, the log was rolled back: restore the newest copy.";
     "witness.lag": "The quorum of witnesses is older than the bundle allows." => "Look after the witnesses, then restart the authority.";
+    "succession.endorsement": "The endorsement of the old authority does not verify." => "Name the endorsement under which the old authority served.";
+    "succession.origin": "The new authority has the name of the old one." => "Give it an origin of its own, and have the governors sign a bundle for it.";
+    "succession.head": "The head of the old log is missing, or does not verify." => "Take a copy of the old log as it was last published, or a checkpoint that a node, a witness or an auditor has kept.";
+    "succession.witnesses": "Too few witnesses have seen the old log." => "Take the copy that the witnesses have seen; its file witnessed shows their cosignatures.";
+    "succession.size": "More is revoked than an entry of the new log holds." => "Leave revoked nodes and workloads out of the bundle, and start from the checkpoint of the old log.";
+    "anchor.present": "The TPM holds the anchor of an authority." => "Name that authority with --succeeds; if it is none of yours any more, remove NV indices 0x1805043 and 0x1805044.";
     "anchor.missing": "The TPM holds no anchor of the log." => "If somebody has cleared the TPM, the governors decide on a recovery.";
     "anchor.forged": "The anchor in the TPM is not of this authority." => "Treat the machine as tampered with; the governors decide on a recovery.";
     "anchor.counter": "The anchor does not fit the TPM's counter: indices were made anew." => "Treat the machine as tampered with; the governors decide on a recovery.";

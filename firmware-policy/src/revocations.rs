@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_permit::{PermitId, Revocation, RevocationTarget};
+use portcullis_permit::{Inherited, PermitId, Revocation, RevocationTarget};
 use portcullis_wire::{Digest, Error, Value, bstr, encode, or_null, sha256};
 
 /// The effect of all revocation commands so far.
@@ -13,8 +13,18 @@ pub struct Revocations {
     nodes: BTreeSet<String>,
     workloads: BTreeSet<Digest>,
     permits: BTreeSet<PermitId>,
+    /// The authority itself: then it decides nothing more, so no decision ever
+    /// depends on it.
+    retired: Option<Retired>,
     /// Of all that: every decision records it, few commands change it.
     digest: Digest,
+}
+
+/// An authority that its governors have retired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// Origin of the one that takes its place, if there is to be one.
+    pub successor: Option<String>,
 }
 
 impl Default for Revocations {
@@ -25,6 +35,7 @@ impl Default for Revocations {
             nodes: BTreeSet::new(),
             workloads: BTreeSet::new(),
             permits: BTreeSet::new(),
+            retired: None,
             digest: [0; 32],
         };
         none.digest = none.compute_digest();
@@ -53,8 +64,29 @@ impl Revocations {
             RevocationTarget::Permit(id) => drop(self.permits.insert(*id)),
             RevocationTarget::Node(name) => drop(self.nodes.insert(name.clone())),
             RevocationTarget::Workload(digest) => drop(self.workloads.insert(*digest)),
+            RevocationTarget::Authority(successor) => self.retired = Some(Retired { successor: successor.clone() }),
         }
         self.digest = self.compute_digest();
+    }
+
+    /// Takes on what an authority before this one had withdrawn: permits end
+    /// with the one that issued them, nodes and workloads stay withdrawn.
+    pub fn inherit(&mut self, inherited: Inherited) {
+        self.nodes.extend(inherited.nodes);
+        self.workloads.extend(inherited.workloads);
+        self.digest = self.compute_digest();
+    }
+
+    /// What an authority after this one takes on.
+    #[must_use]
+    pub fn to_inherit(&self) -> Inherited {
+        Inherited { nodes: self.nodes.clone(), workloads: self.workloads.clone() }
+    }
+
+    /// Whether the authority itself was retired.
+    #[must_use]
+    pub const fn retired(&self) -> Option<&Retired> {
+        self.retired.as_ref()
     }
 
     /// Whether a node was revoked.
@@ -81,11 +113,14 @@ impl Revocations {
         &self.digest
     }
 
-    /// The state as a value: `[sequence, last, nodes, workloads, permits]`.
+    /// The state as a value: `[sequence, last, nodes, workloads, permits, retired]`,
+    /// the last being null or `[successor]`.
     #[must_use]
     pub fn to_value(&self) -> Value {
         let [sequence, nodes, workloads, permits] = self.parts();
-        Value::Array(vec![sequence, or_null(self.last.map(bstr)), nodes, workloads, permits])
+        let retired = self.retired.as_ref();
+        let retired = retired.map(|it| Value::Array(vec![or_null(it.successor.as_deref().map(Value::from))]));
+        Value::Array(vec![sequence, or_null(self.last.map(bstr)), nodes, workloads, permits, or_null(retired)])
     }
 
     /// Reads [`Revocations::to_value`].
@@ -94,8 +129,8 @@ impl Revocations {
     /// Another shape.
     pub fn from_value(value: Value) -> Result<Self, Error> {
         let wrong = || Error::Shape("revocations");
-        let items = value.into_array().ok().and_then(|items| <[Value; 5]>::try_from(items).ok());
-        let [sequence, last, nodes, workloads, permits] = items.ok_or_else(wrong)?;
+        let items = value.into_array().ok().and_then(|items| <[Value; 6]>::try_from(items).ok());
+        let [sequence, last, nodes, workloads, permits, retired] = items.ok_or_else(wrong)?;
         let list = |value: Value| value.into_array().map_err(|_| wrong());
         let digest = |value: Value| value.into_bytes().ok().and_then(|bytes| Digest::try_from(bytes).ok());
         let id = |value: Value| value.into_bytes().ok().and_then(|bytes| bytes.try_into().ok());
@@ -108,6 +143,15 @@ impl Revocations {
                 .into_iter()
                 .map(|p| id(p).map(PermitId::from_bytes).ok_or_else(wrong))
                 .collect::<Result<_, _>>()?,
+            retired: match retired {
+                Value::Null => None,
+                Value::Array(items) => match <[Value; 1]>::try_from(items) {
+                    Ok([Value::Null]) => Some(Retired { successor: None }),
+                    Ok([Value::Text(successor)]) => Some(Retired { successor: Some(successor) }),
+                    _ => return Err(wrong()),
+                },
+                _ => return Err(wrong()),
+            },
             digest: [0; 32],
         };
         state.digest = state.compute_digest();

@@ -2,10 +2,11 @@
 //! and the authority's statement of what it is.
 
 use portcullis_lineage::{ReceiptKey, VerifyingKey};
-use portcullis_wire::{Digest, Error, Fields, bstr, decode, encode, map, sha256};
+use portcullis_wire::{Digest, Error, Fields, bstr, decode, encode, map, or_null, sha256};
 
 use crate::governance::{Governance, GovernanceError, Quorum};
 use crate::key::PublicKey;
+use crate::succession::Predecessor;
 
 const MAX_STATEMENT: usize = 64 * 1024;
 
@@ -26,6 +27,8 @@ pub struct Endorsement {
     pub bundle_version: u64,
     /// End of validity, Unix seconds, exclusive.
     pub expires: u64,
+    /// The authority that it follows on, if there was one.
+    pub predecessor: Option<Predecessor>,
 }
 
 impl Endorsement {
@@ -43,6 +46,7 @@ impl Endorsement {
             (5, bstr(&self.measurement)),
             (6, self.bundle_version.into()),
             (7, self.expires.into()),
+            (8, or_null(self.predecessor.as_ref().map(Predecessor::to_value))),
         ]))
     }
 
@@ -60,6 +64,7 @@ impl Endorsement {
             measurement: fields.bytes(5)?,
             bundle_version: fields.uint(6)?,
             expires: fields.uint(7)?,
+            predecessor: fields.maybe(8, Predecessor::from_fields)?,
         };
         fields.finish()?;
         Ok(endorsement)

@@ -33,6 +33,7 @@ mod request;
 mod revocation;
 pub mod statement;
 mod status;
+mod succession;
 mod transparent;
 mod witnessed;
 
@@ -54,5 +55,6 @@ pub use request::{PermitRequest, ReceivedRequest};
 pub use revocation::{Revocation, RevocationTarget};
 pub use statement::Kind;
 pub use status::{Status, StatusList, StatusReference};
+pub use succession::{Inherited, Passage, Predecessor, SuccessionRecord};
 pub use transparent::{GateExpectation, TransparentPermit, VerifiedPermit};
 pub use witnessed::{WITNESSED_LABEL, WitnessQuorum, Witnessed};

@@ -9,6 +9,7 @@ use crate::denial::Denial;
 use crate::governance::Quorum;
 use crate::permit::{Permit, PermitId};
 use crate::statement::Kind;
+use crate::succession::SuccessionRecord;
 
 const MAX_RECORD: usize = 60 * 1024;
 
@@ -120,6 +121,7 @@ pub fn recorded_time(object: &Sign1) -> Option<u64> {
         Kind::Snapshot => SnapshotRecord::decode(payload).ok().map(|record| record.time),
         Kind::DenialCount => DenialCountRecord::decode(payload).ok().map(|record| record.until),
         Kind::Retention => RetentionRecord::decode(payload).ok().map(|record| record.time),
+        Kind::Rotation | Kind::Recovery => SuccessionRecord::decode(payload).ok().map(|record| record.time),
         Kind::Request
         | Kind::StatusList
         | Kind::Event
@@ -151,6 +153,9 @@ pub fn names(entry: &Sign1, blob: &[u8]) -> bool {
             .is_ok_and(|boot| [boot.result, boot.evidence, boot.endorsement].contains(&digest) || bundle(boot.bundle)),
         Some(Kind::Policy) => PolicyRecord::decode(payload).is_ok_and(|policy| bundle(policy.bundle)),
         Some(Kind::Snapshot) => SnapshotRecord::decode(payload).is_ok_and(|snapshot| snapshot.state == digest),
+        Some(Kind::Rotation | Kind::Recovery) => {
+            SuccessionRecord::decode(payload).is_ok_and(|record| record.endorsement == digest)
+        }
         _ => false,
     }
 }

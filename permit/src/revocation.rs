@@ -16,6 +16,9 @@ pub enum RevocationTarget {
     Node(String),
     /// Every permit for a workload, now and later.
     Workload([u8; 32]),
+    /// The authority itself, which signs nothing more; with the origin of the
+    /// one that takes its place, if there is to be one.
+    Authority(Option<String>),
 }
 
 /// A governors' command.
@@ -46,6 +49,7 @@ impl Revocation {
             RevocationTarget::Permit(id) => (1, bstr(id.bytes())),
             RevocationTarget::Node(name) => (2, Value::from(name.as_str())),
             RevocationTarget::Workload(digest) => (3, bstr(digest)),
+            RevocationTarget::Authority(successor) => (4, or_null(successor.as_deref().map(Value::from))),
         };
         encode(&map([
             (1, self.authority.as_str().into()),
@@ -78,6 +82,8 @@ impl Revocation {
             Some([kind, Value::Bytes(digest)]) if kind == 3.into() => {
                 RevocationTarget::Workload(digest.try_into().map_err(|_| Error::WrongType(4))?)
             }
+            Some([kind, Value::Text(origin)]) if kind == 4.into() => RevocationTarget::Authority(Some(origin)),
+            Some([kind, Value::Null]) if kind == 4.into() => RevocationTarget::Authority(None),
             _ => return Err(Error::WrongType(4).into()),
         };
         let command = Self {

@@ -52,11 +52,15 @@ pub enum Kind {
     DenialCount,
     /// The authority takes evidence out of its archive.
     Retention,
+    /// The authority follows on one that was retired for it.
+    Rotation,
+    /// The authority follows on one that was lost.
+    Recovery,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Request,
         Self::Permit,
         Self::Denial,
@@ -73,6 +77,8 @@ impl Kind {
         Self::Snapshot,
         Self::DenialCount,
         Self::Retention,
+        Self::Rotation,
+        Self::Recovery,
     ];
 
     /// The media type in `typ`.
@@ -95,6 +101,8 @@ impl Kind {
             Self::Snapshot => "application/vnd.portcullis.snapshot+cose",
             Self::DenialCount => "application/vnd.portcullis.denial-count+cose",
             Self::Retention => "application/vnd.portcullis.retention+cose",
+            Self::Rotation => "application/vnd.portcullis.rotation+cose",
+            Self::Recovery => "application/vnd.portcullis.recovery+cose",
         }
     }
 

@@ -80,6 +80,7 @@ fn objects() -> Objects {
         measurement: vec![2; 48],
         bundle_version: 1,
         expires: 9,
+        predecessor: None,
     };
     let revocation = Revocation {
         authority: "log.test/48".into(),

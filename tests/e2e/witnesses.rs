@@ -133,6 +133,52 @@ fn threat_39_witnesses_refuse_a_restored_disk() {
     assert_eq!(ask(&deployment).0, Some(0), "the newest copy goes on");
 }
 
+/// Whoever follows on a log names a head of which witnesses have seen enough.
+#[test]
+fn a_successor_names_an_old_log_that_witnesses_have_seen() {
+    let (_folder, mut deployment, _witnesses) = witnessed(5);
+    let mut daemon = deployment.serve().unwrap();
+    assert_eq!(ask(&deployment).0, Some(0));
+    let retire = deployment.revocation(1, &["--retire", "--successor", "lab/authority-2"]).unwrap();
+    common::block_on(async {
+        let mut session = portcullis_lab::raw::RawSession::open(deployment.nodes_address()).await.unwrap();
+        assert_eq!(session.post("/v1/revocations", retire).await.unwrap().status, 200);
+    });
+    // The end of the log, too, is shown to the witnesses.
+    let witnessed = deployment.path("state-authority/log/witnessed");
+    let size = |note: &str| portcullis_permit::Checkpoint::unverified(note).unwrap().0;
+    let head = || fs::read_to_string(deployment.path("state-authority/log/checkpoint")).unwrap();
+    let started = Instant::now();
+    while size(&fs::read_to_string(&witnessed).unwrap()) < size(&head()) || started.elapsed() < Duration::from_secs(2) {
+        assert!(started.elapsed() < Duration::from_secs(10), "the last head is not witnessed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(daemon.stop().unwrap().success());
+
+    let digest = deployment.bundle_digest("bundle.pcb").unwrap();
+    let document = deployment.document();
+    (document.version, document.predecessor, document.authority) = (2, Some(digest), "lab/authority-2".into());
+    deployment.sign_bundle().unwrap();
+    deployment.write_configuration("authority", "lab/authority-2").unwrap();
+    fs::rename(deployment.path("state-authority"), deployment.path("old")).unwrap();
+    let (endorsement, log) = (deployment.text("authority.pce"), deployment.text("old/log"));
+    let init = || {
+        let arguments = ["init", "--succeeds", &endorsement, "--old-log", &log];
+        let output = deployment.portcullisd("authority", &arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        (output.status.code(), said.concat())
+    };
+    let witnessed = deployment.path("old/log/witnessed");
+    let note = fs::read_to_string(&witnessed).unwrap();
+    let fewer = note.lines().filter(|line| !line.contains("witness.test/")).map(|line| format!("{line}\n"));
+    fs::write(&witnessed, fewer.collect::<String>()).unwrap();
+    let (code, said) = init();
+    assert!(code == Some(3) && said.contains("succession.witnesses"), "{said}");
+    fs::write(&witnessed, note).unwrap();
+    let (code, said) = init();
+    assert!(code == Some(0) && said.contains("(rotation)"), "{said}");
+}
+
 /// THREATS 32: permit key and log keys are all stolen, and a tree is made of
 /// them. Where witnesses are demanded, the gate refuses; where not, nothing but
 /// a checkpoint that the node has seen before tells the difference.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use portcullis_firmware_policy::VerifiedBundle;
 use portcullis_lineage::Blob;
-use portcullis_permit::{Endorsement, EventKind, Kind, PolicyRecord, Revocation};
+use portcullis_permit::{Endorsement, EventKind, Kind, PolicyRecord, Revocation, RevocationTarget};
 use portcullis_wire::Digest;
 use portcullis_wire::hex::hex;
 
@@ -49,6 +49,10 @@ impl Authority {
         let hit = self.ledger().last_hit();
         self.events.send(EventKind::Status, &key, self.origin());
         tracing::info!(sequence = command.sequence, hit, "revocation in effect");
+        if let RevocationTarget::Authority(successor) = command.target {
+            let successor = successor.unwrap_or_else(|| "nobody".into());
+            self.trip("authority.retired", &format!("{}; {successor} takes its place", command.reason)).await;
+        }
         Ok(hit)
     }
 
@@ -59,6 +63,7 @@ impl Authority {
             |error: portcullis_firmware_policy::BundleError| Failure::Refused(Refused::new(error.check(), error));
         let bundle = Arc::new(VerifiedBundle::verify(bytes, &self.governance).map_err(refused)?);
         let now = clock::now();
+        bundle.check_authority(self.origin()).map_err(refused)?;
         bundle.check_time(now).map_err(refused)?;
         bundle.check_succession(&self.bundle()).map_err(refused)?;
         self.attestor.self_check(Arc::clone(&bundle), self.origin().to_owned(), now).await.map_err(|error| {

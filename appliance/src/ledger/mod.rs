@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use portcullis_firmware_policy::{ParentState, Revocations};
 use portcullis_permit::{
     BootCounters, BootRecord, Kind, Permit, PermitId, PolicyRecord, Quorum, Revocation, RevocationTarget, Status,
-    StatusList, StatusReference, recorded_time,
+    StatusList, StatusReference, SuccessionRecord, recorded_time,
 };
 use portcullis_wire::{Digest, Sign1};
 
@@ -102,6 +102,10 @@ impl Ledger {
                 if let Some(command) = command {
                     self.hit = self.revoke(&command);
                 }
+            }
+            Some(Kind::Rotation | Kind::Recovery) => {
+                let record = SuccessionRecord::decode(payload).ok();
+                self.revocations.inherit(record.and_then(|record| record.inherited).unwrap_or_default());
             }
             Some(Kind::Boot) => self.raise_bundle_version(BootRecord::decode(payload).map(|boot| boot.version)),
             Some(Kind::Policy) => self.raise_bundle_version(PolicyRecord::decode(payload).map(|policy| policy.version)),
@@ -224,6 +228,8 @@ impl Ledger {
             RevocationTarget::Permit(target) => id == target || live.origin == *target || live.parent == Some(*target),
             RevocationTarget::Node(name) => live.subject == *name,
             RevocationTarget::Workload(digest) => live.workload == *digest,
+            // All of them end with it, as nobody renews them or signs a status list.
+            RevocationTarget::Authority(_) => false,
         };
         let indices: Vec<u64> =
             self.live.iter().filter(|(id, live)| hit(id, live)).map(|(_, live)| live.status).collect();

@@ -9,7 +9,7 @@ use portcullis_wire::{Error, Value, bstr, decode, encode, or_null};
 
 use super::{Ledger, Live};
 
-const LABEL: &str = "portcullis/ledger/1";
+const LABEL: &str = "portcullis/ledger/2";
 /// Largest snapshot, in bytes: a quarter of a million live permits.
 const MAX_LENGTH: usize = 128 * 1024 * 1024;
 

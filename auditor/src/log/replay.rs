@@ -38,7 +38,7 @@ const MAX_FINDINGS: usize = 100;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    source: source::Named,
+    source: source::Audited,
     /// Threads; as many as there are cores, unless told otherwise.
     #[arg(long)]
     threads: Option<usize>,

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// Id of a permit: any of its line of renewals.
     id: String,
     #[command(flatten)]
-    source: source::Named,
+    source: source::Audited,
     #[command(flatten)]
     output: Output,
 }
@@ -179,6 +179,7 @@ impl Trail {
                 RevocationTarget::Permit(id) => seen.permit.id == *id || seen.origin == *id,
                 RevocationTarget::Node(node) => seen.permit.subject == *node,
                 RevocationTarget::Workload(digest) => seen.permit.workload == *digest,
+                RevocationTarget::Authority(_) => true,
             };
             // The newest permit before it is the one that it ended.
             let mut before = line.iter().filter(|seen| seen.event.index < event.index);

@@ -3,8 +3,8 @@
 use libfuzzer_sys::fuzz_target;
 use portcullis_permit::{
     AuthorityStatement, BootRecord, DenialCountRecord, Endorsement, GenesisRecord, Governance, Permit, PolicyRecord,
-    PublicKey, Quorum, ReceivedRequest, RetentionRecord, Revocation, SnapshotRecord, TripRecord, Witnessed, names,
-    recorded_time,
+    PublicKey, Quorum, ReceivedRequest, RetentionRecord, Revocation, SnapshotRecord, SuccessionRecord, TripRecord, Witnessed,
+    names, recorded_time,
 };
 use portcullis_wire::{Sign1, decode};
 
@@ -14,6 +14,7 @@ fuzz_target!(|data: &[u8]| {
     drop((PublicKey::from_cose(data), ReceivedRequest::verify(data)));
     drop((GenesisRecord::decode(data), BootRecord::decode(data), PolicyRecord::decode(data), TripRecord::decode(data)));
     drop((SnapshotRecord::decode(data), DenialCountRecord::decode(data), RetentionRecord::decode(data)));
+    drop(SuccessionRecord::decode(data));
     drop(decode(data, 1 << 16).map(|value| Witnessed::from_value(&value)));
     if let Ok(object) = Sign1::parse(data, 1 << 16) {
         drop((recorded_time(&object), names(&object, data)));

@@ -24,6 +24,9 @@ pub(crate) struct Target {
     /// Every permit for a workload, by SHA-256.
     #[arg(long)]
     workload: Option<String>,
+    /// The authority itself: it signs nothing more.
+    #[arg(long)]
+    retire: bool,
 }
 
 /// Which revocation it follows on: exactly one of these.
@@ -54,6 +57,9 @@ pub(crate) struct Revoke {
     order: Order,
     #[command(flatten)]
     target: Target,
+    /// Origin of the authority that takes its place.
+    #[arg(long, value_name = "ORIGIN", requires = "retire")]
+    successor: Option<String>,
     /// Private keys of governors.
     #[arg(long, required = true)]
     key: Vec<PathBuf>,
@@ -93,20 +99,25 @@ pub(crate) fn endorse(request: &Path, keys: &[PathBuf], out: &Path) -> Result<()
     say!("  chip id       {}", hex(&endorsement.chip_id));
     say!("  measurement   {}", hex(&endorsement.measurement));
     say!("  permit key    {}", hex(endorsement.permit_key.thumbprint()));
+    if let Some(old) = &endorsement.predecessor {
+        let origin = old.checkpoint_key.origin();
+        say!("  follows on    {origin} ({}), {} entries, root {}", old.passage, old.size, hex(&old.root));
+    }
     Ok(())
 }
 
 pub(crate) fn revoke(revoke: &Revoke) -> Result<()> {
     let expires = unix_seconds(&revoke.expires).with_context(|| format!("time {:?}", revoke.expires))?;
-    let target = match (&revoke.target.permit, &revoke.target.node, &revoke.target.workload) {
-        (Some(id), None, None) => {
+    let target = match &revoke.target {
+        Target { permit: Some(id), .. } => {
             RevocationTarget::Permit(PermitId::from_bytes(unhex_array(id).context("permit: 16 bytes in hex")?))
         }
-        (None, Some(name), None) => RevocationTarget::Node(name.clone()),
-        (None, None, Some(digest)) => {
+        Target { node: Some(name), .. } => RevocationTarget::Node(name.clone()),
+        Target { workload: Some(digest), .. } => {
             RevocationTarget::Workload(unhex_array(digest).context("workload: 32 bytes in hex")?)
         }
-        _ => bail!("exactly one of --permit, --node and --workload"),
+        Target { retire: true, .. } => RevocationTarget::Authority(revoke.successor.clone()),
+        Target { .. } => bail!("exactly one of --permit, --node, --workload and --retire"),
     };
     let (sequence, predecessor) = match &revoke.order.after {
         None => (1, None),

@@ -94,6 +94,7 @@ fn endorse(folder: &Path, scene: &Scene, keys: &Keys, key: &SigningKey) -> Resul
         measurement: vec![0; 48],
         bundle_version: 1,
         expires: NOW.saturating_add(86_400),
+        predecessor: None,
     };
     let mut quorum = Quorum::unsigned(endorsement.encode());
     let [one, two, _] = scene.governors();

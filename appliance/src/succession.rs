@@ -1,0 +1,147 @@
+//! An authority that follows on another: what is known of the old one, as far as
+//! its own signatures show it.
+//!
+//! ```text
+//! retired by its governors for this origin, log at hand   rotation
+//! anything else                                           recovery
+//! ```
+//!
+//! Nothing of the old one is continued: keys, log and sequence of commands begin
+//! anew. What its governors had withdrawn stays withdrawn.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use portcullis_firmware_policy::VerifiedBundle;
+use portcullis_lineage::{FileStorage, LogReader, Storage};
+use portcullis_permit::{
+    Checkpoint, Endorsement, Governance, Passage, Predecessor, SuccessionRecord, WitnessQuorum, Witnessed,
+};
+use portcullis_wire::sha256;
+
+use crate::instance::{Refused, read};
+use crate::recover::Source;
+
+/// The authority that a new one follows on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Named {
+    /// Endorsement (`.pce`) of the authority that this one follows on.
+    #[arg(long, value_name = "FILE", requires = "old")]
+    succeeds: Option<PathBuf>,
+    /// Folder of its log, or a copy.
+    #[arg(long, value_name = "FOLDER", group = "old", requires = "succeeds")]
+    old_log: Option<PathBuf>,
+    /// Its newest checkpoint, where the log is lost: what was revoked there is
+    /// not known any more.
+    #[arg(long, value_name = "FILE", group = "old", requires = "succeeds")]
+    old_checkpoint: Option<PathBuf>,
+}
+
+/// What the second entry says, and the governors endorse.
+pub(crate) struct Succession {
+    pub(crate) record: SuccessionRecord,
+    pub(crate) predecessor: Predecessor,
+    /// The old endorsement, for the archive.
+    pub(crate) endorsement: Vec<u8>,
+}
+
+/// The old log, as far as it is known.
+struct Old {
+    head: Checkpoint,
+    witnessed: Option<Witnessed>,
+    /// What was withdrawn, and whether the authority was retired for which one.
+    ledger: Option<crate::ledger::Ledger>,
+}
+
+/// Reads and verifies what a new authority follows on; none where it is the
+/// first.
+pub(crate) fn of(
+    named: &Named,
+    origin: &str,
+    governance: &Governance,
+    bundle: &VerifiedBundle,
+    at: u64,
+) -> Result<Option<Succession>> {
+    let Some(path) = &named.succeeds else { return Ok(None) };
+    let endorsement = read("endorsement", path)?;
+    let endorsed =
+        Endorsement::verify(&endorsement, governance).map_err(|error| Refused::new("succession.endorsement", error))?;
+    if endorsed.origin() == origin {
+        let why = format!("found {origin}, required another origin than that of the old log");
+        return Err(Refused::new("succession.origin", why).into());
+    }
+    let old = match (&named.old_log, &named.old_checkpoint) {
+        (Some(folder), _) => from_log(&(Arc::new(FileStorage::reader(folder)) as Arc<dyn Storage>), &endorsed)?,
+        (None, Some(file)) => from_checkpoint(&read("checkpoint", file)?, &endorsed)?,
+        (None, None) => anyhow::bail!("--old-log or --old-checkpoint"),
+    };
+    if let Some(witnesses) = &bundle.policy().witnesses {
+        check_witnesses(old.witnessed.as_ref(), &witnesses.quorum, &endorsed)?;
+    }
+    let retired = old.ledger.as_ref().and_then(|ledger| ledger.revocations().retired());
+    let passage = match retired {
+        Some(retired) if retired.successor.as_deref() == Some(origin) => Passage::Rotation,
+        _ => Passage::Recovery,
+    };
+    let record = SuccessionRecord {
+        time: at,
+        endorsement: sha256(&[&endorsement]),
+        checkpoint: old.head.note().to_owned(),
+        witnessed: old.witnessed,
+        inherited: old.ledger.map(|ledger| ledger.revocations().to_inherit()),
+    };
+    if !record.fits() {
+        let why = "more nodes and workloads are revoked than an entry holds";
+        return Err(Refused::new("succession.size", why).into());
+    }
+    let predecessor = record.predecessor(passage, &endorsed.checkpoint_key);
+    let predecessor = predecessor.ok_or_else(|| Refused::new("succession.head", "not by the endorsed key"))?;
+    Ok(Some(Succession { record, predecessor, endorsement }))
+}
+
+/// The head of a log at hand, and the state that follows from its entries.
+fn from_log(storage: &Arc<dyn Storage>, endorsed: &Endorsement) -> Result<Old> {
+    let refused = |why: String| Refused::new("succession.head", why);
+    let log = LogReader::open(Arc::clone(storage), &endorsed.checkpoint_key, &endorsed.receipt_key)
+        .map_err(|error| refused(error.to_string()))?;
+    let head = log.checkpoint().clone();
+    let ledger = Source {
+        storage: Arc::clone(storage),
+        checkpoint_key: &endorsed.checkpoint_key,
+        permit_key: &endorsed.permit_key,
+        head: &head,
+    };
+    let ledger = Some(ledger.ledger()?);
+    let note = storage.get("witnessed")?.and_then(|note| String::from_utf8(note).ok());
+    let witnessed = note.and_then(|note| {
+        let path = log.tree().consistency(Checkpoint::unverified(&note)?.0, head.size()).ok()?;
+        Some(Witnessed { note, path })
+    });
+    Ok(Old { head, witnessed, ledger })
+}
+
+/// A head alone, with whatever witnesses have put under it.
+fn from_checkpoint(note: &[u8], endorsed: &Endorsement) -> Result<Old> {
+    let refused = |why: String| Refused::new("succession.head", why);
+    let note = String::from_utf8(note.to_vec()).map_err(|error| refused(error.to_string()))?;
+    let head = Checkpoint::verify(&note, &endorsed.checkpoint_key).map_err(|error| refused(error.to_string()))?;
+    Ok(Old { head, witnessed: Some(Witnessed { note, path: Vec::new() }), ledger: None })
+}
+
+/// A quorum has seen the old log, however long ago.
+fn check_witnesses(
+    witnessed: Option<&Witnessed>,
+    quorum: &WitnessQuorum,
+    endorsed: &Endorsement,
+) -> Result<(), Refused> {
+    let refused = |found: String| {
+        let required = format!("{} of {} witnesses", quorum.threshold, quorum.keys.len());
+        Refused::new("succession.witnesses", format!("found {found}, required a head seen by {required}"))
+    };
+    let witnessed = witnessed.ok_or_else(|| refused("no cosigned checkpoint".into()))?;
+    let checkpoint = Checkpoint::verify(&witnessed.note, &endorsed.checkpoint_key);
+    let checkpoint = checkpoint.map_err(|error| refused(error.to_string()))?;
+    let reached = quorum.reached(&checkpoint);
+    reached.map(|_| ()).ok_or_else(|| refused("a checkpoint with too few cosignatures".into()))
+}
