@@ -1,18 +1,21 @@
 //! The authority that an auditor names: endorsed by governors.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use portcullis_attest::check::Checks;
+use portcullis_lineage::bundle_documents;
 use portcullis_permit::{Endorsement, Governance};
 
 use crate::inputs::Inputs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Named {
-    /// Endorsement of the authority (`.pce`).
+    /// Endorsement of the authority (`.pce`); an audit bundle has one.
     #[arg(long, value_name = "FILE")]
-    endorsement: PathBuf,
+    endorsement: Option<PathBuf>,
     /// The governors' keys and threshold.
     #[arg(long, value_name = "FILE")]
     governance_root: PathBuf,
@@ -25,15 +28,31 @@ pub(crate) struct Authority {
 }
 
 impl Named {
-    /// Reads both files.
-    pub(crate) fn read(&self, inputs: &mut Inputs) -> Result<Authority> {
+    /// Reads both files; the endorsement out of an audit bundle, if that is what
+    /// is audited.
+    pub(crate) fn read(&self, audited: &Path, inputs: &mut Inputs) -> Result<Authority> {
         let governance = Governance::decode(&inputs.read(&self.governance_root, "governance-root")?)
             .with_context(|| self.governance_root.display().to_string())?;
-        Ok(Authority { governance, endorsement: inputs.read(&self.endorsement, "endorsement")? })
+        let endorsement = match &self.endorsement {
+            Some(path) => inputs.read(path, "endorsement")?,
+            None if audited.is_dir() => bail!("--endorsement: required for the folder of a log"),
+            None => {
+                let file = File::open(audited).with_context(|| audited.display().to_string())?;
+                let documents = bundle_documents(&mut BufReader::new(file)).ok();
+                let endorsement = documents.and_then(|documents| documents.get("endorsement").cloned());
+                endorsement.context("--endorsement: required for anything but an audit bundle")?
+            }
+        };
+        Ok(Authority { governance, endorsement })
     }
 }
 
 impl Authority {
+    /// The governors, as they were named.
+    pub(crate) const fn governance(&self) -> &Governance {
+        &self.governance
+    }
+
     /// The endorsement, if enough governors signed it.
     pub(crate) fn verify(&self, checks: &mut Checks) -> Option<Endorsement> {
         let required = format!("an endorsement by {} governors", self.governance.threshold());

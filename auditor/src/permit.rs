@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let at = time(arguments.at.as_deref())?;
     let permit = inputs.read(&arguments.permit, "permit")?;
-    let authority = arguments.authority.read(&mut inputs)?;
+    let authority = arguments.authority.read(&arguments.permit, &mut inputs)?;
 
     let mut checks = Checks::all();
     let transparent = verify(&permit, &authority, at, &mut checks);

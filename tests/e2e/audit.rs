@@ -97,6 +97,9 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     for source in [&all, &log] {
         let (code, report) = audit(&deployment, &["replay"], source);
         assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+        let (verified, log) = audit(&deployment, &["log", "verify"], source);
+        assert_eq!((verified, failed(&log)), (Some(0), vec![]), "{log}");
+        assert_eq!(log["log"]["kinds"]["application/vnd.portcullis.permit+cwt"], permits.len(), "{log}");
         let replay = &report["replay"];
         assert_eq!(replay["same"], permits.len() + 1, "one denial: {report}");
         assert_eq!((&replay["pruned"], &replay["other"]), (&0.into(), &Value::Array(vec![])));
@@ -183,6 +186,8 @@ fn an_altered_audit_bundle_is_refused() {
     // Cut short, it lacks what came after, and says that it ends within an item.
     fs::write(&bad, &sound[..sound.len() - 100]).unwrap();
     let (code, report) = audit(&deployment, &["replay"], &bad);
+    assert_eq!((code, failed(&report)), (Some(1), vec!["log.tree"]), "{report}");
+    let (code, report) = audit(&deployment, &["log", "verify"], &bad);
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.tree"]), "{report}");
 }
 

@@ -52,7 +52,7 @@ struct Found {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
-    let authority = arguments.authority.read(&mut inputs)?;
+    let authority = arguments.authority.read(&arguments.folder, &mut inputs)?;
     fs::metadata(&arguments.folder).with_context(|| arguments.folder.display().to_string())?;
     let mut checks = Checks::all();
     let found = examine(arguments, &authority, &mut checks);

@@ -4,6 +4,7 @@
 mod fsck;
 mod replay;
 mod source;
+mod statements;
 mod trail;
 mod verify;
 
@@ -12,7 +13,8 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Verify checkpoint, tiles, entries, and every statement's signature.
+    /// Verify checkpoint, tiles or receipts, entries, and every statement's
+    /// signature.
     Verify(verify::Arguments),
 }
 

@@ -6,16 +6,17 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use portcullis_attest::check::Checks;
 use portcullis_cli::progress;
 use portcullis_lineage::{
     Archive, ArchiveError, ArchivedEntry, BundleReader, FileStorage, LogReader, MAX_ENTRY, Replay, Storage,
-    bundle_documents,
 };
 use portcullis_permit::{Checkpoint, Endorsement, Governance, Kind, Witnessed, statement};
 use portcullis_wire::{Sign1, decode};
 
+use crate::endorsed;
 use crate::inputs::Inputs;
 
 /// Largest cosigned checkpoint with its path, in bytes.
@@ -24,15 +25,11 @@ const BAR: &str = "{msg} {wide_bar} {percent} % {eta}";
 
 /// What an auditor names.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Named {
+pub(crate) struct Audited {
     /// An audit bundle (`portcullis log export`), or the folder of a log.
     pub(crate) log: PathBuf,
-    /// The governors' keys and threshold.
-    #[arg(long, value_name = "FILE")]
-    governance_root: PathBuf,
-    /// Endorsement of the authority (`.pce`); an audit bundle has one.
-    #[arg(long, value_name = "FILE")]
-    endorsement: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) authority: endorsed::Named,
 }
 
 /// An entry, with its archived blobs.
@@ -65,22 +62,12 @@ enum Entries {
 
 impl Source {
     /// Opens what the auditor names.
-    pub(crate) fn open(arguments: &Named, inputs: &mut Inputs) -> Result<Self> {
-        let root = inputs.read(&arguments.governance_root, "governance-root")?;
-        let governance = Governance::decode(&root).with_context(|| arguments.governance_root.display().to_string())?;
+    pub(crate) fn open(arguments: &Audited, inputs: &mut Inputs) -> Result<Self> {
         let path = &arguments.log;
-        let is_folder = std::fs::metadata(path).with_context(|| path.display().to_string())?.is_dir();
-        let given = arguments.endorsement.as_ref().map(|path| inputs.read(path, "endorsement")).transpose()?;
-        let endorsement = match given {
-            Some(bytes) => bytes,
-            None if is_folder => bail!("--endorsement: required for the folder of a log"),
-            None => {
-                let documents = bundle_documents(&mut BufReader::new(File::open(path)?))?;
-                documents.get("endorsement").cloned().context("the audit bundle has no endorsement")?
-            }
-        };
-        let endorsed = Endorsement::verify(&endorsement, &governance).context("authority.endorsement")?;
-        if is_folder { Self::folder(path, governance, endorsed) } else { Self::bundle(path, governance, endorsed) }
+        let authority = arguments.authority.read(path, inputs)?;
+        let endorsed = authority.verify(&mut Checks::all()).context("authority.endorsement: required by governors")?;
+        let governance = authority.governance().clone();
+        if path.is_dir() { Self::folder(path, governance, endorsed) } else { Self::bundle(path, governance, endorsed) }
     }
 
     fn folder(path: &Path, governance: Governance, endorsed: Endorsement) -> Result<Self> {
@@ -105,7 +92,8 @@ impl Source {
         Ok(Self { governance, endorsed, checkpoint, witnessed, size, selection: "all".into(), entries, length })
     }
 
-    fn bundle(path: &Path, governance: Governance, endorsed: Endorsement) -> Result<Self> {
+    /// An audit bundle.
+    pub(crate) fn bundle(path: &Path, governance: Governance, endorsed: Endorsement) -> Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let reader = BundleReader::open(BufReader::new(file), &endorsed.checkpoint_key, &endorsed.receipt_key)?;

@@ -1,21 +1,22 @@
-//! `portcullis-audit log verify`: a whole log, from its published files.
+//! `portcullis-audit log verify`: a whole log from its published files, or the
+//! entries of an audit bundle, each with its receipt.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
-use portcullis_cli::{progress, rfc3339};
-use portcullis_lineage::{MAX_ENTRY, VerifyingKey, verify_directory};
-use portcullis_permit::{Kind, recorded_time};
-use portcullis_wire::Sign1;
+use portcullis_cli::progress;
+use portcullis_lineage::verify_directory;
+use portcullis_permit::{Checkpoint, Endorsement, VerifyingKey};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
-use super::source::signed_kind;
-use crate::endorsed::{self, Authority};
+use super::source::{self, Source};
+use super::statements::Statements;
+use crate::endorsed::Authority;
 use crate::inputs::{Inputs, time};
 use crate::report::{Facts, Output, Report};
 
@@ -23,10 +24,12 @@ const BAR: &str = "{spinner} {msg} {wide_bar} {pos} {eta}";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Folder with `checkpoint` and `tile/`.
-    folder: PathBuf,
     #[command(flatten)]
-    authority: endorsed::Named,
+    source: source::Audited,
+    /// Folder of the log that this one follows on: it must end where this one
+    /// says.
+    #[arg(long, value_name = "FOLDER")]
+    predecessor: Option<PathBuf>,
     /// Time of the verification, RFC 3339; now if absent.
     #[arg(long, value_name = "RFC3339")]
     at: Option<String>,
@@ -36,8 +39,11 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
-    let authority = arguments.authority.read(&mut inputs)?;
-    fs::metadata(arguments.folder.join("checkpoint")).with_context(|| arguments.folder.display().to_string())?;
+    let log = &arguments.source.log;
+    let authority = arguments.source.authority.read(log, &mut inputs)?;
+    for folder in [Some(log), arguments.predecessor.as_ref()].into_iter().flatten().filter(|path| path.is_dir()) {
+        fs::metadata(folder.join("checkpoint")).with_context(|| folder.display().to_string())?;
+    }
 
     let mut checks = Checks::all();
     let at = time(arguments.at.as_deref())?;
@@ -46,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     members.insert("log".into(), summary.as_ref().map_or(Value::Null, Summary::json));
     let report = Report {
         schema: "portcullis/log-audit/1",
-        title: format!("Transparency log {}", arguments.folder.display()),
+        title: format!("Transparency log {}", log.display()),
         at: Some(at),
         inputs,
         checks,
@@ -66,127 +72,105 @@ struct Summary {
     origin: String,
     size: u64,
     root: String,
+    /// What of the log was at hand.
+    selection: String,
     kinds: BTreeMap<&'static str, u64>,
 }
 
 impl Summary {
     fn facts(&self) -> Facts {
-        let head = [("origin", self.origin.clone()), ("entries", self.size.to_string()), ("root", self.root.clone())];
+        let head = [
+            ("origin", self.origin.clone()),
+            ("entries", self.size.to_string()),
+            ("root", self.root.clone()),
+            ("selection", self.selection.clone()),
+        ];
         let kinds = self.kinds.iter().map(|(kind, count)| (*kind, count.to_string()));
         Facts::new("What the log holds", head.into_iter().chain(kinds))
     }
 
     fn json(&self) -> Value {
-        json!({ "origin": self.origin, "size": self.size, "root": self.root, "kinds": self.kinds })
+        json!({
+            "origin": self.origin,
+            "size": self.size,
+            "root": self.root,
+            "selection": self.selection,
+            "kinds": self.kinds,
+        })
     }
 }
 
 fn verify(arguments: &Arguments, authority: &Authority, at: u64, checks: &mut Checks) -> Option<Summary> {
     let endorsed = authority.verify(checks)?;
-    let key: &VerifyingKey = &endorsed.checkpoint_key;
-    let bar = progress(None, BAR).with_message("files");
-    let fetch = |path: &str| -> io::Result<Vec<u8>> {
-        bar.inc(1);
-        fs::read(arguments.folder.join(path))
+    let path = &arguments.source.log;
+    let mut statements = Statements::new(&endorsed, at);
+    let (read, selection) = if path.is_dir() {
+        let visit = |index, entry: &[u8]| statements.take(index, entry);
+        (directory(path, &endorsed.checkpoint_key, visit), "all".to_owned())
+    } else {
+        let visit = |index, entry: &[u8]| statements.take(index, entry);
+        match bundle(path, authority, &endorsed, visit) {
+            Ok((head, selection)) => (Ok(head), selection),
+            Err(error) => (Err(error), String::new()),
+        }
     };
-    let mut kinds = BTreeMap::new();
-    let (mut first, mut refused) = (None, None);
-    let mut times = Times::until(at);
-    let read = verify_directory(key, fetch, |index, entry| {
-        let kind = signed_kind(entry, &endorsed);
-        match kind {
-            Some(kind) => count(&mut kinds, kind),
-            None => refused = refused.or(Some(index)),
-        }
-        if index == 0 {
-            first = kind;
-        }
-        times.take(index, Sign1::parse(entry, MAX_ENTRY).ok().and_then(|object| recorded_time(&object)));
-    });
-    bar.finish_and_clear();
-    let required = "entries and tiles that lead to the root of a checkpoint by the endorsed key";
-    let log = checks.step("log.tree", read, required, "checkpoint, hash tiles and entries")?;
-    checks.require(
-        "log.statements",
-        refused.is_none(),
-        || refused.map_or_else(|| "all signed".into(), |index| format!("entry {index} is not signed by the authority")),
-        || "every entry is a statement by the endorsed permit key".into(),
-        "signature of every entry",
-    );
-    checks.require(
-        "log.time",
-        times.wrong.is_none(),
-        || times.wrong.clone().unwrap_or_else(|| "in order".into()),
-        || format!("times that do not go back, and none after {}", rfc3339(at)),
-        "recorded times",
-    );
-    checks.require(
-        "log.genesis",
-        first == Some(Kind::Genesis),
-        || first.map_or_else(|| "nothing".into(), |kind| kind.to_string()),
-        || Kind::Genesis.to_string(),
-        "first entry",
-    );
+    let required = "entries that lead to the root of a checkpoint by the endorsed key";
+    let read = read.map_err(|error| format!("{error:#}"));
+    let head = checks.step("log.tree", read, required, "checkpoint, hash tiles or receipts, and entries")?;
+    statements.judge(checks);
+    if let Some(folder) = &arguments.predecessor {
+        check_predecessor(folder, &endorsed, checks);
+    }
     Some(Summary {
-        origin: key.origin().to_owned(),
-        size: log.checkpoint().size(),
-        root: hex(log.checkpoint().root()),
-        kinds,
+        origin: endorsed.origin().to_owned(),
+        size: head.size(),
+        root: hex(head.root()),
+        selection,
+        kinds: statements.kinds,
     })
 }
 
-/// Recorded times: batches are ordered by the log, not by the second, so a few
-/// seconds back are no contradiction.
-struct Times {
-    latest: u64,
-    until: u64,
-    wrong: Option<String>,
+/// The published files of a whole log.
+fn directory(folder: &Path, key: &VerifyingKey, visit: impl FnMut(u64, &[u8])) -> Result<Checkpoint> {
+    let bar = progress(None, BAR).with_message("files");
+    let fetch = |path: &str| -> io::Result<Vec<u8>> {
+        bar.inc(1);
+        fs::read(folder.join(path))
+    };
+    let read = verify_directory(key, fetch, visit);
+    bar.finish_and_clear();
+    Ok(read?.checkpoint().clone())
 }
 
-/// Seconds by which an entry may seem older than one before it.
-const SLACK: u64 = 30;
-
-impl Times {
-    const fn until(at: u64) -> Self {
-        Self { latest: 0, until: at.saturating_add(SLACK), wrong: None }
+/// The entries of an audit bundle: which of the log it has, it says itself.
+fn bundle(
+    path: &Path,
+    authority: &Authority,
+    endorsed: &Endorsement,
+    mut visit: impl FnMut(u64, &[u8]),
+) -> Result<(Checkpoint, String)> {
+    let mut source = Source::bundle(path, authority.governance().clone(), endorsed.clone())?;
+    let bar = source.bar("entries");
+    while let Some(item) = source.next()? {
+        bar.set_position(source.position());
+        visit(item.index, &item.statement);
     }
-
-    fn take(&mut self, index: u64, time: Option<u64>) {
-        let Some(time) = time else { return };
-        let behind = time.saturating_add(SLACK) < self.latest;
-        if (behind || time > self.until) && self.wrong.is_none() {
-            let than =
-                if behind { format!("after one of {}", rfc3339(self.latest)) } else { "which is to come".into() };
-            self.wrong = Some(format!("entry {index} of {}, {than}", rfc3339(time)));
-        }
-        self.latest = self.latest.max(time);
-    }
+    bar.finish_and_clear();
+    Ok((source.checkpoint, source.selection))
 }
 
-fn count(kinds: &mut BTreeMap<&'static str, u64>, kind: Kind) {
-    let counted = kinds.entry(kind.media_type()).or_insert(0);
-    *counted = counted.saturating_add(1);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// THREATS 17, 42: an entry of the future, and clocks that went back.
-    #[test]
-    fn times_that_contradict_each_other_are_named() {
-        let wrong = |times: &[u64]| {
-            let mut all = Times::until(1_000_000);
-            (0..).zip(times).for_each(|(index, time)| all.take(index, Some(*time)));
-            all.take(99, None);
-            all.wrong
-        };
-        assert_eq!(wrong(&[10, 10, 12, 11, 500, 471, 1_000_000]), None);
-        let back = wrong(&[10, 500, 10, 9]).unwrap();
-        assert!(back.starts_with("entry 2 of 1970-01-01T00:00:10Z, after one of"), "{back}");
-        let future = wrong(&[10, 1_000_031]).unwrap();
-        assert!(future.ends_with("which is to come"), "{future}");
-        // One of the future is found out by those after it, too.
-        assert!(wrong(&[10, 900_000, 11]).is_some());
-    }
+/// The log before this one ends where the governors endorsed that it does: it
+/// was neither cut short nor continued.
+fn check_predecessor(folder: &Path, endorsed: &Endorsement, checks: &mut Checks) {
+    let old = endorsed.predecessor.as_ref();
+    let required = old.map_or_else(
+        || "no log before this one".to_owned(),
+        |old| format!("{} with {} entries and root {}", old.checkpoint_key.origin(), old.size, hex(&old.root)),
+    );
+    let read = old.ok_or_else(|| "a log before this one".to_owned()).and_then(|old| {
+        let head = directory(folder, &old.checkpoint_key, |_, _| ()).map_err(|error| format!("{error:#}"))?;
+        let same = (head.size(), *head.root()) == (old.size, old.root);
+        if same { Ok(()) } else { Err(format!("{} entries with root {}", head.size(), hex(head.root()))) }
+    });
+    checks.step("log.predecessor", read, &required, "the log that this one follows on");
 }

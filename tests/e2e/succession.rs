@@ -1,0 +1,213 @@
+//! One authority after another: retired by its governors, or lost. Nothing of
+//! the old one goes on in silence, and what was withdrawn stays withdrawn.
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Output};
+
+use portcullis_lab::deployment::SLEEP;
+use portcullis_lab::{Daemon, Deployment, Options};
+use serde_json::Value;
+
+const NEW: &str = "lab/authority-2";
+
+/// `portcullisd` of the new authority, on the old one's machine.
+fn successor(deployment: &Deployment, arguments: &[&str]) -> Command {
+    let mut command = Command::new(common::lab());
+    command.arg("portcullisd").arg("--machine").arg(deployment.machine("authority")).arg("--");
+    command.arg("--config").arg(deployment.path("successor.toml")).args(arguments);
+    command
+}
+
+fn init(deployment: &Deployment, arguments: &[&str]) -> Output {
+    let endorsement = deployment.text("authority.pce");
+    successor(deployment, &[&["init", "--succeeds", &endorsement], arguments].concat()).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Whatever refuses says the check.
+fn refused(output: &Output, code: i32, check: &str) {
+    assert_eq!(output.status.code(), Some(code), "{}", said(output));
+    assert!(said(output).contains(check), "{}", said(output));
+}
+
+fn post(deployment: &Deployment, path: &str, body: Vec<u8>) -> (u16, String) {
+    common::block_on(async {
+        let mut session = portcullis_lab::raw::RawSession::open(deployment.nodes_address()).await.unwrap();
+        let answer = session.post(path, body).await.unwrap();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    })
+}
+
+fn post_revocation(deployment: &Deployment, sequence: u64, target: &[&str]) -> u16 {
+    post(deployment, "/v1/revocations", deployment.revocation(sequence, target).unwrap()).0
+}
+
+/// A bundle for the new authority that follows on the first.
+fn hand_over(deployment: &mut Deployment) {
+    fs::copy(deployment.path("bundle.pcb"), deployment.path("first.pcb")).unwrap();
+    let digest = deployment.bundle_digest("bundle.pcb").unwrap();
+    let document = deployment.document();
+    document.version = 2;
+    document.predecessor = Some(digest);
+    document.authority = NEW.into();
+    deployment.sign_bundle().unwrap();
+    deployment.write_configuration("successor", NEW).unwrap();
+}
+
+fn serve(deployment: &Deployment) -> Daemon {
+    deployment.endorse("successor").unwrap();
+    let command = successor(deployment, &["serve"]);
+    Daemon::start(command, deployment.public_address(), &deployment.path("successor.log")).unwrap()
+}
+
+/// A deployment with two nodes, of which governors have withdrawn the second.
+fn two_nodes() -> (tempfile::TempDir, Deployment, Daemon) {
+    let (folder, mut deployment) = common::deployment(Options::default());
+    deployment.boot("node-2", portcullis_lab::deployment::NODE_IMAGE).unwrap();
+    deployment.enrol_by_ak("node-2", &["lab"]).unwrap();
+    deployment.sign_bundle().unwrap();
+    let daemon = deployment.serve().unwrap();
+    for node in ["node-1", "node-2"] {
+        assert_eq!(deployment.request(node, SLEEP).unwrap().status.code(), Some(0));
+    }
+    assert_eq!(post_revocation(&deployment, 1, &["--node", "node-2"]), 200);
+    (folder, deployment, daemon)
+}
+
+fn audit(deployment: &Deployment, arguments: &[&str], folder: &str) -> (Option<i32>, Value) {
+    let mut command = Command::new(common::lab());
+    command.arg("portcullis-audit").args(arguments).arg(deployment.path(folder)).arg("--json");
+    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
+    command.arg("--endorsement").arg(deployment.path("successor.pce"));
+    let output = command.output().unwrap();
+    let report = serde_json::from_slice(&output.stdout);
+    (output.status.code(), report.unwrap_or_else(|_| panic!("{}", said(&output))))
+}
+
+fn failed(report: &Value) -> Vec<&str> {
+    let checks = report["checks"].as_array().unwrap().iter().filter(|check| check["outcome"] == "fail");
+    checks.map(|check| check["id"].as_str().unwrap()).collect()
+}
+
+/// The whole ceremony, and each way of doing it wrong.
+#[test]
+fn a_retired_authority_is_followed_by_another_that_knows_what_it_withdrew() {
+    let (_folder, mut deployment, mut daemon) = two_nodes();
+
+    // A bundle that hands over is not one for this authority to activate; and a
+    // slip does not take the machine from it.
+    hand_over(&mut deployment);
+    let bundle = fs::read(deployment.path("bundle.pcb")).unwrap();
+    let (status, body) = post(&deployment, "/v1/policy", bundle);
+    assert!(status == 403 && body.contains("bundle.authority"), "{body}");
+    assert!(daemon.stop().unwrap().success());
+    refused(&successor(&deployment, &["init"]).output().unwrap(), 3, "anchor.present");
+    fs::rename(deployment.path("bundle.pcb"), deployment.path("next.pcb")).unwrap();
+    fs::copy(deployment.path("first.pcb"), deployment.path("bundle.pcb")).unwrap();
+    let mut daemon = deployment.serve().unwrap();
+
+    // Retired: it signs nothing more, and does not start again.
+    assert_eq!(post_revocation(&deployment, 2, &["--retire", "--successor", NEW]), 200);
+    let (status, body) = daemon.get("/readyz").unwrap();
+    assert!(status == 503 && body.contains("authority.retired"), "{body}");
+    assert!(daemon.stop().unwrap().success());
+    refused(&deployment.portcullisd("authority", &["serve"]).output().unwrap(), 3, "authority.retired");
+    fs::copy(deployment.path("next.pcb"), deployment.path("bundle.pcb")).unwrap();
+    let old_log = deployment.text("state-authority/log");
+
+    // Each step by its name where it fails.
+    let wrong = deployment.text("governance.cbor");
+    let output = successor(&deployment, &["init", "--succeeds", &wrong, "--old-log", &old_log]).output().unwrap();
+    refused(&output, 3, "succession.endorsement");
+    refused(&init(&deployment, &["--old-checkpoint", &wrong]), 3, "succession.head");
+    let missing = init(&deployment, &[]);
+    assert_eq!(missing.status.code(), Some(2), "{}", said(&missing));
+    deployment.write_configuration("successor", "lab/authority").unwrap();
+    refused(&init(&deployment, &["--old-log", &old_log]), 3, "bundle.authority");
+    fs::copy(deployment.path("first.pcb"), deployment.path("bundle.pcb")).unwrap();
+    refused(&init(&deployment, &["--old-log", &old_log]), 3, "succession.origin");
+    fs::copy(deployment.path("next.pcb"), deployment.path("bundle.pcb")).unwrap();
+    deployment.write_configuration("successor", NEW).unwrap();
+
+    let output = init(&deployment, &["--old-log", &old_log]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("follows on       lab/authority (rotation)"), "{}", said(&output));
+    let old = deployment.portcullisd("authority", &["serve"]).output().unwrap();
+    assert_eq!(old.status.code(), Some(3), "{}", said(&old));
+
+    let mut daemon = serve(&deployment);
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    refused(&deployment.request("node-2", SLEEP).unwrap(), 1, "node.revoked");
+    // Its commands begin anew.
+    assert!(daemon.stop().unwrap().success());
+    let mut daemon = serve(&deployment);
+    refused(&deployment.request("node-2", SLEEP).unwrap(), 1, "node.revoked");
+    assert!(daemon.stop().unwrap().success());
+
+    // An auditor sees one line of logs, and every decision comes out again.
+    let verify = ["log", "verify", "--predecessor", &old_log];
+    let (code, report) = audit(&deployment, &verify, "state-successor/log");
+    assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+    let (code, report) = audit(&deployment, &["replay"], "state-successor/log");
+    assert_eq!((code, failed(&report), &report["replay"]["same"]), (Some(0), vec![], &3.into()), "{report}");
+
+    // An old log that was cut short is not the one that was succeeded.
+    let cut = deployment.text("cut");
+    common::copy_folder(std::path::Path::new(&deployment.text("state-successor/log")), std::path::Path::new(&cut));
+    let verify = ["log", "verify", "--predecessor", &cut];
+    let (code, report) = audit(&deployment, &verify, "state-successor/log");
+    assert_eq!((code, failed(&report)), (Some(1), vec!["log.predecessor"]), "{report}");
+    // And the first log follows on none, whatever the second's endorsement says.
+    let (code, report) = audit(&deployment, &["log", "verify"], "state-authority/log");
+    assert_eq!(code, Some(1));
+    assert!(failed(&report).contains(&"log.tree"), "{report}");
+}
+
+/// The checkpoint that a node has kept.
+fn kept_checkpoint(deployment: &Deployment) -> std::path::PathBuf {
+    let files = fs::read_dir(deployment.path("state-node-1")).unwrap().map(|file| file.unwrap().path());
+    let mut kept = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("checkpoint-"));
+    kept.next().unwrap()
+}
+
+/// Keys and log are lost, all but what others have kept: the recovery says so,
+/// and who has seen more of the old log than it names refuses it.
+#[test]
+fn a_lost_authority_is_recovered_from_no_older_head_than_nodes_have_seen() {
+    let (_folder, mut deployment, mut daemon) = two_nodes();
+    let (early, late) = (deployment.path("early"), deployment.path("late"));
+    fs::copy(kept_checkpoint(&deployment), &early).unwrap();
+    assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
+    daemon.kill().unwrap();
+    fs::copy(kept_checkpoint(&deployment), &late).unwrap();
+    fs::remove_dir_all(deployment.path("state-authority")).unwrap();
+    hand_over(&mut deployment);
+
+    let begin = |checkpoint: &std::path::Path| {
+        let output = init(&deployment, &["--old-checkpoint", &checkpoint.display().to_string()]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert!(said(&output).contains("follows on       lab/authority (recovery)"), "{}", said(&output));
+        serve(&deployment)
+    };
+    let mut daemon = begin(&early);
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    assert_ne!(output.status.code(), Some(0));
+    assert!(said(&output).contains("authority.succession"), "{}", said(&output));
+    assert!(daemon.stop().unwrap().success());
+    fs::remove_dir_all(deployment.path("state-successor")).unwrap();
+
+    let mut daemon = begin(&late);
+    let output = deployment.request("node-1", SLEEP).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    // What nobody knows any more is not made up: the governors withdraw it again.
+    assert_eq!(deployment.request("node-2", SLEEP).unwrap().status.code(), Some(0));
+    assert!(daemon.stop().unwrap().success());
+    let (code, report) = audit(&deployment, &["log", "verify"], "state-successor/log");
+    assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+}
