@@ -48,7 +48,7 @@ pub enum ChannelError {
 impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Identity => f.write_str("making the ephemeral TLS identity failed"),
+            Self::Identity => f.write_str("the key is not a P-256 private key, or its certificate cannot be made"),
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::Peer => f.write_str("the TLS peer presented no readable certificate"),
         }
@@ -63,7 +63,8 @@ impl From<rustls::Error> for ChannelError {
     }
 }
 
-/// An ephemeral P-256 key with its self-signed certificate.
+/// A P-256 key with its self-signed certificate: ephemeral, but for auditors,
+/// whom governors know by their keys.
 pub struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
@@ -76,8 +77,21 @@ impl Identity {
     /// # Errors
     /// [`ChannelError::Identity`].
     pub fn generate() -> Result<Self, ChannelError> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256);
+        Self::of(key.map_err(|_| ChannelError::Identity)?)
+    }
+
+    /// An identity with a key that is kept: a P-256 private key, PKCS#8.
+    ///
+    /// # Errors
+    /// [`ChannelError::Identity`].
+    pub fn from_pkcs8(key: &[u8]) -> Result<Self, ChannelError> {
+        let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&key.into(), &rcgen::PKCS_ECDSA_P256_SHA256);
+        Self::of(key.map_err(|_| ChannelError::Identity)?)
+    }
+
+    fn of(key: rcgen::KeyPair) -> Result<Self, ChannelError> {
         let refused = |_| ChannelError::Identity;
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(refused)?;
         let parameters = rcgen::CertificateParams::new(vec!["portcullis".into()]).map_err(refused)?;
         let certificate = parameters.self_signed(&key).map_err(refused)?.der().clone();
         let spki = spki_digest(&certificate)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use portcullis_attester::OpenMachine;
+use portcullis_channel::Identity;
 use portcullis_cli::{Common, rfc3339, say};
 use portcullis_permit::{Permit, SigningKey, Suite, TransparentPermit};
 use portcullis_wire::hex::hex;
@@ -16,6 +17,7 @@ use crate::config::{Config, DEFAULT_PATH};
 use crate::export;
 use crate::gate::{self, Ended, GateOptions, Program};
 use crate::identity;
+use crate::mirror;
 use crate::refusal::ClientError;
 use crate::session::{Ask, Session};
 
@@ -57,7 +59,7 @@ enum Action {
     Collateral(collateral::Action),
     /// The authority's log: take out what an audit needs.
     #[command(subcommand)]
-    Log(export::Action),
+    Log(LogAction),
     /// Ask for permits and look at them.
     #[command(subcommand)]
     Permit(PermitAction),
@@ -76,6 +78,25 @@ enum Action {
     },
     #[command(flatten)]
     Common(Common),
+}
+
+#[derive(Debug, Subcommand)]
+enum LogAction {
+    /// Write statements, receipts, checkpoint, evidence, collateral and bundles
+    /// into one file, for `portcullis-audit`.
+    Export(export::Arguments),
+    /// Copy the whole log over the network, as an auditor that the bundle names;
+    /// again later, only what is new.
+    Mirror(mirror::Arguments),
+    /// Print what governors need to enrol an auditor's key.
+    Key {
+        /// Private key (PKCS#8 PEM, P-256); made if absent.
+        #[arg(long)]
+        key: PathBuf,
+        /// Name under which it shall be enrolled.
+        #[arg(long, default_value = "CHANGE-ME")]
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -135,7 +156,9 @@ where
             report(identity::print(platform, &name, evidence.as_deref(), json))
         }
         Action::Collateral(action) => report(collateral::run(&action, platform).map_err(ClientError::Own)),
-        Action::Log(action) => report(export::run(&action).map_err(ClientError::Own)),
+        Action::Log(LogAction::Export(arguments)) => report(export::run(&arguments).map_err(ClientError::Own)),
+        Action::Log(LogAction::Mirror(arguments)) => report(in_runtime(mirror::run(&arguments))),
+        Action::Log(LogAction::Key { key, name }) => report(auditor_key(&key, &name)),
         Action::Permit(PermitAction::Request { key, out, command }) => {
             report(request(config, platform, &key, &out, &command))
         }
@@ -269,6 +292,18 @@ fn load_or_make_key(path: &Path) -> Result<SigningKey, ClientError> {
     let pem = key.to_pem().map_err(|error| ClientError::Own(error.into()))?;
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(pem.as_bytes())?;
     Ok(key)
+}
+
+fn auditor_key(path: &Path, name: &str) -> Result<(), ClientError> {
+    let identity = auditor_identity(&load_or_make_key(path)?)?;
+    say!("[[auditor]]\nname = \"{name}\"\nkey = \"{}\"", hex(identity.spki()));
+    Ok(())
+}
+
+/// The identity with which an auditor connects.
+pub(crate) fn auditor_identity(key: &SigningKey) -> Result<Identity, ClientError> {
+    let pkcs8 = key.to_pkcs8().map_err(|error| ClientError::Own(error.into()))?;
+    Identity::from_pkcs8(&pkcs8).map_err(|error| ClientError::Own(error.into()))
 }
 
 fn show(path: &Path, as_json: bool) -> Result<(), ClientError> {

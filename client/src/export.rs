@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args};
 use portcullis_cli::{progress, say, unix_seconds};
 use portcullis_firmware_policy::{ParentState, RecordedFacts};
 use portcullis_lineage::{Archive, ArchivedEntry, BundleWriter, FileStorage, LogReader, MAX_ENTRY, Replay, Storage};
@@ -20,13 +20,6 @@ use portcullis_wire::hex::unhex_array;
 use portcullis_wire::{Digest, Sign1, encode, sha256};
 
 const BAR: &str = "{msg} {wide_bar} {pos} entries {eta}";
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Action {
-    /// Write statements, receipts, checkpoint, evidence, collateral and bundles
-    /// into one file, for `portcullis-audit`.
-    Export(Arguments),
-}
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("selection").required(true))]
@@ -65,8 +58,7 @@ enum Selection {
     },
 }
 
-pub(crate) fn run(action: &Action) -> Result<()> {
-    let Action::Export(arguments) = action;
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
     let (endorsement, governance) = (read(&arguments.endorsement)?, read(&arguments.governance_root)?);
     let governors = Governance::decode(&governance).context("governance root")?;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use crate::refusal::ClientError;
 
 /// Longest wait for a connection or an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer accepted, in bytes.
 const MAX_BODY: usize = portcullis_firmware_policy::MAX_LENGTH;
 
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     host: String,
 }
 
-fn unreachable(error: impl std::fmt::Display) -> ClientError {
+pub(crate) fn unreachable(error: impl std::fmt::Display) -> ClientError {
     ClientError::Unreachable(error.to_string())
 }
 
@@ -47,6 +47,11 @@ impl Connection {
     /// Connects with a fresh ephemeral identity.
     pub(crate) async fn open(authority: &str) -> Result<Self, ClientError> {
         let identity = Identity::generate().map_err(|error| ClientError::Own(error.into()))?;
+        Self::open_as(&identity, authority).await
+    }
+
+    /// Connects with a key that the authority may know.
+    pub(crate) async fn open_as(identity: &Identity, authority: &str) -> Result<Self, ClientError> {
         let config = identity.client_config(&[b"http/1.1"]).map_err(|error| ClientError::Own(error.into()))?;
         let stream = timeout(PATIENCE, TcpStream::connect(authority)).await.map_err(unreachable)?;
         let stream = stream.map_err(|error| unreachable(format!("{authority}: {error}")))?;
@@ -72,6 +77,15 @@ impl Connection {
         let body = Limited::new(response.into_body(), MAX_BODY).collect();
         let body = timeout(PATIENCE, body).await.map_err(unreachable)?.map_err(unreachable)?;
         Ok(Answer { status, body: body.to_bytes().to_vec(), nonce })
+    }
+
+    /// Reads a file from a place on, as it comes.
+    pub(crate) async fn fetch(&mut self, path: &str, from: u64) -> Result<Response<Incoming>, ClientError> {
+        let request = Request::get(path).header("host", &self.host);
+        let request = if from > 0 { request.header("range", format!("bytes={from}-")) } else { request };
+        let request = request.body(Full::new(Bytes::new())).map_err(unreachable)?;
+        self.sender.ready().await.map_err(unreachable)?;
+        timeout(PATIENCE, self.sender.send_request(request)).await.map_err(unreachable)?.map_err(unreachable)
     }
 
     /// Sends a request whose answer is read as it comes.

@@ -26,6 +26,7 @@ mod export;
 pub mod gate;
 mod http;
 mod identity;
+mod mirror;
 mod refusal;
 mod session;
 mod state;

@@ -256,6 +256,7 @@ catalogue! {
     "governance.signature": "Too few governors signed the command." => "Collect more signatures.";
     "execution.permit": "The report names no permit of this log, or another gate's." => "Report executions with the gate's own key and permit.";
     "budget": "Every status index is held by a permit that has not ended." => "Shorten leases, or ask again later.";
+    "auditor.key": "The key of this connection may not read the log." => "Have the governors enrol it as an auditor in the bundle; portcullis log key prints what they need.";
     "exchange.order": "A request came before the exchange that it needs." => "Attest the authority on this connection first.";
     "activation.secret": "The TPM's answer is not the secret of the credential that went out." => "Activate again, with the TPM that holds both keys.";
     "exchange.form": "The body is no exchange of this protocol." => "Use a client of the same protocol version.";

@@ -178,7 +178,8 @@ impl Archive {
 }
 
 /// Where a shared file is: `archive/ab/abcd…`.
-fn shared_path(digest: &Digest) -> String {
+#[must_use]
+pub fn shared_path(digest: &Digest) -> String {
     let name = hex(digest);
     format!("{ARCHIVE}/{}/{name}", name.get(..2).unwrap_or_default())
 }

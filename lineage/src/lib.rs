@@ -44,7 +44,7 @@ mod tree;
 mod witness;
 mod writer;
 
-pub use archive::{Archive, ArchiveError, Blob};
+pub use archive::{Archive, ArchiveError, Blob, shared_path};
 pub use checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
 pub use cosignature::{Cosigner, WitnessKey};
 pub use directory::{DirectoryError, VerifiedLog, verify_directory};
@@ -59,6 +59,7 @@ pub use reader::{LogReader, ReaderError};
 pub use receipt::{RECEIPTS_LABEL, ReceiptError, ReceiptKey, SignedRoot, VerifiedInclusion, verify_receipts};
 pub use replay::{Replay, ReplayError};
 pub use storage::{Fault, FileStorage, MemoryStorage, Storage};
+pub use tiles::{TilePath, tile_paths};
 pub use tree::{Tree, TreeError};
 pub use witness::{AddCheckpoint, MAX_REQUEST, WitnessRefusal, witness};
 pub use writer::{Outcome, Stopped, Writer};

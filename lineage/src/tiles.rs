@@ -22,6 +22,37 @@ pub(crate) fn tile_path(level: &str, n: u64, width: u64) -> String {
     if width == TILE { format!("tile/{level}/{number}") } else { format!("tile/{level}/{number}.p/{width}") }
 }
 
+/// A file of a published log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TilePath {
+    /// Path below the log's folder.
+    pub path: String,
+    /// For a partial tile: the full one, which takes its place as the log grows
+    /// and begins alike.
+    pub grown: Option<String>,
+}
+
+/// Every hash tile and entry bundle that a log of this size has.
+pub fn tile_paths(size: u64) -> impl Iterator<Item = TilePath> {
+    let levels = (0_u32..).map(move |level| size.checked_shr(level.saturating_mul(8)).unwrap_or(0));
+    let levels = levels.take_while(|count| *count > 0).zip(0_u32..);
+    let rows = levels.flat_map(|(count, level)| {
+        let hashes = (level.to_string(), count);
+        [(level == 0).then(|| ("entries".to_owned(), count)), Some(hashes)].into_iter().flatten()
+    });
+    rows.flat_map(|(level, count)| {
+        let (full, width) = (count / TILE, count % TILE);
+        let tiles = (0..full).map(|n| (n, TILE)).chain((width > 0).then_some((full, width)));
+        let tiles: Vec<TilePath> = tiles
+            .map(|(n, width)| TilePath {
+                path: tile_path(&level, n, width),
+                grown: (width < TILE).then(|| tile_path(&level, n, TILE)),
+            })
+            .collect();
+        tiles
+    })
+}
+
 /// An entry bundle: each entry after its 16-bit big-endian length.
 pub(crate) fn bundle(entries: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -51,6 +82,18 @@ mod tests {
     fn paths_are_those_of_the_specification() {
         assert_eq!(tile_path("0", 1_234_067, 256), "tile/0/x001/x234/067");
         assert_eq!(tile_path("entries", 0, 5), "tile/entries/000.p/5");
+    }
+
+    #[test]
+    fn a_size_says_which_tiles_there_are() {
+        let paths = |size| tile_paths(size).map(|tile| tile.path).collect::<Vec<_>>();
+        assert_eq!(paths(0), Vec::<String>::new());
+        assert_eq!(paths(3), ["tile/entries/000.p/3", "tile/0/000.p/3"]);
+        assert_eq!(paths(256), ["tile/entries/000", "tile/0/000", "tile/1/000.p/1"]);
+        let large = paths(65_537);
+        assert_eq!(large.len(), 257 + 257 + 1 + 1);
+        assert_eq!(large.last().unwrap(), "tile/2/000.p/1");
+        assert_eq!(tile_paths(257).last().unwrap().grown.as_deref(), Some("tile/1/000"));
     }
 
     #[test]

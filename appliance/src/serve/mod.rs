@@ -1,5 +1,6 @@
 //! Serving: listeners, connections, routes.
 
+mod auditors;
 mod connection;
 mod nodes;
 mod public;

@@ -1,4 +1,4 @@
-//! `/v1`: what nodes and governors ask.
+//! `/v1`: what nodes and governors ask; auditors have a part of their own.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 
+use super::auditors;
 use super::connection::Connection;
 use super::reply::{EXCHANGE, malformed, out_of_order, refused, statement, status, typed};
 use super::{MAX_BODY, PATIENCE};
@@ -47,6 +48,7 @@ pub(crate) fn routes(authority: Arc<Authority>) -> Router {
         .route("/v1/policy/after/{digest}", get(policy_after))
         .route("/v1/revocations", post(revoke))
         .route("/v1/instance", post(activate_instance))
+        .merge(auditors::routes(Arc::clone(&authority)))
         .layer(middleware::from_fn(read_in_time))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(authority)

@@ -16,16 +16,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::PATIENCE;
-use super::reply::{status, typed};
+use super::reply::{MOVES, caching, status, typed};
 use crate::authority::Authority;
 use crate::instance::log_folder;
 
-/// The head moves on.
-const MOVES: &str = "no-cache";
-/// A full tile never changes (C2SP tlog-tiles, "Merkle Tree").
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// A partial tile does not change either, but goes once the full one is there.
-const PARTIAL: &str = "public, max-age=300";
 /// Most connections of readers at once.
 const MAX_READERS: usize = 256;
 
@@ -70,11 +64,11 @@ pub(crate) async fn listen_public(
 }
 
 async fn checkpoint(State(authority): Shared) -> Response {
-    file(&authority, "checkpoint", "text/plain; charset=utf-8", MOVES).await
+    file(&authority, "checkpoint", "text/plain; charset=utf-8").await
 }
 
 async fn signed_root(State(authority): Shared) -> Response {
-    file(&authority, "signed-root", "application/cbor", MOVES).await
+    file(&authority, "signed-root", "application/cbor").await
 }
 
 /// Hash tiles only: entries name chips and nodes, and need an auditor's
@@ -86,18 +80,17 @@ async fn tile(State(authority): Shared, Path(path): Path<String>) -> Response {
         path.split('/').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'))
             && !path.contains("..");
     if is_hash_tile && is_plain {
-        let caching = if path.contains(".p/") { PARTIAL } else { FOR_EVER };
-        file(&authority, &format!("tile/{path}"), "application/octet-stream", caching).await
+        file(&authority, &format!("tile/{path}"), "application/octet-stream").await
     } else {
         StatusCode::NOT_FOUND.into_response()
     }
 }
 
-async fn file(authority: &Authority, path: &str, media_type: &'static str, caching: &'static str) -> Response {
+async fn file(authority: &Authority, path: &str, media_type: &'static str) -> Response {
     match tokio::fs::read(log_folder(&authority.config).join(path)).await {
         Ok(bytes) => {
             let mut response = typed(StatusCode::OK, media_type, bytes);
-            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching(path)));
             response
         }
         // A partial tile gives way to the full one, and a tile that is not there

@@ -14,6 +14,22 @@ use crate::instance::Refused;
 /// Media type of our own CBOR exchanges.
 pub(crate) const EXCHANGE: &str = "application/vnd.portcullis.exchange+cbor";
 
+/// What moves on is asked for again.
+pub(crate) const MOVES: &str = "no-cache";
+/// A full tile and an archived file never change (C2SP tlog-tiles, "Merkle Tree").
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// A partial tile does not change either, but goes once the full one is there.
+const PARTIAL: &str = "public, max-age=300";
+
+/// For how long a file of a log may be kept.
+pub(crate) fn caching(path: &str) -> &'static str {
+    match path.split('/').next() {
+        Some("tile") if path.contains(".p/") => PARTIAL,
+        Some("tile" | "archive") => FOR_EVER,
+        _ => MOVES,
+    }
+}
+
 /// A body with its media type.
 pub(crate) fn typed(status: StatusCode, media_type: &'static str, body: impl Into<Body>) -> Response {
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], body.into()).into_response()

@@ -48,6 +48,20 @@ pub struct Document {
     /// Known workloads.
     #[serde(default, rename = "workload")]
     pub workloads: Vec<Workload>,
+    /// Who may read entries and archive of the log.
+    #[serde(default, rename = "auditor", skip_serializing_if = "Vec::is_empty")]
+    pub auditors: Vec<Auditor>,
+}
+
+/// Who may read entries and archive of the log.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Auditor {
+    /// For people, and for the authority's own log.
+    pub name: String,
+    /// SHA-256 of the key (`SubjectPublicKeyInfo`) with which it connects, as
+    /// `portcullis log key` prints it.
+    pub key: String,
 }
 
 /// Times and sizes.

@@ -102,6 +102,8 @@ pub struct Policy {
     pub floors: BTreeMap<Generation, Floors>,
     pub nodes: BTreeMap<String, Node>,
     pub workloads: BTreeMap<Digest, KnownWorkload>,
+    /// Names of those who may read the log, by SHA-256 of their keys.
+    pub auditors: BTreeMap<Digest, String>,
     references: Vec<Reference>,
     index: Index,
     selections: [Selection; 2],
@@ -204,6 +206,7 @@ fn read(
     let floors = floor::read(&document.floors, &mut reading);
     let nodes = node::read_nodes(&document.nodes, &classes, &mut reading);
     let workloads = node::read_workloads(&document.workloads, &mut reading);
+    let auditors = read_auditors(&document.auditors, &mut reading);
     let references = read_references(references, valid, lists, findings);
     let needed = |role: Role| {
         let of_role = references.iter().filter(move |r| r.role == role);
@@ -228,10 +231,23 @@ fn read(
         floors,
         nodes,
         workloads,
+        auditors,
         selections: [needed(Role::Authority), needed(Role::Node)],
         index: Index::of(&references),
         references,
     })
+}
+
+fn read_auditors(auditors: &[document::Auditor], reading: &mut Reading<'_>) -> BTreeMap<Digest, String> {
+    let mut all = BTreeMap::new();
+    for (at, auditor) in auditors.iter().enumerate() {
+        let (name, key) = (format!("auditor[{at}].name"), format!("auditor[{at}].key"));
+        let digest = reading.hex(&key, &auditor.key);
+        if let Some((name, digest)) = reading.name(&name, &auditor.name, false).zip(digest) {
+            reading.unique(&key, &mut all, digest, name, &auditor.key);
+        }
+    }
+    all
 }
 
 fn read_references(

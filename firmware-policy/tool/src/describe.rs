@@ -64,7 +64,13 @@ fn bundle(content: &Content) -> Attributes {
         attribute("renewals go on for", seconds(policy.renewal_seconds)),
         attribute("evidence is kept", policy.evidence_kept_seconds.map_or_else(|| "for ever".into(), seconds)),
         attribute("witnesses", witnesses(policy)),
+        attribute("auditors", auditors(policy)),
     ]
+}
+
+fn auditors(policy: &Policy) -> String {
+    let names: Vec<_> = policy.auditors.iter().map(|(key, name)| format!("{name} with {}", hex(key))).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 fn witnesses(policy: &Policy) -> String {

@@ -38,11 +38,13 @@ pub struct RawSession {
     pub endorsement: Endorsement,
 }
 
-/// An answer: status, body.
+/// An answer: status, body, and for how long it may be kept.
 #[derive(Clone, Debug)]
 pub struct RawAnswer {
     /// HTTP status.
     pub status: u16,
+    /// `Cache-Control`, empty where there is none.
+    pub caching: String,
     /// Body.
     pub body: Vec<u8>,
 }
@@ -197,6 +199,8 @@ async fn exchange(
     let response = sender.send_request(request).await.context("no answer")?;
     let status = response.status().as_u16();
     let nonce = response.headers().get("portcullis-nonce").and_then(|value| unhex_array(value.to_str().ok()?));
+    let caching = response.headers().get("cache-control").and_then(|value| value.to_str().ok());
+    let caching = caching.unwrap_or_default().to_owned();
     let body = response.into_body().collect().await?.to_bytes().to_vec();
-    Ok((RawAnswer { status, body }, nonce))
+    Ok((RawAnswer { status, caching, body }, nonce))
 }

@@ -255,6 +255,7 @@ pub fn document(generation: Generation) -> Document {
         floors: vec![floor(generation, tcb(generation))],
         nodes: Vec::new(),
         workloads: vec![workload()],
+        auditors: Vec::new(),
     }
 }
 

@@ -1,0 +1,80 @@
+//! `/v1/log`: the whole log, for auditors whose keys the bundle names.
+//!
+//! Entries name chips and nodes, and the archive has their evidence: whoever
+//! reads them knows what an attacker would like to. Hash tiles and checkpoints
+//! are for everybody, on the plain listener.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use portcullis_lineage::{FileStorage, Storage};
+use tower_http::services::ServeDir;
+
+use super::connection::Connection;
+use super::reply::{caching, refused, typed};
+use crate::authority::{Authority, Failure};
+use crate::instance::log_folder;
+
+/// Files and folders of a log; what else lies there is the authority's own.
+const PARTS: [&str; 6] = ["checkpoint", "signed-root", "witnessed", "tile", "journal", "archive"];
+
+type Shared = State<Arc<Authority>>;
+
+pub(crate) fn routes(authority: Arc<Authority>) -> Router<Arc<Authority>> {
+    let files = ServeDir::new(log_folder(&authority.config)).append_index_html_on_directories(false);
+    Router::new()
+        .route("/v1/log/segments", get(segments))
+        .nest_service("/v1/log", files)
+        .route_layer(middleware::from_fn_with_state(authority, for_auditors))
+}
+
+/// Lets enrolled keys through, to what is the log.
+async fn for_auditors(
+    State(authority): Shared,
+    Extension(connection): Extension<Arc<Connection>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let bundle = authority.bundle();
+    let Some(auditor) = bundle.policy().auditors.get(&connection.channel.peer_key) else {
+        return refused("auditor.key", "no auditor of the active bundle has the key of this connection");
+    };
+    let path = request.uri().path().trim_start_matches("/v1/log/").to_owned();
+    let part = path.split('/').next().unwrap_or_default();
+    if part == "segments" {
+        tracing::info!(auditor, "the log is read");
+    } else if !PARTS.contains(&part) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let mut response = next.run(request).await;
+    let caching = if response.status().is_success() { caching(&path) } else { "no-cache" };
+    // Not for caches that others share.
+    if let Ok(value) = HeaderValue::from_str(&caching.replace("public", "private")) {
+        response.headers_mut().insert(header::CACHE_CONTROL, value);
+    }
+    response
+}
+
+/// The segments of the journal, one a line: first entry, and length in bytes as
+/// far as it has come.
+async fn segments(State(authority): Shared) -> Response {
+    let folder = log_folder(&authority.config);
+    let list = || -> std::io::Result<String> {
+        let mut lines = String::new();
+        for first in FileStorage::reader(&folder).segments()? {
+            let name = format!("{first:020}");
+            let length = std::fs::metadata(folder.join("journal").join(&name))?.len();
+            lines.push_str(&format!("{name} {length}\n"));
+        }
+        Ok(lines)
+    };
+    match list() {
+        Ok(lines) => typed(StatusCode::OK, "text/plain; charset=utf-8", lines),
+        Err(error) => Failure::Internal(format!("journal: {error}")).into_response(),
+    }
+}
