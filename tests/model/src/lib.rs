@@ -6,10 +6,12 @@
 //! Case --Stage::play--> true evidence --the real decider--> Verdict
 //! ```
 //!
-//! Where the two differ, one of them is wrong.
+//! Where the two differ, one of them is wrong. The log has its naive counterpart
+//! in [`log`].
 
 pub mod case;
 pub mod generate;
+pub mod log;
 pub mod naive;
 pub mod record;
 pub mod stage;
