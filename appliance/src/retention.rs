@@ -13,6 +13,9 @@ use crate::clock;
 
 /// Time between looks.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// A segment is closed once it spans this part of the time for which evidence is
+/// kept: so late, at most, is evidence gone where little is decided.
+const PART: u64 = 8;
 /// The file with the first entry that was not looked at. Whoever lowers it makes
 /// the next look longer.
 const MARK: &str = "retained";
@@ -24,7 +27,13 @@ pub(crate) async fn retain(authority: Arc<Authority>, pruner: Pruner, storage: A
     while authority.signer.tripped().is_none() {
         ticks.tick().await;
         let Some(kept) = authority.bundle().policy().evidence_kept_seconds else { continue };
-        let cutoff = clock::now().saturating_sub(kept);
+        let now = clock::now();
+        let cutoff = now.saturating_sub(kept);
+        match pruner.newest(time_of) {
+            Ok(began) if began.is_some_and(|began| now.saturating_sub(began) >= kept / PART) => pruner.close_newest(),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the newest segment cannot be read"),
+        }
         if let Err(error) = prune(&authority, &pruner, &storage, cutoff).await {
             tracing::error!(error = format!("{error:#}"), "evidence that has had its time is still there");
         }
@@ -47,6 +56,11 @@ async fn prune(authority: &Authority, pruner: &Pruner, storage: &Arc<dyn Storage
         storage.put(MARK, due.next.to_string().as_bytes())?;
         tracing::info!(bytes, before = due.next, "evidence that had its time is gone");
     }
+}
+
+/// When an entry was made, as far as it says so.
+fn time_of(entry: &[u8]) -> Option<u64> {
+    recorded_time(&Sign1::parse(entry, MAX_ENTRY).ok()?)
 }
 
 /// Whether an entry is a decision that has had its time; `None` for others, whose

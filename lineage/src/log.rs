@@ -16,7 +16,7 @@
 //! of a batch has the signed checkpoint of the tree *before* it.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -93,6 +93,8 @@ pub struct Log {
     segment: u64,
     first: u64,
     largest: u64,
+    /// Whether somebody asked for a new segment.
+    closing: Arc<AtomicBool>,
     observer: Observer,
     stopped: bool,
 }
@@ -179,6 +181,7 @@ impl Log {
             segment,
             first,
             largest,
+            closing: Arc::default(),
             observer,
             stopped: false,
         };
@@ -188,7 +191,7 @@ impl Log {
     /// What takes evidence out that has had its time.
     #[must_use]
     pub fn pruner(&self) -> Pruner {
-        Pruner::new(Arc::clone(&self.storage), Arc::clone(&self.keys.mac))
+        Pruner::new(Arc::clone(&self.storage), Arc::clone(&self.keys.mac), Arc::clone(&self.closing))
     }
 
     /// Calls `observer` with every entry from now on, in order, once it is
@@ -249,7 +252,8 @@ impl Log {
     /// Archive, journal, sync.
     fn write(&mut self, first: u64, batch: Vec<NewEntry>) -> Result<Vec<ArchivedEntry>, LogError> {
         let checkpoint = self.head().map(|head| head.note().to_owned());
-        if self.segment >= self.largest || first.saturating_sub(self.first) >= SEGMENT_ENTRIES {
+        let long = self.segment >= self.largest || first.saturating_sub(self.first) >= SEGMENT_ENTRIES;
+        if long || first > self.first && self.closing.swap(false, Ordering::Relaxed) {
             let edge = self.tree().edge().rows();
             let header = self.keys.mac.header(&Header { first, checkpoint: checkpoint.clone(), edge });
             self.storage.put_segment(first, &header)?;

@@ -3,6 +3,7 @@
 //! length.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use portcullis_wire::sha256;
 
@@ -15,6 +16,7 @@ use crate::storage::Storage;
 pub struct Pruner {
     storage: Arc<dyn Storage>,
     mac: Arc<Mac>,
+    closing: Arc<AtomicBool>,
 }
 
 /// A segment whose entries have all had their time.
@@ -27,8 +29,30 @@ pub struct Due {
 }
 
 impl Pruner {
-    pub(crate) const fn new(storage: Arc<dyn Storage>, mac: Arc<Mac>) -> Self {
-        Self { storage, mac }
+    pub(crate) const fn new(storage: Arc<dyn Storage>, mac: Arc<Mac>, closing: Arc<AtomicBool>) -> Self {
+        Self { storage, mac, closing }
+    }
+
+    /// What `look` makes of the first entry of the newest segment of which it
+    /// makes anything.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn newest<T>(&self, mut look: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>, JournalError> {
+        let Some(newest) = self.storage.segments()?.pop() else { return Ok(None) };
+        let (mut reader, _) = SegmentReader::open(&*self.storage, newest, true, Some(&self.mac))?;
+        while let Some(batch) = reader.next_batch()? {
+            if let Some(found) = batch.entries.iter().find_map(|entry| look(&entry.statement)) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next batch begins another segment: only those that are written no more
+    /// are pruned.
+    pub fn close_newest(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     /// The oldest segment from `from` on, if it is written no more and `kept`
@@ -95,6 +119,27 @@ mod tests {
     use crate::log::{Log, NewEntry};
     use crate::replay::Replay;
     use crate::storage::MemoryStorage;
+
+    #[test]
+    fn a_log_that_hardly_grows_is_pruned_too() {
+        let keys = Keys::from_seeds("log.test/prune", &[1; 32], &[2; 32]).unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let (mut log, _publisher) = Log::open(Arc::clone(&storage), keys).unwrap();
+        let pruner = log.pruner();
+        let entry = |n| NewEntry { statement: vec![n], ..NewEntry::default() };
+        let newest = || pruner.newest(|entry| (entry != [1]).then(|| entry.to_vec())).unwrap();
+        assert_eq!(newest(), None);
+        log.append(vec![entry(1), entry(2)]).unwrap();
+        log.append(vec![entry(3)]).unwrap();
+        assert_eq!(newest(), Some(vec![2]));
+        assert_eq!(pruner.due(0, |_| false).unwrap(), None);
+        pruner.close_newest();
+        log.append(vec![entry(4)]).unwrap();
+        log.append(vec![entry(5)]).unwrap();
+        assert_eq!(newest(), Some(vec![4]));
+        assert_eq!(pruner.due(0, |_| false).unwrap(), Some(Due { first: 0, next: 3 }));
+        assert_eq!(storage.segments().unwrap(), [0, 3]);
+    }
 
     #[test]
     fn what_is_pruned_is_gone_and_the_log_is_whole() {

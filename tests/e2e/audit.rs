@@ -191,6 +191,70 @@ fn an_altered_audit_bundle_is_refused() {
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.tree"]), "{report}");
 }
 
+/// A program under a clock that is days ahead.
+fn days_ahead(command: &mut Command, days: u32) {
+    let libraries = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let library = libraries.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.exists());
+    command.env("LD_PRELOAD", library.expect("ci/setup installs libfaketime")).env("FAKETIME", format!("+{days}d"));
+}
+
+/// Evidence of decisions goes after its time, and everybody is told: the log,
+/// the replay, the trail. What was not logged as pruned is a hole.
+#[test]
+fn evidence_is_gone_after_its_time_and_the_log_says_so() {
+    let options = Options { bundle_seconds: 30 * 86_400, ..Options::default() };
+    let (_folder, mut deployment) = common::deployment(options);
+    deployment.document().limits.evidence_kept_seconds = Some(86_400);
+    deployment.sign_bundle().unwrap();
+    let mut daemon = deployment.serve().unwrap();
+    assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
+    let first = permits(&deployment).remove(0).id.to_string();
+    assert!(daemon.stop().unwrap().success());
+    let log = deployment.path("state-authority/log");
+    let archived = |log: &Path| fs::read(log.join("journal/00000000000000000000")).unwrap();
+    let backup = deployment.path("backup");
+    common::copy_folder(&log, &backup);
+
+    // Two days later: the segment is closed by the next entry, and pruned at the
+    // look after that.
+    let ask = |days| {
+        let mut command = deployment.portcullis("node-1", &["permit", "request", "--key"]);
+        command.arg(deployment.path("late.pem")).arg("--out").arg(deployment.path("late.permit")).args(["--", SLEEP]);
+        days_ahead(&mut command, days);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    for start in 0..2 {
+        let mut command = deployment.portcullisd("authority", &["serve"]);
+        days_ahead(&mut command, 2);
+        let log = deployment.path("authority.log");
+        let mut daemon = portcullis_lab::Daemon::start(command, deployment.public_address(), &log).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        if start == 0 {
+            ask(2);
+        }
+        assert!(daemon.stop().unwrap().success());
+    }
+    let after = archived(&log);
+
+    let (code, report) = audit(&deployment, &["replay"], &log);
+    assert_eq!((code, failed(&report)), (Some(3), vec![]), "{report}");
+    assert_eq!((&report["replay"]["same"], &report["replay"]["pruned"]), (&1.into(), &1.into()), "{report}");
+    let missing = report["checks"].as_array().unwrap().iter().find(|check| check["outcome"] == "missing").unwrap();
+    assert_eq!(missing["id"], "replay.pruned");
+    let (code, report) = audit(&deployment, &["fsck"], &log);
+    assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+    let (code, report) = audit(&deployment, &["log", "verify", "--at", "2045-01-01T00:00:00Z"], &log);
+    assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+    let (code, report) = audit(&deployment, &["trail", &first], &log);
+    assert_eq!(code, Some(0), "{report}");
+
+    // Taken out of a copy whose log does not say so.
+    fs::write(backup.join("journal/00000000000000000000"), after).unwrap();
+    let (code, report) = audit(&deployment, &["fsck"], &backup);
+    assert_eq!((code, failed(&report)), (Some(1), vec!["archive.hole"]), "{report}");
+}
+
 /// Bit rot, holes and orphans in the folder of a log, each by its name.
 #[test]
 fn fsck_names_bit_rot_holes_and_orphans() {
