@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_firmware_policy::document::Witnesses;
 use portcullis_lab::deployment::SLEEP;
-use portcullis_lab::{Daemon, Deployment, Options, Witness};
+use portcullis_lab::{Daemon, Deployment, Options, Witness, daemon};
 use portcullis_lineage::{Keys, Log, MemoryStorage, NewEntry};
 use portcullis_permit::{
     Endorsement, GateExpectation, Governance, PermitError, SigningKey, Suite, TransparentPermit, WitnessQuorum,
@@ -177,6 +177,68 @@ fn a_successor_names_an_old_log_that_witnesses_have_seen() {
     fs::write(&witnessed, note).unwrap();
     let (code, said) = init();
     assert!(code == Some(0) && said.contains("(rotation)"), "{said}");
+}
+
+/// A machine as a whole, with its TPM, disk and configuration, copied while it was
+/// off: the copy has addresses of its own.
+fn clone_authority(deployment: &Deployment) -> (portcullis_lab::Booted, std::net::SocketAddr) {
+    common::copy_folder(&deployment.machine("authority"), &deployment.machine("clone"));
+    common::copy_folder(&deployment.path("state-authority"), &deployment.path("state-clone"));
+    let (nodes, public) = (daemon::free_address().unwrap(), daemon::free_address().unwrap());
+    let text = fs::read_to_string(deployment.path("authority.toml")).unwrap();
+    let text = text.replace("state-authority", "state-clone");
+    let text = text.replace(&deployment.nodes_address().to_string(), &nodes.to_string());
+    let text = text.replace(&deployment.public_address().to_string(), &public.to_string());
+    fs::write(deployment.path("clone.toml"), text).unwrap();
+    (portcullis_lab::Booted::boot(&deployment.machine("clone")).unwrap(), public)
+}
+
+/// THREATS 16: a machine and its clone, each with its own TPM, in which everything
+/// fits: only the witnesses know that there are two. Started after the other one
+/// it does not serve; started together, no more than one goes on.
+#[test]
+fn threat_16_of_two_clones_one_dies() {
+    let (_folder, deployment, _witnesses) = witnessed(5);
+    let mut daemon = deployment.serve().unwrap();
+    assert_eq!(ask(&deployment).0, Some(0));
+    assert!(daemon.stop().unwrap().success());
+    let (_booted, clone) = clone_authority(&deployment);
+
+    let start = |name: &str, address| {
+        let command = deployment.portcullisd(name, &["serve"]);
+        Daemon::start(command, address, &deployment.path(&format!("{name}.log")))
+    };
+    let together = || {
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| start("clone", clone));
+            (start("authority", deployment.public_address()), second.join().unwrap())
+        })
+    };
+    let (mut first, mut second) = together();
+    let began = Instant::now();
+    let serves = |daemon: &anyhow::Result<Daemon>| {
+        daemon.as_ref().is_ok_and(|daemon| daemon.get("/readyz").is_ok_and(|(status, _)| status == 200))
+    };
+    while serves(&first) && serves(&second) {
+        assert!(began.elapsed() < Duration::from_secs(15), "both clones serve");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // The other one goes on, for as long as anybody looks.
+    std::thread::sleep(Duration::from_secs(7));
+    assert!(serves(&first) != serves(&second), "{:?} {:?}", serves(&first), serves(&second));
+    let (survivor, loser, name) =
+        if serves(&first) { (&mut first, second, "clone") } else { (&mut second, first, "authority") };
+    let why = match loser {
+        Ok(daemon) => daemon.get("/readyz").unwrap().1,
+        Err(error) => format!("{error:#}"),
+    };
+    assert!(why.contains("witness.lag") || why.contains("witness.quorum"), "{why}");
+    // Neither a restart helps the loser, nor that the survivor is off.
+    assert!(survivor.as_mut().unwrap().stop().unwrap().success());
+    let output = deployment.portcullisd(name, &["serve"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("witness.quorum"), "{said}");
 }
 
 /// THREATS 32: permit key and log keys are all stolen, and a tree is made of
