@@ -35,6 +35,7 @@ mod log_error;
 mod note;
 mod prune;
 mod publisher;
+mod put;
 mod reader;
 mod receipt;
 mod replay;

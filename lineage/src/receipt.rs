@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use portcullis_wire::{Digest, Error, Fields, Integer, Sign1, Value, bstr, decode, encode, map, merkle, sha256, sign1};
 
 use crate::checkpoint::public_half;
+use crate::put::{ARRAY, BYTES, MAP, NEGATIVE, NULL, TAG, UNSIGNED, put_head, put_string};
 use crate::tree::{Tree, TreeError};
 
 /// Header label of receipts (RFC 9942 §4.2).
@@ -19,6 +20,8 @@ const KID: i64 = 4;
 const VDS: i64 = 395;
 const VDP: i64 = 396;
 const RFC9162_SHA256: i64 = 1;
+/// CBOR tag of COSE_Sign1.
+const COSE_SIGN1: u64 = 18;
 const INCLUSION: i64 = -1;
 const CONSISTENCY: i64 = -2;
 const ED25519_ALG: i64 = -19;
@@ -101,6 +104,49 @@ pub struct SignedRoot {
     size: u64,
     root: Digest,
     object: Sign1,
+    frame: Frame,
+}
+
+/// What all receipts of one root have in common: the bytes before a proof, and
+/// those after it.
+#[derive(Clone, Debug)]
+struct Frame {
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Frame {
+    /// `18([ protected, { 396: { kind: [ proof ] } }, null, signature ])`, up to the
+    /// kind, and from the end of the proof on.
+    fn of(object: &Sign1) -> Self {
+        let (mut before, mut after) = (Vec::new(), vec![NULL]);
+        put_head(&mut before, TAG, COSE_SIGN1);
+        put_head(&mut before, ARRAY, 4);
+        put_string(&mut before, BYTES, object.protected_bytes());
+        put_head(&mut before, MAP, 1);
+        put_head(&mut before, UNSIGNED, VDP.unsigned_abs());
+        put_head(&mut before, MAP, 1);
+        put_string(&mut after, BYTES, object.signature());
+        Self { before, after }
+    }
+
+    /// The receipt with a proof `[ first, second, [ hash, ... ] ]`.
+    fn receipt(&self, kind: i64, first: u64, second: u64, path: &[Digest]) -> Vec<u8> {
+        let mut proof = Vec::with_capacity(path.len().saturating_mul(34).saturating_add(24));
+        put_head(&mut proof, ARRAY, 3);
+        put_head(&mut proof, UNSIGNED, first);
+        put_head(&mut proof, UNSIGNED, second);
+        put_head(&mut proof, ARRAY, path.len() as u64);
+        path.iter().for_each(|hash| put_string(&mut proof, BYTES, hash));
+        let around = self.before.len().saturating_add(self.after.len()).saturating_add(16);
+        let mut receipt = Vec::with_capacity(proof.len().saturating_add(around));
+        receipt.extend_from_slice(&self.before);
+        put_head(&mut receipt, NEGATIVE, kind.unsigned_abs().saturating_sub(1));
+        put_head(&mut receipt, ARRAY, 1);
+        put_string(&mut receipt, BYTES, &proof);
+        receipt.extend_from_slice(&self.after);
+        receipt
+    }
 }
 
 impl SignedRoot {
@@ -109,7 +155,7 @@ impl SignedRoot {
         let public = ReceiptKey(public_half(key));
         let sign = |tbs: &[u8]| Ok::<_, Error>(key.sign(tbs).as_ref().to_vec());
         let object = Sign1::parse(&sign1(protected(&public), &root, true, sign)?, MAX_RECEIPT)?;
-        Ok(Self { size, root, object })
+        Ok(Self { size, root, frame: Frame::of(&object), object })
     }
 
     /// The signed object: a receipt without its proof. With it, whoever has the
@@ -126,7 +172,7 @@ impl SignedRoot {
     pub fn verify(bytes: &[u8], key: &ReceiptKey, size: u64, root: Digest) -> Result<Self, ReceiptError> {
         let object = read_receipt(bytes, key, &[])?;
         verify_root(&object, key, &root)?;
-        Ok(Self { size, root, object })
+        Ok(Self { size, root, frame: Frame::of(&object), object })
     }
 
     /// Size of the tree.
@@ -147,19 +193,13 @@ impl SignedRoot {
     /// # Errors
     /// [`TreeError`].
     pub fn receipts(&self, tree: &Tree, index: u64, seen: Option<u64>) -> Result<Value, TreeError> {
-        let inclusion = self.proof(INCLUSION, index, &tree.inclusion(index, self.size)?, false);
-        let mut receipts = vec![bstr(inclusion)];
+        let inclusion = self.frame.receipt(INCLUSION, self.size, index, &tree.inclusion(index, self.size)?);
+        let mut receipts = vec![Value::Bytes(inclusion)];
         if let Some(seen) = seen.filter(|seen| (1..self.size).contains(seen)) {
-            receipts.push(bstr(self.proof(CONSISTENCY, seen, &tree.consistency(seen, self.size)?, true)));
+            let path = tree.consistency(seen, self.size)?;
+            receipts.push(Value::Bytes(self.frame.receipt(CONSISTENCY, seen, self.size, &path)));
         }
         Ok(Value::Array(receipts))
-    }
-
-    fn proof(&self, kind: i64, other: u64, path: &[Digest], other_first: bool) -> Vec<u8> {
-        let path = Value::Array(path.iter().map(bstr).collect());
-        let (first, second) = if other_first { (other, self.size) } else { (self.size, other) };
-        let proof = encode(&Value::Array(vec![first.into(), second.into(), path]));
-        self.object.with_unprotected(vec![(VDP, map([(kind, Value::Array(vec![bstr(proof)]))]))])
     }
 }
 
@@ -276,4 +316,30 @@ fn read_proof(receipt: &Value, key: &ReceiptKey, kind: i64) -> Result<(Sign1, Pr
     let path = path.into_iter().map(|hash| hash.into_bytes().ok().and_then(|h| h.try_into().ok()));
     let path = path.collect::<Option<Vec<Digest>>>().ok_or(Error::WrongType(kind))?;
     Ok((object, (number(first)?, number(second)?, path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Receipts are written by hand, for speed: they are what the encoder makes of
+    /// the same values, for paths and numbers of every width.
+    #[test]
+    fn receipts_are_what_the_encoder_makes_of_them() {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
+        let root = SignedRoot::sign(&key, 9, [2; 32]).unwrap();
+        for (kind, first, second, length) in [
+            (INCLUSION, 9, 0, 0),
+            (INCLUSION, 300, 23, 9),
+            (CONSISTENCY, 24, 70_000, 17),
+            (CONSISTENCY, 1 << 40, 255, 40),
+        ] {
+            let path: Vec<Digest> = (0..length).map(|n| [n; 32]).collect();
+            let hashes = Value::Array(path.iter().map(bstr).collect());
+            let proof = encode(&Value::Array(vec![first.into(), second.into(), hashes]));
+            let proofs = map([(kind, Value::Array(vec![bstr(proof)]))]);
+            let expected = root.object.with_unprotected(vec![(VDP, proofs)]);
+            assert_eq!(root.frame.receipt(kind, first, second, &path), expected, "{kind} {first} {second}");
+        }
+    }
 }

@@ -3,13 +3,7 @@
 
 use portcullis_wire::Error;
 
-/// Major types (RFC 8949, §3.1).
-pub(super) const UNSIGNED: u8 = 0;
-pub(super) const BYTES: u8 = 2;
-pub(super) const TEXT: u8 = 3;
-pub(super) const ARRAY: u8 = 4;
-/// `null`.
-const NULL: u8 = 0xf6;
+use crate::put::{ARRAY, NULL, TEXT};
 
 pub(super) fn malformed() -> Error {
     Error::Shape("a journal record")
@@ -73,36 +67,5 @@ impl<'a> Items<'a> {
     /// Nothing follows.
     pub(super) const fn finish(&self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Shape("a journal record")) }
-    }
-}
-
-/// Appends the head of an item in its shortest form.
-pub(super) fn put_head(out: &mut Vec<u8>, major: u8, argument: u64) {
-    let bytes = argument.to_be_bytes();
-    let [.., b4, b5, b6, b7] = bytes;
-    let initial = major << 5;
-    match argument {
-        0..24 => out.push(initial | b7),
-        24..0x100 => out.extend_from_slice(&[initial | 24, b7]),
-        0x100..0x1_0000 => out.extend_from_slice(&[initial | 25, b6, b7]),
-        0x1_0000..0x1_0000_0000 => out.extend_from_slice(&[initial | 26, b4, b5, b6, b7]),
-        _ => {
-            out.push(initial | 27);
-            out.extend_from_slice(&bytes);
-        }
-    }
-}
-
-/// Appends a byte or text string.
-pub(super) fn put_string(out: &mut Vec<u8>, major: u8, bytes: &[u8]) {
-    put_head(out, major, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-/// Appends a text, or null.
-pub(super) fn put_text_or_null(out: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        Some(text) => put_string(out, TEXT, text.as_bytes()),
-        None => out.push(NULL),
     }
 }

@@ -2,7 +2,8 @@
 
 use portcullis_wire::{Digest, Error};
 
-use super::items::{ARRAY, BYTES, Items, UNSIGNED, malformed, put_head, put_string, put_text_or_null};
+use super::items::{Items, malformed};
+use crate::put::{ARRAY, BYTES, UNSIGNED, put_head, put_string, put_text_or_null};
 
 /// The first record of a segment: enough to go on from, and signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
