@@ -48,7 +48,7 @@ mod writer;
 pub use archive::{Archive, ArchiveError, Blob, shared_path};
 pub use checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
 pub use cosignature::{Cosigner, WitnessKey};
-pub use directory::{DirectoryError, VerifiedLog, verify_directory};
+pub use directory::{DirectoryError, DirectoryWalk, EntryBundle, VerifiedLog, WalkPosition, verify_directory};
 pub use export::{BundleReader, BundleWriter, ExportError, bundle_documents};
 pub use journal::{ArchiveReader, ArchivedBatch, ArchivedEntry, JournalError, Part, StoredBlob};
 pub use keys::Keys;

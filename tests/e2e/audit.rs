@@ -104,8 +104,17 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
         assert_eq!(replay["same"], permits.len() + 1, "one denial: {report}");
         assert_eq!((&replay["pruned"], &replay["other"]), (&0.into(), &Value::Array(vec![])));
     }
-    let (code, report) = audit(&deployment, &["fsck"], &log);
-    assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+    // fsck goes on from where it was, and has nothing left to do.
+    let state = deployment.text("fsck.json");
+    let (_, whole) = audit(&deployment, &["fsck"], &log);
+    for _ in 0..2 {
+        let (code, report) = audit(&deployment, &["fsck", "--resume", &state], &log);
+        assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+        assert_eq!(report["fsck"], whole["fsck"]);
+    }
+    fs::write(&state, "{}").unwrap();
+    let (code, report) = audit(&deployment, &["fsck", "--resume", &state], &log);
+    assert_eq!((code, failed(&report)), (Some(1), vec!["fsck.resume"]), "{report}");
 
     // A replay that was interrupted goes on, and counts nothing twice.
     let state = deployment.text("replay.json");

@@ -3,18 +3,20 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
 use portcullis_cli::progress;
 use portcullis_lineage::{
-    Archive, ArchiveError, FileStorage, LogReader, MAX_ENTRY, Part, Replay, Storage, verify_directory,
+    Archive, ArchiveError, ArchivedEntry, DirectoryWalk, FileStorage, LogReader, MAX_ENTRY, Part, Replay, ReplayError,
+    Storage, WalkPosition,
 };
-use portcullis_permit::{Kind, RetentionRecord, names};
+use portcullis_permit::{Checkpoint, Kind, RetentionRecord, VerifyingKey, names};
 use portcullis_wire::Sign1;
-use portcullis_wire::hex::hex;
+use portcullis_wire::hex::{hex, unhex};
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::endorsed::{self, Authority};
@@ -22,6 +24,10 @@ use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
 const BAR: &str = "{msg} {wide_bar} {pos} entries {eta}";
+/// Entries that are judged together, on all cores, and after how many it is
+/// remembered how far it has come.
+const TOGETHER: usize = 1024;
+const KEEP_EVERY: u64 = 65_536;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -29,14 +35,19 @@ pub(crate) struct Arguments {
     folder: PathBuf,
     #[command(flatten)]
     authority: endorsed::Named,
+    /// Remember here how far it has come, and go on from there.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
 
-/// What was found.
+/// What was found, and how far it has come.
 #[derive(Default)]
 struct Found {
-    entries: u64,
+    tiles: Option<WalkPosition>,
+    /// The first entry of the journal that was not looked at.
+    next: u64,
     blobs: u64,
     pruned: u64,
     /// The last entry that something was taken out of, and up to where the log
@@ -78,19 +89,14 @@ fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) ->
     let storage: Arc<dyn Storage> = Arc::new(FileStorage::reader(&arguments.folder));
     let head = LogReader::open(Arc::clone(&storage), &endorsed.checkpoint_key, &endorsed.receipt_key);
     let head = checks.step("log.head", head, "checkpoint, signed root and the tiles to it", "head of the log")?;
-    let size = head.checkpoint().size();
+    let memory = Memory { path: arguments.resume.as_deref(), key: &endorsed.checkpoint_key };
+    let known = memory.known().map_err(|error| format!("{error:#}"));
+    let mut found = checks.step("fsck.resume", known, "what fsck has written", "where to go on from")?;
 
-    let bar = progress(Some(size), BAR).with_message("tiles");
-    let fetch = |path: &str| fs::read(arguments.folder.join(path));
-    let tiles = verify_directory(&endorsed.checkpoint_key, fetch, |index, _| bar.set_position(index));
-    bar.finish_and_clear();
+    let tiles = found.walk_tiles(&arguments.folder, &memory).map_err(|error| format!("{error:#}"));
     checks.step("log.tree", tiles, "entries and tiles that lead to the root of the checkpoint", "published files");
-
-    let (key, checkpoint) = (endorsed.checkpoint_key.clone(), head.checkpoint().clone());
-    let mut found = Found::default();
-    let journal = Replay::open(Arc::clone(&storage), 0, key, checkpoint);
-    let journal = journal.and_then(|replay| found.journal(replay, &storage, size));
-    let id = journal.as_ref().map_or_else(portcullis_lineage::ReplayError::check, |()| "log.root");
+    let journal = found.walk_journal(&storage, head.checkpoint(), &memory);
+    let id = journal.as_ref().map_or_else(ReplayError::check, |()| "log.root");
     checks.step(id, journal, "every batch under a checkpoint that the log signed", "journal")?;
     checks.require(
         "archive.hole",
@@ -110,60 +116,148 @@ fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) ->
     Some(found)
 }
 
+/// Where it is remembered how far it has come.
+struct Memory<'a> {
+    path: Option<&'a Path>,
+    key: &'a VerifyingKey,
+}
+
+impl Memory<'_> {
+    fn known(&self) -> Result<Found> {
+        let Some(path) = self.path.filter(|path| path.exists()) else { return Ok(Found::default()) };
+        let state: Value = serde_json::from_slice(&fs::read(path)?)?;
+        let of_this = state.get("key").and_then(Value::as_str) == Some(&self.key.to_string());
+        let found = of_this.then(|| Found::go_on(&state)).flatten();
+        found.with_context(|| format!("{}: not of this log", path.display()))
+    }
+
+    /// A state that cannot be written makes the next run longer, and no more.
+    fn keep(&self, found: &Found) {
+        let Some(path) = self.path else { return };
+        let mut state = found.state();
+        if let Some(state) = state.as_object_mut() {
+            state.insert("key".into(), self.key.to_string().into());
+        }
+        let draft = path.with_extension("draft");
+        let kept = fs::write(&draft, state.to_string()).and_then(|()| fs::rename(&draft, path));
+        if let Err(error) = kept {
+            eprintln!("portcullis-audit: {}: {error}", path.display());
+        }
+    }
+}
+
 /// What a retention entry says.
 fn retention(entry: &[u8]) -> Option<RetentionRecord> {
     let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
     (Kind::of(&object) == Some(Kind::Retention)).then(|| RetentionRecord::decode(object.payload()?).ok()).flatten()
 }
 
+/// An entry with what the archive has for it.
+struct Archived {
+    index: u64,
+    statement: Vec<u8>,
+    blobs: Vec<Result<Vec<u8>, ArchiveError>>,
+}
+
+impl Archived {
+    /// What is missing of it, or not what it names; and whether some was pruned.
+    fn judge(&self) -> (Option<String>, u64) {
+        let (mut hole, mut pruned) = (None, 0_u64);
+        let object = Sign1::parse(&self.statement, MAX_ENTRY).ok();
+        for blob in &self.blobs {
+            let why = match blob {
+                Ok(bytes) if object.as_ref().is_some_and(|object| names(object, bytes)) => continue,
+                Ok(_) => "a blob that it does not name".to_owned(),
+                Err(ArchiveError::Pruned(_)) => {
+                    pruned = pruned.saturating_add(1);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            hole.get_or_insert_with(|| format!("entry {}: {why}", self.index));
+        }
+        (hole, pruned)
+    }
+}
+
 impl Found {
-    fn journal(
+    fn walk_tiles(&mut self, folder: &Path, memory: &Memory<'_>) -> Result<()> {
+        let fetch = |path: &str| fs::read(folder.join(path));
+        let mut walk = DirectoryWalk::open(memory.key, fetch, self.tiles.as_ref())?;
+        let bar = progress(Some(walk.checkpoint().size()), BAR).with_message("tiles");
+        let mut kept = self.tiles.as_ref().map_or(0, |position| position.size);
+        loop {
+            match walk.position() {
+                Some(position) if position.size >= kept.saturating_add(KEEP_EVERY) || walk.is_at_last_full() => {
+                    kept = position.size;
+                    self.tiles = Some(position);
+                    memory.keep(self);
+                }
+                _ => {}
+            }
+            let Some((first, _)) = walk.next_bundle()? else { break };
+            bar.set_position(first);
+        }
+        bar.finish_and_clear();
+        walk.finish()?;
+        Ok(())
+    }
+
+    fn walk_journal(
         &mut self,
-        mut replay: Replay,
         storage: &Arc<dyn Storage>,
-        size: u64,
-    ) -> Result<(), portcullis_lineage::ReplayError> {
+        head: &Checkpoint,
+        memory: &Memory<'_>,
+    ) -> Result<(), ReplayError> {
+        let mut replay = Replay::open(Arc::clone(storage), self.next, memory.key.clone(), head.clone())?;
         let mut archive = Archive::new(Arc::clone(storage));
-        let bar = progress(Some(size), BAR).with_message("journal");
+        let bar = progress(Some(head.size()), BAR).with_message("journal");
+        let (mut gathered, mut kept) = (Vec::new(), self.next);
         while let Some(batch) = replay.next_batch()? {
             bar.set_position(batch.first);
-            for (index, entry) in (batch.first..).zip(batch.entries) {
-                self.entries = self.entries.saturating_add(1);
-                if let Some(record) = retention(&entry.statement) {
-                    self.retained_from = self.retained_from.max(record.before);
-                }
-                for blob in &entry.blobs {
-                    self.blobs = self.blobs.saturating_add(1);
-                    for part in &blob.0 {
-                        if let Part::Shared { digest, .. } = part {
-                            self.shared.insert(hex(digest));
-                        }
-                    }
-                    match archive.read(blob) {
-                        Ok(bytes) => {
-                            let object = Sign1::parse(&entry.statement, MAX_ENTRY);
-                            if !object.is_ok_and(|object| names(&object, &bytes)) {
-                                let why = || format!("entry {index}: a blob that it does not name");
-                                self.hole.get_or_insert_with(why);
-                            }
-                        }
-                        Err(ArchiveError::Pruned(_)) => {
-                            self.pruned = self.pruned.saturating_add(1);
-                            self.last_pruned = Some(index);
-                        }
-                        Err(error) => {
-                            self.hole.get_or_insert_with(|| format!("entry {index}: {error}"));
-                        }
-                    }
+            let new = (batch.first..).zip(batch.entries).filter(|(index, _)| *index >= self.next);
+            for (index, ArchivedEntry { statement, blobs }) in new {
+                let parts = blobs.iter().flat_map(|blob| &blob.0);
+                self.shared.extend(parts.filter_map(|part| match part {
+                    Part::Shared { digest, .. } => Some(hex(digest)),
+                    Part::Here(_) | Part::Pruned { .. } => None,
+                }));
+                let blobs = blobs.iter().map(|blob| archive.read(blob)).collect();
+                gathered.push(Archived { index, statement, blobs });
+            }
+            if gathered.len() >= TOGETHER {
+                self.judge(&mut gathered);
+                if self.next >= kept.saturating_add(KEEP_EVERY) {
+                    kept = self.next;
+                    memory.keep(self);
                 }
             }
         }
+        self.judge(&mut gathered);
+        memory.keep(self);
         bar.finish_and_clear();
         if let Some(index) = self.last_pruned.filter(|index| *index >= self.retained_from) {
             let why = || format!("entry {index}: pruned, and the log does not say so");
             self.hole.get_or_insert_with(why);
         }
         Ok(())
+    }
+
+    /// Judges entries together, on all cores.
+    fn judge(&mut self, gathered: &mut Vec<Archived>) {
+        let judged: Vec<_> = gathered.par_iter().map(Archived::judge).collect();
+        for (entry, (hole, pruned)) in gathered.drain(..).zip(judged) {
+            self.next = entry.index.saturating_add(1);
+            self.blobs = self.blobs.saturating_add(entry.blobs.len() as u64);
+            if let Some(record) = retention(&entry.statement) {
+                self.retained_from = self.retained_from.max(record.before);
+            }
+            if pruned > 0 {
+                self.pruned = self.pruned.saturating_add(pruned);
+                self.last_pruned = Some(entry.index);
+            }
+            self.hole = self.hole.take().or(hole);
+        }
     }
 
     fn look_for_orphans(&mut self, storage: &dyn Storage) -> std::io::Result<()> {
@@ -180,7 +274,7 @@ impl Found {
         Facts::new(
             "What is there",
             [
-                ("entries", self.entries.to_string()),
+                ("entries", self.next.to_string()),
                 ("blobs", self.blobs.to_string()),
                 ("shared files", self.shared.len().to_string()),
                 ("pruned", self.pruned.to_string()),
@@ -191,12 +285,52 @@ impl Found {
 
     fn json(&self) -> Value {
         json!({
-            "entries": self.entries,
+            "entries": self.next,
             "blobs": self.blobs,
             "shared": self.shared.len(),
             "pruned": self.pruned,
             "hole": self.hole,
             "orphans": self.orphans,
+        })
+    }
+
+    /// What is known so far, to go on from.
+    fn state(&self) -> Value {
+        let tiles = self.tiles.as_ref();
+        json!({
+            "tiles": tiles.map(|at| json!({ "size": at.size, "edge": at.edge.iter().map(|row| hex(row)).collect::<Vec<_>>() })),
+            "next": self.next,
+            "blobs": self.blobs,
+            "pruned": self.pruned,
+            "last_pruned": self.last_pruned,
+            "retained_from": self.retained_from,
+            "shared": self.shared,
+            "hole": self.hole,
+        })
+    }
+
+    /// Goes on from [`Self::state`].
+    fn go_on(state: &Value) -> Option<Self> {
+        let number = |name: &str| state.get(name)?.as_u64();
+        let tiles = match state.get("tiles")? {
+            Value::Null => None,
+            at => {
+                let edge = at.get("edge")?.as_array()?.iter();
+                let edge = edge.map(|row| unhex(row.as_str()?)).collect::<Option<_>>()?;
+                Some(WalkPosition { size: at.get("size")?.as_u64()?, edge })
+            }
+        };
+        let shared = state.get("shared")?.as_array()?.iter();
+        Some(Self {
+            tiles,
+            next: number("next")?,
+            blobs: number("blobs")?,
+            pruned: number("pruned")?,
+            last_pruned: number("last_pruned"),
+            retained_from: number("retained_from")?,
+            shared: shared.map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>()?,
+            hole: state.get("hole")?.as_str().map(str::to_owned),
+            orphans: Vec::new(),
         })
     }
 }

@@ -8,6 +8,8 @@ use portcullis_cli::rfc3339;
 use portcullis_lineage::MAX_ENTRY;
 use portcullis_permit::{Endorsement, Kind, Passage, Predecessor, SuccessionRecord, recorded_time};
 use portcullis_wire::Sign1;
+use rayon::prelude::*;
+use serde_json::{Value, json};
 
 use super::source::signed_kind;
 
@@ -22,12 +24,28 @@ pub(crate) struct Statements<'a> {
     succession: Option<Succession>,
 }
 
-/// The entry about the log before this one.
-enum Succession {
-    /// Where it belongs, with what governors should have endorsed.
-    Named(Box<Predecessor>),
-    /// At another place, or of another head than it says.
-    Wrong(u64),
+/// What an entry says of the log before this one.
+#[derive(Clone)]
+struct Succession {
+    /// Whether it is what the governors endorsed.
+    same: bool,
+    found: String,
+}
+
+/// What one entry says by itself.
+struct Examined {
+    kind: Option<Kind>,
+    time: Option<u64>,
+    succession: Option<SuccessionRecord>,
+}
+
+fn examine(entry: &[u8], endorsed: &Endorsement) -> Examined {
+    let kind = signed_kind(entry, endorsed);
+    let object = Sign1::parse(entry, MAX_ENTRY).ok();
+    let time = object.as_ref().and_then(recorded_time);
+    let follows = matches!(kind, Some(Kind::Rotation | Kind::Recovery));
+    let payload = object.as_ref().and_then(Sign1::payload).filter(|_| follows);
+    Examined { kind, time, succession: payload.and_then(|payload| SuccessionRecord::decode(payload).ok()) }
 }
 
 impl<'a> Statements<'a> {
@@ -37,9 +55,15 @@ impl<'a> Statements<'a> {
         Self { endorsed, kinds: BTreeMap::new(), first: None, unsigned: None, times, succession: None }
     }
 
-    /// Takes the next one.
-    pub(crate) fn take(&mut self, index: u64, entry: &[u8]) {
-        let kind = signed_kind(entry, self.endorsed);
+    /// Takes the next ones, from a position on. Signatures are verified on all
+    /// cores.
+    pub(crate) fn take(&mut self, first: u64, entries: &[Vec<u8>]) {
+        let endorsed = self.endorsed;
+        let examined: Vec<Examined> = entries.par_iter().map(|entry| examine(entry, endorsed)).collect();
+        (first..).zip(examined).for_each(|(index, examined)| self.fold(index, examined));
+    }
+
+    fn fold(&mut self, index: u64, Examined { kind, time, succession }: Examined) {
         match kind {
             None => self.unsigned = self.unsigned.or(Some(index)),
             Some(kind) => {
@@ -50,17 +74,51 @@ impl<'a> Statements<'a> {
         if index == 0 {
             self.first = kind;
         }
-        let object = Sign1::parse(entry, MAX_ENTRY).ok();
-        self.times.take(index, object.as_ref().and_then(recorded_time));
+        self.times.take(index, time);
         let passage = match kind {
             Some(Kind::Rotation) => Passage::Rotation,
             Some(Kind::Recovery) => Passage::Recovery,
             _ => return,
         };
-        let key = self.endorsed.predecessor.as_ref().map(|old| &old.checkpoint_key).filter(|_| index == 1);
-        let record = object.as_ref().and_then(Sign1::payload).and_then(|p| SuccessionRecord::decode(p).ok());
-        let named = key.zip(record).and_then(|(key, record)| record.predecessor(passage, key));
-        self.succession = Some(named.map_or(Succession::Wrong(index), |named| Succession::Named(Box::new(named))));
+        // Its place is the second; anywhere else it is wrong whatever it says.
+        let old = self.endorsed.predecessor.as_ref().filter(|_| index == 1);
+        let named = old.zip(succession).and_then(|(old, record)| record.predecessor(passage, &old.checkpoint_key));
+        let other = || Succession { same: false, found: format!("entry {index}, about another log") };
+        self.succession =
+            Some(named.map_or_else(other, |named| Succession { same: old == Some(&named), found: describe(&named) }));
+    }
+
+    /// What is known so far, to go on from.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "kinds": self.kinds,
+            "first": self.first.map(Kind::media_type),
+            "unsigned": self.unsigned,
+            "latest": self.times.latest,
+            "wrong": self.times.wrong,
+            "succession": self.succession.as_ref().map(|it| json!({ "same": it.same, "found": it.found })),
+        })
+    }
+
+    /// Goes on from [`Self::to_json`].
+    pub(crate) fn go_on(&mut self, known: &Value) -> Option<()> {
+        let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.media_type() == name);
+        for (name, count) in known.get("kinds")?.as_object()? {
+            self.kinds.insert(kind(name)?.media_type(), count.as_u64()?);
+        }
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        self.first = match known.get("first")? {
+            Value::Null => None,
+            name => Some(kind(name.as_str()?)?),
+        };
+        self.unsigned = known.get("unsigned")?.as_u64();
+        self.times.latest = known.get("latest")?.as_u64()?;
+        self.times.wrong = known.get("wrong").and_then(text);
+        self.succession = match known.get("succession")? {
+            Value::Null => None,
+            it => Some(Succession { same: it.get("same")?.as_bool()?, found: it.get("found").and_then(text)? }),
+        };
+        Some(())
     }
 
     /// Judges all of them together.
@@ -92,8 +150,7 @@ impl<'a> Statements<'a> {
         let endorsed = self.endorsed.predecessor.as_ref();
         let (same, found) = match &self.succession {
             None => (endorsed.is_none(), "no log before this one".to_owned()),
-            Some(Succession::Wrong(index)) => (false, format!("entry {index}, about another log")),
-            Some(Succession::Named(named)) => (endorsed == Some(&**named), describe(named)),
+            Some(Succession { same, found }) => (*same, found.clone()),
         };
         checks.require(
             "log.succession",
@@ -187,7 +244,13 @@ mod tests {
         let second = |kind, size| sign(kind, &record(size).encode());
         let judge = |endorsed: &Endorsement, entries: &[Vec<u8>]| {
             let mut statements = Statements::new(endorsed, 100);
-            (0..).zip(entries).for_each(|(index, entry)| statements.take(index, entry));
+            // In two parts, with what was known in between written down.
+            let (head, tail) = entries.split_at(entries.len() / 2);
+            statements.take(0, head);
+            let known = serde_json::from_str(&statements.to_json().to_string()).unwrap();
+            let mut statements = Statements::new(endorsed, 100);
+            statements.go_on(&known).unwrap();
+            statements.take(head.len() as u64, tail);
             failed(&statements)
         };
         let refused = vec!["log.succession".to_owned()];

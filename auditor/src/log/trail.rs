@@ -15,11 +15,15 @@ use portcullis_permit::{
 };
 use portcullis_wire::hex::{hex, unhex_array};
 use portcullis_wire::{Digest, Sign1, sha256};
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::source::{self, Item, Source, signed_kind};
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
+
+/// Entries whose signatures are verified together, on all cores.
+const TOGETHER: usize = 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -113,11 +117,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
 
 fn read(source: &mut Source, trail: &mut Trail) -> Result<()> {
     let bar = source.bar("reading");
-    while let Some(item) = source.next()? {
+    loop {
+        let mut items = Vec::new();
+        while items.len() < TOGETHER
+            && let Some(item) = source.next()?
+        {
+            items.push(item);
+        }
+        if items.is_empty() {
+            break;
+        }
         bar.set_position(source.position());
-        match signed_kind(&item.statement, &source.endorsed) {
-            Some(kind) => trail.take(kind, item)?,
-            None => trail.unsigned = trail.unsigned.or(Some(item.index)),
+        let endorsed = &source.endorsed;
+        let kinds: Vec<Option<Kind>> = items.par_iter().map(|item| signed_kind(&item.statement, endorsed)).collect();
+        for (kind, item) in kinds.into_iter().zip(items) {
+            match kind {
+                Some(kind) => trail.take(kind, item)?,
+                None => trail.unsigned = trail.unsigned.or(Some(item.index)),
+            }
         }
     }
     bar.finish_and_clear();

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
 use portcullis_cli::progress;
-use portcullis_lineage::verify_directory;
+use portcullis_lineage::{DirectoryWalk, WalkPosition, verify_directory};
 use portcullis_permit::{Checkpoint, Endorsement, VerifyingKey};
-use portcullis_wire::hex::hex;
+use portcullis_wire::hex::{hex, unhex};
 use serde_json::{Map, Value, json};
 
 use super::source::{self, Source};
@@ -21,6 +21,9 @@ use crate::inputs::{Inputs, time};
 use crate::report::{Facts, Output, Report};
 
 const BAR: &str = "{spinner} {msg} {wide_bar} {pos} {eta}";
+/// Entries that are examined together, on all cores, and their bytes.
+const TOGETHER: usize = 16_384;
+const TOGETHER_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -30,6 +33,10 @@ pub(crate) struct Arguments {
     /// says.
     #[arg(long, value_name = "FOLDER")]
     predecessor: Option<PathBuf>,
+    /// Remember here how far the verification of a folder has come, and go on from
+    /// there: also later, in the log that it has grown to.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     /// Time of the verification, RFC 3339; now if absent.
     #[arg(long, value_name = "RFC3339")]
     at: Option<String>,
@@ -105,11 +112,10 @@ fn verify(arguments: &Arguments, authority: &Authority, at: u64, checks: &mut Ch
     let path = &arguments.source.log;
     let mut statements = Statements::new(&endorsed, at);
     let (read, selection) = if path.is_dir() {
-        let visit = |index, entry: &[u8]| statements.take(index, entry);
-        (directory(path, &endorsed.checkpoint_key, visit), "all".to_owned())
+        let resume = arguments.resume.as_deref();
+        (Folder { path, key: &endorsed.checkpoint_key, resume }.verify(&mut statements), "all".to_owned())
     } else {
-        let visit = |index, entry: &[u8]| statements.take(index, entry);
-        match bundle(path, authority, &endorsed, visit) {
+        match bundle(path, authority, &endorsed, &mut statements) {
             Ok((head, selection)) => (Ok(head), selection),
             Err(error) => (Err(error), String::new()),
         }
@@ -131,15 +137,97 @@ fn verify(arguments: &Arguments, authority: &Authority, at: u64, checks: &mut Ch
 }
 
 /// The published files of a whole log.
-fn directory(folder: &Path, key: &VerifyingKey, visit: impl FnMut(u64, &[u8])) -> Result<Checkpoint> {
-    let bar = progress(None, BAR).with_message("files");
-    let fetch = |path: &str| -> io::Result<Vec<u8>> {
-        bar.inc(1);
-        fs::read(folder.join(path))
-    };
-    let read = verify_directory(key, fetch, visit);
-    bar.finish_and_clear();
-    Ok(read?.checkpoint().clone())
+struct Folder<'a> {
+    path: &'a Path,
+    key: &'a VerifyingKey,
+    resume: Option<&'a Path>,
+}
+
+impl Folder<'_> {
+    fn walk(&self, from: Option<&WalkPosition>) -> Result<DirectoryWalk<impl FnMut(&str) -> io::Result<Vec<u8>>>> {
+        let fetch = |path: &str| fs::read(self.path.join(path));
+        Ok(DirectoryWalk::open(self.key, fetch, from)?)
+    }
+
+    fn verify(&self, statements: &mut Statements<'_>) -> Result<Checkpoint> {
+        let from = self.known(statements)?;
+        let mut walk = self.walk(from.as_ref())?;
+        let bar = progress(Some(walk.checkpoint().size()), BAR).with_message("entries");
+        let mut gathered = Gathered::default();
+        loop {
+            // Within a bundle nobody can go on: what comes last is not remembered.
+            match walk.position() {
+                Some(position) if gathered.is_enough() || walk.is_at_last_full() => {
+                    gathered.hand_to(statements);
+                    self.remember(&position, statements)?;
+                }
+                _ => {}
+            }
+            let Some((first, entries)) = walk.next_bundle()? else { break };
+            bar.set_position(first);
+            gathered.add(first, entries);
+        }
+        gathered.hand_to(statements);
+        bar.finish_and_clear();
+        Ok(walk.finish()?.checkpoint().clone())
+    }
+
+    /// Where an earlier verification had come to.
+    fn known(&self, statements: &mut Statements<'_>) -> Result<Option<WalkPosition>> {
+        let Some(path) = self.resume.filter(|path| path.exists()) else { return Ok(None) };
+        let describe = || path.display().to_string();
+        let state: Value = serde_json::from_slice(&fs::read(path).with_context(describe)?).with_context(describe)?;
+        let read = || {
+            let of_this = state.get("key")?.as_str()? == self.key.to_string();
+            let edge = state.get("edge")?.as_array()?.iter().map(|row| unhex(row.as_str()?)).collect::<Option<_>>()?;
+            let position = WalkPosition { size: state.get("size")?.as_u64()?, edge };
+            of_this.then_some((position, state.get("statements")?))
+        };
+        let (position, known) = read().with_context(|| format!("{}: not of this log", path.display()))?;
+        statements.go_on(known).with_context(describe)?;
+        Ok(Some(position))
+    }
+
+    fn remember(&self, position: &WalkPosition, statements: &Statements<'_>) -> Result<()> {
+        let Some(path) = self.resume else { return Ok(()) };
+        let state = json!({
+            "key": self.key.to_string(),
+            "size": position.size,
+            "edge": position.edge.iter().map(|row| hex(row)).collect::<Vec<_>>(),
+            "statements": statements.to_json(),
+        });
+        let draft = path.with_extension("draft");
+        fs::write(&draft, state.to_string())
+            .and_then(|()| fs::rename(&draft, path))
+            .with_context(|| path.display().to_string())
+    }
+}
+
+/// Entries that are examined together.
+#[derive(Default)]
+struct Gathered {
+    first: u64,
+    entries: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, first: u64, entries: Vec<Vec<u8>>) {
+        if self.entries.is_empty() {
+            self.first = first;
+        }
+        self.bytes = self.bytes.saturating_add(entries.iter().map(Vec::len).sum());
+        self.entries.extend(entries);
+    }
+
+    const fn is_enough(&self) -> bool {
+        self.entries.len() >= TOGETHER || self.bytes >= TOGETHER_BYTES
+    }
+
+    fn hand_to(&mut self, statements: &mut Statements<'_>) {
+        statements.take(self.first, &self.entries);
+        *self = Self::default();
+    }
 }
 
 /// The entries of an audit bundle: which of the log it has, it says itself.
@@ -147,14 +235,22 @@ fn bundle(
     path: &Path,
     authority: &Authority,
     endorsed: &Endorsement,
-    mut visit: impl FnMut(u64, &[u8]),
+    statements: &mut Statements<'_>,
 ) -> Result<(Checkpoint, String)> {
     let mut source = Source::bundle(path, authority.governance().clone(), endorsed.clone())?;
     let bar = source.bar("entries");
+    let mut gathered = Gathered::default();
+    let mut next = 0;
     while let Some(item) = source.next()? {
         bar.set_position(source.position());
-        visit(item.index, &item.statement);
+        // Entries that follow on each other go together.
+        if gathered.is_enough() || item.index != next {
+            gathered.hand_to(statements);
+        }
+        next = item.index.saturating_add(1);
+        gathered.add(item.index, vec![item.statement]);
     }
+    gathered.hand_to(statements);
     bar.finish_and_clear();
     Ok((source.checkpoint, source.selection))
 }
@@ -168,9 +264,86 @@ fn check_predecessor(folder: &Path, endorsed: &Endorsement, checks: &mut Checks)
         |old| format!("{} with {} entries and root {}", old.checkpoint_key.origin(), old.size, hex(&old.root)),
     );
     let read = old.ok_or_else(|| "a log before this one".to_owned()).and_then(|old| {
-        let head = directory(folder, &old.checkpoint_key, |_, _| ()).map_err(|error| format!("{error:#}"))?;
+        let head = whole(folder, &old.checkpoint_key).map_err(|error| format!("{error:#}"))?;
         let same = (head.size(), *head.root()) == (old.size, old.root);
         if same { Ok(()) } else { Err(format!("{} entries with root {}", head.size(), hex(head.root()))) }
     });
     checks.step("log.predecessor", read, &required, "the log that this one follows on");
+}
+
+/// The head of a log whose files all lead to it.
+fn whole(folder: &Path, key: &VerifyingKey) -> Result<Checkpoint> {
+    let bar = progress(None, BAR).with_message("entries of the old log");
+    let fetch = |path: &str| fs::read(folder.join(path));
+    let log = verify_directory(key, fetch, |index, _| bar.set_position(index));
+    bar.finish_and_clear();
+    Ok(log?.checkpoint().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use portcullis_lineage::{FileStorage, Keys, Log, NewEntry};
+    use portcullis_permit::{Kind, SigningKey, Suite, statement};
+
+    use super::*;
+
+    /// A verification that goes on comes to what one from the beginning does, in
+    /// a log that has grown; one that goes on from what somebody has altered, or
+    /// from another log, refuses.
+    #[test]
+    fn a_verification_goes_on_in_a_log_that_has_grown() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state.json");
+        let keys = Keys::from_seeds("log.test/resume", &[1; 32], &[2; 32]).unwrap();
+        let permit = SigningKey::generate(Suite::Classic).unwrap();
+        let endorsed = Endorsement {
+            checkpoint_key: keys.checkpoint_key().clone(),
+            permit_key: permit.public().clone(),
+            receipt_key: keys.receipt_key(),
+            chip_id: Vec::new(),
+            measurement: Vec::new(),
+            bundle_version: 1,
+            expires: 100,
+            predecessor: None,
+        };
+        let entry = |kind| {
+            let statement = statement::sign(kind, &permit, "log.test/resume", "test", b"payload").unwrap();
+            NewEntry { statement, ..NewEntry::default() }
+        };
+        let path = folder.path().join("log");
+        let (mut log, mut publisher) = Log::open(Arc::new(FileStorage::open(&path).unwrap()), keys).unwrap();
+        let mut grow = |count: usize| {
+            let first = log.head().is_none().then(|| entry(Kind::Genesis));
+            let entries: Vec<NewEntry> = first.into_iter().chain((0..count).map(|_| entry(Kind::Boot))).collect();
+            log.append(entries).unwrap();
+            publisher.sync().unwrap();
+        };
+        let verify = |resume: Option<&Path>| {
+            let mut statements = Statements::new(&endorsed, 100);
+            let key = &endorsed.checkpoint_key;
+            let head = Folder { path: &path, key, resume }.verify(&mut statements).map_err(|e| format!("{e:#}"))?;
+            let mut checks = Checks::all();
+            statements.judge(&mut checks);
+            assert!(checks.passed());
+            Ok::<_, String>((head.size(), statements.to_json()))
+        };
+        grow(599);
+        assert_eq!(verify(Some(&state)), verify(None));
+        let kept: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+        assert_eq!(kept["size"], 512, "the last full bundle");
+        grow(300);
+        let (size, known) = verify(Some(&state)).unwrap();
+        assert_eq!(Ok((size, known.clone())), verify(None));
+        assert_eq!((size, &known["kinds"][Kind::Boot.media_type()]), (900, &899.into()));
+
+        let mut altered: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+        altered["edge"][1] = "00".repeat(32 * 3).into();
+        fs::write(&state, altered.to_string()).unwrap();
+        assert!(verify(Some(&state)).unwrap_err().contains("not the hashes of the entries"));
+        altered["key"] = "another+log".into();
+        fs::write(&state, altered.to_string()).unwrap();
+        assert!(verify(Some(&state)).unwrap_err().ends_with("not of this log"));
+    }
 }
