@@ -228,8 +228,8 @@ impl PermitSeen {
             _ => permit.id,
         };
         let what = if permit.parent.is_some() { "renewal" } else { "permit" };
-        let until = rfc3339(permit.expires);
-        let text = format!("{} for {} on {}, until {until}", permit.id, short(&permit.workload), permit.subject);
+        let seconds = permit.expires.saturating_sub(permit.not_before);
+        let text = format!("{} for {} on {}, {seconds} s", permit.id, short(&permit.workload), permit.subject);
         let event = Event { index, time: Some(permit.not_before), what, text, depth: 3, id: Some(permit.id) };
         let chip = archived(1).and_then(|evidence| chip(evidence));
         Ok(Self { origin, boot: facts.map(|facts| *facts.boot()), chip, event, permit })
@@ -254,6 +254,15 @@ fn short(digest: &Digest) -> String {
     hex(digest).chars().take(16).collect()
 }
 
+/// A text whose long digests are cut: the report in JSON has all of them.
+fn fitting(text: &str) -> String {
+    let word = |word: &str| match word.get(..16) {
+        Some(start) if word.len() > 40 => format!("{start}…"),
+        _ => word.to_owned(),
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 impl Event {
     fn row(&self) -> (String, String) {
         let branch = match self.depth {
@@ -261,7 +270,7 @@ impl Event {
             depth => format!("{}└ ", "  ".repeat(depth.saturating_sub(1))),
         };
         let time = self.time.map_or_else(String::new, |time| format!("{}  ", rfc3339(time)));
-        (format!("{branch}{}", self.what), format!("{time}{}  (entry {})", self.text, self.index))
+        (format!("{branch}{}", self.what), format!("entry {:<6} {time}{}", self.index, fitting(&self.text)))
     }
 
     fn json(&self) -> Value {

@@ -17,6 +17,6 @@ fuzz_target!(|data: &[u8]| {
     drop(SuccessionRecord::decode(data));
     drop(decode(data, 1 << 16).map(|value| Witnessed::from_value(&value)));
     if let Ok(object) = Sign1::parse(data, 1 << 16) {
-        drop((recorded_time(&object), names(&object, data)));
+        let _read = (recorded_time(&object), names(&object, data));
     }
 });
