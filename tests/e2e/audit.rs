@@ -9,9 +9,9 @@ use std::process::{Command, Output};
 
 use portcullis_lab::deployment::{SLEEP, UNKNOWN};
 use portcullis_lab::{Deployment, Options};
-use portcullis_permit::{Kind, Permit};
-use portcullis_wire::Sign1;
 use serde_json::Value;
+
+use common::{failed, permits};
 
 /// A log with permits, a denial, a revocation, a program that was renewed and
 /// ended, and one that was killed.
@@ -52,38 +52,7 @@ fn exported(deployment: &Deployment, out: &str, selection: &[&str]) -> PathBuf {
 }
 
 fn audit(deployment: &Deployment, arguments: &[&str], log: &Path) -> (Option<i32>, Value) {
-    let mut command = Command::new(common::lab());
-    command.arg("portcullis-audit").args(arguments).arg(log).arg("--json");
-    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
-    if log.is_dir() {
-        command.arg("--endorsement").arg(deployment.path("authority.pce"));
-    }
-    let output = command.output().unwrap();
-    let report = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&output.stderr).into_owned()));
-    (output.status.code(), report)
-}
-
-/// The checks that failed.
-fn failed(report: &Value) -> Vec<&str> {
-    let checks = report["checks"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let failed = checks.iter().filter(|check| check["outcome"] == "fail");
-    failed.map(|check| check["id"].as_str().unwrap()).collect()
-}
-
-/// The permits of a log, in order.
-fn permits(deployment: &Deployment) -> Vec<Permit> {
-    let mut reader = portcullis_lineage::ArchiveReader::open(common::log_reader(deployment), 0).unwrap();
-    let mut permits = Vec::new();
-    while let Some(batch) = reader.next_batch().unwrap() {
-        for entry in batch.entries {
-            let object = Sign1::parse(&entry.statement, 1 << 16).unwrap();
-            if Kind::of(&object) == Some(Kind::Permit) {
-                permits.push(Permit::decode(object.payload().unwrap()).unwrap());
-            }
-        }
-    }
-    permits
+    common::audit(deployment, arguments, log, "authority.pce")
 }
 
 #[test]

@@ -5,14 +5,13 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portcullis_lab::deployment::{NODE_IMAGE, SLEEP, UNKNOWN};
 use portcullis_lab::{Daemon, Deployment, Options};
-use portcullis_permit::{Kind, Permit, PermitId};
+use portcullis_permit::{Permit, PermitId};
 use portcullis_wire::Sign1;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
@@ -39,30 +38,16 @@ fn ask_until(deployment: &Deployment, machine: &str, stop: &AtomicBool, answered
     }
 }
 
-fn audit(deployment: &Deployment, arguments: &[&str], log: &Path) -> Value {
-    let mut command = Command::new(common::lab());
-    command.arg("portcullis-audit").args(arguments).arg(log).arg("--json");
-    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
-    command.arg("--endorsement").arg(deployment.path("authority.pce"));
-    let output = command.output().unwrap();
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {report}");
+fn audit(deployment: &Deployment, arguments: &[&str]) -> Value {
+    let log = deployment.path("state-authority/log");
+    let (code, report) = common::audit(deployment, arguments, &log, "authority.pce");
+    assert_eq!(code, Some(0), "{arguments:?}: {report}");
     report
 }
 
-/// Ids of the permits in a log.
+/// Ids of the permits in the log.
 fn logged(deployment: &Deployment) -> Vec<PermitId> {
-    let mut reader = portcullis_lineage::ArchiveReader::open(common::log_reader(deployment), 0).unwrap();
-    let mut permits = Vec::new();
-    while let Some(batch) = reader.next_batch().unwrap() {
-        for entry in batch.entries {
-            let object = Sign1::parse(&entry.statement, 1 << 16).unwrap();
-            if Kind::of(&object) == Some(Kind::Permit) {
-                permits.push(Permit::decode(object.payload().unwrap()).unwrap().id);
-            }
-        }
-    }
-    permits
+    common::permits(deployment).into_iter().map(|permit| permit.id).collect()
 }
 
 /// THREATS 23, 27: killed at a random moment, over and over.
@@ -93,11 +78,10 @@ fn threat_27_a_daemon_killed_at_random_loses_nothing_that_it_answered() {
     let mut daemon = deployment.serve().unwrap();
     assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
     assert!(daemon.stop().unwrap().success());
-    let log = deployment.path("state-authority/log");
-    let replay = audit(&deployment, &["replay"], &log);
+    let replay = audit(&deployment, &["replay"]);
     assert!(replay["replay"]["same"].as_u64() > Some(answered.lock().unwrap().len() as u64));
-    audit(&deployment, &["log", "verify"], &log);
-    audit(&deployment, &["fsck"], &log);
+    audit(&deployment, &["log", "verify"]);
+    audit(&deployment, &["fsck"]);
 }
 
 /// A small disk of its own under a folder.
@@ -168,6 +152,6 @@ fn threat_27_a_full_disk_stops_the_authority_and_loses_nothing() {
     assert!(daemon.stop().unwrap().success());
     let have = logged(&deployment);
     assert!(answered.iter().all(|id| have.contains(id)));
-    audit(&deployment, &["replay"], &log);
-    audit(&deployment, &["fsck"], &log);
+    audit(&deployment, &["replay"]);
+    audit(&deployment, &["fsck"]);
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 
 use portcullis_channel::Identity;
@@ -75,13 +75,8 @@ fn refused(deployment: &Deployment, key: &str, check: &str) {
 }
 
 fn audit(deployment: &Deployment, arguments: &[&str]) -> Value {
-    let mut command = Command::new(common::lab());
-    command.arg("portcullis-audit").args(arguments).arg(deployment.path("copy")).arg("--json");
-    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
-    command.arg("--endorsement").arg(deployment.path("authority.pce"));
-    let output = command.output().unwrap();
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{report}");
+    let (code, report) = common::audit(deployment, arguments, &deployment.path("copy"), "authority.pce");
+    assert_eq!(code, Some(0), "{report}");
     report
 }
 

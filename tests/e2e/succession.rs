@@ -10,6 +10,8 @@ use portcullis_lab::deployment::SLEEP;
 use portcullis_lab::{Daemon, Deployment, Options};
 use serde_json::Value;
 
+use common::failed;
+
 const NEW: &str = "lab/authority-2";
 
 /// `portcullisd` of the new authority, on the old one's machine.
@@ -80,18 +82,7 @@ fn two_nodes() -> (tempfile::TempDir, Deployment, Daemon) {
 }
 
 fn audit(deployment: &Deployment, arguments: &[&str], folder: &str) -> (Option<i32>, Value) {
-    let mut command = Command::new(common::lab());
-    command.arg("portcullis-audit").args(arguments).arg(deployment.path(folder)).arg("--json");
-    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
-    command.arg("--endorsement").arg(deployment.path("successor.pce"));
-    let output = command.output().unwrap();
-    let report = serde_json::from_slice(&output.stdout);
-    (output.status.code(), report.unwrap_or_else(|_| panic!("{}", said(&output))))
-}
-
-fn failed(report: &Value) -> Vec<&str> {
-    let checks = report["checks"].as_array().unwrap().iter().filter(|check| check["outcome"] == "fail");
-    checks.map(|check| check["id"].as_str().unwrap()).collect()
+    common::audit(deployment, arguments, &deployment.path(folder), "successor.pce")
 }
 
 /// The whole ceremony, and each way of doing it wrong.

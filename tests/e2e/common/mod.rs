@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use portcullis_attest::crypto::sha256;
@@ -9,6 +10,8 @@ use portcullis_attest::snp::generation::Generation;
 use portcullis_lab::deployment::SLEEP;
 use portcullis_lab::{Daemon, Deployment, LabRoot, Options};
 use portcullis_lineage::{ArchiveReader, FileStorage, Storage};
+use portcullis_permit::{Kind, Permit};
+use portcullis_wire::Sign1;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -69,6 +72,47 @@ pub(crate) fn is_root() -> bool {
 /// A log's folder, for reading beside the authority.
 pub(crate) fn log_reader(deployment: &Deployment) -> Arc<dyn Storage> {
     Arc::new(FileStorage::reader(&deployment.path("state-authority/log")))
+}
+
+/// `portcullis-audit` on a log, folder or audit bundle: exit code and report.
+pub(crate) fn audit(
+    deployment: &Deployment,
+    arguments: &[&str],
+    log: &Path,
+    endorsement: &str,
+) -> (Option<i32>, serde_json::Value) {
+    let mut command = Command::new(lab());
+    command.arg("portcullis-audit").args(arguments).arg(log).arg("--json");
+    command.arg("--governance-root").arg(deployment.path("governance.cbor"));
+    if log.is_dir() {
+        command.arg("--endorsement").arg(deployment.path(endorsement));
+    }
+    let output = command.output().unwrap();
+    let report = serde_json::from_slice(&output.stdout);
+    // Whoever expects a report shows what came instead.
+    (output.status.code(), report.unwrap_or_else(|_| String::from_utf8_lossy(&output.stderr).into_owned().into()))
+}
+
+/// The checks of a report that failed.
+pub(crate) fn failed(report: &serde_json::Value) -> Vec<&str> {
+    let checks = report["checks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let failed = checks.iter().filter(|check| check["outcome"] == "fail");
+    failed.map(|check| check["id"].as_str().unwrap()).collect()
+}
+
+/// The permits of the authority's log, in order.
+pub(crate) fn permits(deployment: &Deployment) -> Vec<Permit> {
+    let mut reader = ArchiveReader::open(log_reader(deployment), 0).unwrap();
+    let mut permits = Vec::new();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        for entry in batch.entries {
+            let object = Sign1::parse(&entry.statement, 1 << 16).unwrap();
+            if Kind::of(&object) == Some(Kind::Permit) {
+                permits.push(Permit::decode(object.payload().unwrap()).unwrap());
+            }
+        }
+    }
+    permits
 }
 
 /// Every blob that the authority has archived.
