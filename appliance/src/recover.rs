@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use portcullis_lineage::{Archive, ArchivedBatch, Checkpoint, Replay, Storage, VerifyingKey};
+use portcullis_lineage::{Archive, ArchivedBatch, Checkpoint, Replay, Storage, VerifyingKey, get_number};
 use portcullis_permit::{Kind, PublicKey, SnapshotRecord, statement};
 use portcullis_wire::sha256;
 
@@ -47,8 +47,7 @@ impl Source<'_> {
     }
 
     fn snapshot(&self) -> Result<Option<Ledger>> {
-        let hint = self.storage.get(HINT)?.and_then(|bytes| String::from_utf8(bytes).ok());
-        let Some(index) = hint.and_then(|hint| hint.trim().parse().ok()) else { return Ok(None) };
+        let Some(index) = get_number(&*self.storage, HINT)? else { return Ok(None) };
         if index >= self.head.size() {
             return Ok(None);
         }

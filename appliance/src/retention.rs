@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_lineage::{MAX_ENTRY, Pruner, Storage};
+use portcullis_lineage::{MAX_ENTRY, Pruner, Storage, get_number, put_number};
 use portcullis_permit::{Kind, RetentionRecord, recorded_time};
 use portcullis_wire::Sign1;
 
@@ -42,8 +42,7 @@ pub(crate) async fn retain(authority: Arc<Authority>, pruner: Pruner, storage: A
 
 async fn prune(authority: &Authority, pruner: &Pruner, storage: &Arc<dyn Storage>, cutoff: u64) -> anyhow::Result<()> {
     loop {
-        let mark = storage.get(MARK)?.and_then(|bytes| String::from_utf8(bytes).ok());
-        let from = mark.and_then(|mark| mark.trim().parse().ok()).unwrap_or(0);
+        let from = get_number(&**storage, MARK)?.unwrap_or(0);
         let looking = pruner.clone();
         let due =
             tokio::task::spawn_blocking(move || looking.due(from, |entry| is_decision(entry, cutoff) == Some(false)));
@@ -53,7 +52,7 @@ async fn prune(authority: &Authority, pruner: &Pruner, storage: &Arc<dyn Storage
         let pruning = pruner.clone();
         let pruned = move || pruning.prune(due, |entry| is_decision(entry, cutoff) == Some(true));
         let bytes = tokio::task::spawn_blocking(pruned).await??;
-        storage.put(MARK, due.next.to_string().as_bytes())?;
+        put_number(&**storage, MARK, due.next)?;
         tracing::info!(bytes, before = due.next, "evidence that had its time is gone");
     }
 }

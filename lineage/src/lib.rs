@@ -59,7 +59,7 @@ pub use publisher::Publisher;
 pub use reader::{LogReader, ReaderError};
 pub use receipt::{RECEIPTS_LABEL, ReceiptError, ReceiptKey, SignedRoot, VerifiedInclusion, verify_receipts};
 pub use replay::{Replay, ReplayError};
-pub use storage::{Fault, FileStorage, MemoryStorage, Storage};
+pub use storage::{Fault, FileStorage, MemoryStorage, Storage, get_number, put_number};
 pub use tiles::{TilePath, tile_paths};
 pub use tree::{Tree, TreeError};
 pub use witness::{AddCheckpoint, MAX_REQUEST, WitnessRefusal, witness};

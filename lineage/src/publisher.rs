@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::checkpoint::Checkpoint;
 use crate::reader::{LogReader, SIGNED_ROOT};
 use crate::receipt::SignedRoot;
-use crate::storage::Storage;
+use crate::storage::{Storage, get_number, put_number};
 use crate::tiles::{TILE, TILE_HEIGHT, bundle, tile_path};
 use crate::tree::{Tree, TreeError};
 
@@ -58,8 +58,7 @@ pub struct Publisher {
 
 /// Up to where readers' files are durable, a multiple of the size of a bundle.
 pub(crate) fn mark(storage: &dyn Storage) -> io::Result<u64> {
-    let text = storage.get(MARK)?.and_then(|bytes| String::from_utf8(bytes).ok());
-    let size = text.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+    let size = get_number(storage, MARK)?.unwrap_or(0);
     Ok(size.saturating_sub(size % TILE))
 }
 
@@ -147,7 +146,7 @@ impl Publisher {
         self.publish()?;
         if self.published > self.durable {
             self.storage.sync_files()?;
-            self.storage.put(MARK, format!("{}\n", self.published).as_bytes())?;
+            put_number(&*self.storage, MARK, self.published)?;
             self.durable = self.published;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What the authority logs of itself, and the one way into the log.
 
 use anyhow::{Context, Result};
-use portcullis_lineage::{Blob, Committed, NewEntry};
+use portcullis_lineage::{Blob, Committed, NewEntry, put_number};
 use portcullis_permit::{
     BootRecord, EventKind, Execution, Kind, RetentionRecord, SnapshotRecord, TripRecord, statement,
 };
@@ -113,7 +113,7 @@ impl Authority {
         let entry = self.sign(Kind::Snapshot, "snapshot", &record.encode())?;
         let logged = self.append(entry, vec![state.into()], None).await?;
         // A hint: without it, or with an older one, the next start reads more.
-        let hint = self.storage.put(recover::HINT, logged.index.to_string().as_bytes());
+        let hint = put_number(&*self.storage, recover::HINT, logged.index);
         hint.map_err(|error| Failure::Internal(error.to_string()))
     }
 

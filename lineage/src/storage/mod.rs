@@ -90,3 +90,21 @@ pub trait Storage: Send + Sync {
     /// I/O errors.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
 }
+
+/// The number that a file holds as a line of text; none where there is no such
+/// file, or something else in it: what is kept so is a hint, and never believed.
+///
+/// # Errors
+/// I/O errors.
+pub fn get_number(storage: &dyn Storage, path: &str) -> io::Result<Option<u64>> {
+    let text = storage.get(path)?.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(text.and_then(|text| text.trim().parse().ok()))
+}
+
+/// Writes a file for [`get_number`].
+///
+/// # Errors
+/// I/O errors.
+pub fn put_number(storage: &dyn Storage, path: &str, number: u64) -> io::Result<()> {
+    storage.put(path, format!("{number}\n").as_bytes())
+}
