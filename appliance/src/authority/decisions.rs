@@ -1,5 +1,7 @@
 //! Permits and denials: decided, signed, logged, and only then answered.
 
+use std::sync::Arc;
+
 use portcullis_attest::evidence::Evidence;
 use portcullis_firmware_policy::{Decision, Facts, SeenState, decide};
 use portcullis_lineage::Blob;
@@ -30,7 +32,7 @@ impl Authority {
             let until = now.saturating_add(bundle.policy().lease_seconds);
             let parent = ledger.parent(received.request().parent, now);
             let status = ledger.reserve_index(now, until).ok_or(Failure::OverBudget)?;
-            let revocations = ledger.revocations().clone();
+            let revocations = Arc::clone(ledger.revocations());
             drop(ledger);
             let reserved = status.clone();
             let facts = Facts {

@@ -7,6 +7,7 @@
 mod snapshot;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use portcullis_firmware_policy::{ParentState, Revocations};
 use portcullis_permit::{
@@ -51,7 +52,8 @@ pub(crate) struct Ledger {
     /// Live permits that the last revocation hit.
     hit: usize,
     live: HashMap<PermitId, Live>,
-    revocations: Revocations,
+    /// Every decision takes them as they are when it begins; few commands change them.
+    revocations: Arc<Revocations>,
     list: StatusList,
     /// How often an entry of the list was set to another status.
     status_changes: u64,
@@ -73,7 +75,7 @@ impl Ledger {
             newest: 0,
             hit: 0,
             live: HashMap::new(),
-            revocations: Revocations::default(),
+            revocations: Arc::default(),
             list: StatusList::new(STATUS_URI, STATUS_ENTRIES, 0, 0),
             status_changes: 0,
             held_until: vec![0; usize::try_from(STATUS_ENTRIES).unwrap_or(0)],
@@ -105,7 +107,8 @@ impl Ledger {
             }
             Some(Kind::Rotation | Kind::Recovery) => {
                 let record = SuccessionRecord::decode(payload).ok();
-                self.revocations.inherit(record.and_then(|record| record.inherited).unwrap_or_default());
+                Arc::make_mut(&mut self.revocations)
+                    .inherit(record.and_then(|record| record.inherited).unwrap_or_default());
             }
             Some(Kind::Boot) => self.raise_bundle_version(BootRecord::decode(payload).map(|boot| boot.version)),
             Some(Kind::Policy) => self.raise_bundle_version(PolicyRecord::decode(payload).map(|policy| policy.version)),
@@ -145,7 +148,7 @@ impl Ledger {
         self.bundle_version
     }
 
-    pub(crate) const fn revocations(&self) -> &Revocations {
+    pub(crate) const fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
     }
 
@@ -223,7 +226,7 @@ impl Ledger {
 
     /// Applies a revocation that is in the log; returns how many live permits it hit.
     fn revoke(&mut self, command: &Revocation) -> usize {
-        self.revocations.apply(command);
+        Arc::make_mut(&mut self.revocations).apply(command);
         let hit = |id: &PermitId, live: &Live| match &command.target {
             RevocationTarget::Permit(target) => id == target || live.origin == *target || live.parent == Some(*target),
             RevocationTarget::Node(name) => live.subject == *name,

@@ -2,6 +2,7 @@
 //! wherever they are summed up.
 
 use std::fmt;
+use std::sync::Arc;
 
 use portcullis_firmware_policy::Revocations;
 use portcullis_permit::{BootCounters, PermitId, Status};
@@ -68,7 +69,7 @@ impl Ledger {
             last_index: if last_index.is_null() { None } else { Some(uint(last_index)?) },
             swept: uint(swept)?,
             newest: uint(newest)?,
-            revocations: Revocations::from_value(revocations)?,
+            revocations: Arc::new(Revocations::from_value(revocations)?),
             ..Self::new()
         };
         ledger.summed_up = ledger.entries;
