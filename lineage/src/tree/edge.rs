@@ -61,8 +61,20 @@ impl Edge {
 
     /// Root of the tree: over its complete subtrees, the smallest first.
     pub(crate) fn root(&self) -> Digest {
-        let roots = self.tiles.iter().flat_map(Tile::open);
-        roots.reduce(|right, left| merkle::node_hash(&left, &right)).unwrap_or_else(merkle::empty_root)
+        self.ends().last().map_or_else(merkle::empty_root, |(_, root)| *root)
+    }
+
+    /// For each complete subtree that no larger one holds, the smallest first:
+    /// where it begins, and the root over all leaves from there on.
+    pub(crate) fn ends(&self) -> Vec<(u64, Digest)> {
+        let bits = (0..u64::BITS).filter(|bit| self.size >> bit & 1 == 1);
+        let mut ends: Vec<(u64, Digest)> = Vec::new();
+        for (bit, root) in bits.zip(self.tiles.iter().flat_map(Tile::open)) {
+            let below = u64::MAX.checked_shr(u64::BITS.saturating_sub(bit).saturating_sub(1)).unwrap_or(u64::MAX);
+            let root = ends.last().map_or(root, |(_, right)| merkle::node_hash(&root, right));
+            ends.push((self.size & !below, root));
+        }
+        ends
     }
 }
 

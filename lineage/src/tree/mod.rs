@@ -56,8 +56,8 @@ impl std::error::Error for TreeError {}
 #[derive(Default)]
 pub struct Tree {
     edge: Edge,
-    /// Its root, once somebody asked.
-    root: OnceLock<Digest>,
+    /// Its roots from each place at the edge on, once somebody asked.
+    ends: OnceLock<Vec<(u64, Digest)>>,
     kept: Kept,
     /// Where tiles are that are not in memory; a tree without keeps all of them.
     storage: Option<Arc<dyn Storage>>,
@@ -83,7 +83,7 @@ impl Tree {
 
     /// Appends a leaf.
     pub fn push(&mut self, leaf: Digest) {
-        self.root = OnceLock::new();
+        self.ends = OnceLock::new();
         let kept = &mut self.kept;
         self.edge.push(leaf, |level, number, tile| kept.pin(level, number, tile));
     }
@@ -101,7 +101,11 @@ impl Tree {
     /// Root of the current tree.
     #[must_use]
     pub fn root(&self) -> Digest {
-        *self.root.get_or_init(|| self.edge.root())
+        self.ends().last().map_or_else(merkle::empty_root, |(_, root)| *root)
+    }
+
+    fn ends(&self) -> &[(u64, Digest)] {
+        self.ends.get_or_init(|| self.edge.ends())
     }
 
     /// Root of the tree of the first `size` leaves.
@@ -113,7 +117,7 @@ impl Tree {
             0 => Ok(merkle::empty_root()),
             _ if size > self.size() => Err(TreeError::Beyond),
             _ if size == self.size() => Ok(self.root()),
-            _ => self.range(0, size),
+            _ => self.range(0, size, &mut Near::default()),
         }
     }
 
@@ -126,14 +130,15 @@ impl Tree {
         if index >= size || size > self.size() {
             return Err(TreeError::Beyond);
         }
-        let (mut low, mut high, mut path) = (0_u64, size, Vec::new());
+        let (mut low, mut high, mut near) = (0_u64, size, Near::default());
+        let mut path = Vec::with_capacity(u64::BITS.saturating_sub(size.leading_zeros()) as usize);
         while high.saturating_sub(low) > 1 {
             let middle = low.saturating_add(split(high.saturating_sub(low)));
             if index < middle {
-                path.push(self.range(middle, high)?);
+                path.push(self.range(middle, high, &mut near)?);
                 high = middle;
             } else {
-                path.push(self.range(low, middle)?);
+                path.push(self.range(low, middle, &mut near)?);
                 low = middle;
             }
         }
@@ -153,19 +158,20 @@ impl Tree {
             return Ok(Vec::new());
         }
         let (mut low, mut high, mut path, mut whole) = (0_u64, new, Vec::new(), true);
+        let mut near = Near::default();
         while old != high {
             let middle = low.saturating_add(split(high.saturating_sub(low)));
             if old <= middle {
-                path.push(self.range(middle, high)?);
+                path.push(self.range(middle, high, &mut near)?);
                 high = middle;
             } else {
-                path.push(self.range(low, middle)?);
+                path.push(self.range(low, middle, &mut near)?);
                 low = middle;
                 whole = false;
             }
         }
         if !whole {
-            path.push(self.range(low, high)?);
+            path.push(self.range(low, high, &mut near)?);
         }
         path.reverse();
         Ok(path)
@@ -193,17 +199,23 @@ impl Tree {
 
     /// Root over the leaves `low..high`, where `low` is a multiple of the
     /// largest power of two that fits.
-    fn range(&self, low: u64, high: u64) -> Result<Digest, TreeError> {
+    fn range(&self, low: u64, high: u64, near: &mut Near) -> Result<Digest, TreeError> {
         let count = high.checked_sub(low).ok_or(TreeError::Beyond)?;
         if count.is_power_of_two() {
-            return self.node(count.trailing_zeros() as usize, low >> count.trailing_zeros());
+            return self.node(count.trailing_zeros() as usize, low >> count.trailing_zeros(), near);
+        }
+        // Every proof of a batch asks for these.
+        if high == self.size()
+            && let Some((_, root)) = self.ends().iter().find(|(begin, _)| *begin == low)
+        {
+            return Ok(*root);
         }
         let middle = low.saturating_add(split(count));
-        Ok(merkle::node_hash(&self.range(low, middle)?, &self.range(middle, high)?))
+        Ok(merkle::node_hash(&self.range(low, middle, near)?, &self.range(middle, high, near)?))
     }
 
     /// Root of the complete subtree `n` of a height.
-    fn node(&self, height: usize, n: u64) -> Result<Digest, TreeError> {
+    fn node(&self, height: usize, n: u64, near: &mut Near) -> Result<Digest, TreeError> {
         let (level, row) = (height / TILE_HEIGHT, height % TILE_HEIGHT);
         // A tile has 256 >> row nodes in a row.
         let in_row = TILE_HEIGHT.saturating_sub(row);
@@ -212,7 +224,7 @@ impl Tree {
             let tile = self.edge.tile(level).ok_or(TreeError::Beyond)?;
             return tile.node(row, within).ok_or(TreeError::Beyond);
         }
-        self.full_tile(level, number)?.node(row, within).ok_or(TreeError::Beyond)
+        near.tile(self, level, number)?.node(row, within).ok_or(TreeError::Beyond)
     }
 
     /// A full tile. One that comes from the disk is used once the tile above has
@@ -229,11 +241,34 @@ impl Tree {
         };
         let tile = bytes.and_then(|bytes| Tile::read(&bytes, crate::tiles::TILE));
         let (tile, root) = tile.ok_or(TreeError::Tile { path, error: None })?;
-        if root != Some(self.node(TILE_HEIGHT.saturating_mul(level.saturating_add(1)), number)?) {
+        if root != Some(self.node(TILE_HEIGHT.saturating_mul(level.saturating_add(1)), number, &mut Near::default())?) {
             return Err(TreeError::Altered);
         }
         let tile = Arc::new(tile);
         self.kept.remember(level, number, Arc::clone(&tile));
+        Ok(tile)
+    }
+}
+
+/// The full tiles that a proof came by last, one a level: its nodes lie side by
+/// side.
+#[derive(Default)]
+struct Near(Vec<Option<(u64, Arc<Tile>)>>);
+
+impl Near {
+    fn tile(&mut self, tree: &Tree, level: usize, number: u64) -> Result<Arc<Tile>, TreeError> {
+        if let Some(Some((at, tile))) = self.0.get(level)
+            && *at == number
+        {
+            return Ok(Arc::clone(tile));
+        }
+        let tile = tree.full_tile(level, number)?;
+        if self.0.len() <= level {
+            self.0.resize(level.saturating_add(1), None);
+        }
+        if let Some(place) = self.0.get_mut(level) {
+            *place = Some((number, Arc::clone(&tile)));
+        }
         Ok(tile)
     }
 }
