@@ -169,13 +169,6 @@ fn an_altered_audit_bundle_is_refused() {
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.tree"]), "{report}");
 }
 
-/// A program under a clock that is days ahead.
-fn days_ahead(command: &mut Command, days: u32) {
-    let libraries = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let library = libraries.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.exists());
-    command.env("LD_PRELOAD", library.expect("ci/setup installs libfaketime")).env("FAKETIME", format!("+{days}d"));
-}
-
 /// Evidence of decisions goes after its time, and everybody is told: the log,
 /// the replay, the trail. What was not logged as pruned is a hole.
 #[test]
@@ -195,21 +188,21 @@ fn evidence_is_gone_after_its_time_and_the_log_says_so() {
 
     // Two days later: the segment is closed by the next entry, and pruned at the
     // look after that.
-    let ask = |days| {
+    let ask = || {
         let mut command = deployment.portcullis("node-1", &["permit", "request", "--key"]);
         command.arg(deployment.path("late.pem")).arg("--out").arg(deployment.path("late.permit")).args(["--", SLEEP]);
-        days_ahead(&mut command, days);
+        common::under_clock(&mut command, "+2d");
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     };
     for start in 0..2 {
         let mut command = deployment.portcullisd("authority", &["serve"]);
-        days_ahead(&mut command, 2);
+        common::under_clock(&mut command, "+2d");
         let log = deployment.path("authority.log");
         let mut daemon = portcullis_lab::Daemon::start(command, deployment.public_address(), &log).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(300));
         if start == 0 {
-            ask(2);
+            ask();
         }
         assert!(daemon.stop().unwrap().success());
     }

@@ -84,6 +84,36 @@ fn threat_27_a_daemon_killed_at_random_loses_nothing_that_it_answered() {
     audit(&deployment, &["fsck"]);
 }
 
+/// THREATS 42: every clock of the machine was set back while it was off. What has
+/// expired would come to life again; the log knows that it was later.
+#[test]
+fn threat_42_a_clock_that_was_set_back_is_refused() {
+    let (_folder, deployment) = common::deployment(Options::default());
+    let mut daemon = deployment.serve().unwrap();
+    assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
+    assert!(daemon.stop().unwrap().success());
+    let start = |offset| {
+        let mut command = deployment.portcullisd("authority", &["serve"]);
+        common::under_clock(&mut command, offset);
+        command
+    };
+    for (offset, check) in
+        [("-2m", "log.clock"), ("-50m", "log.clock"), ("-2h", "bundle.not_before"), ("+3d", "bundle.expired")]
+    {
+        let refused = start(offset).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(3), "{offset}: {said}");
+        assert!(said.contains(check), "{offset}: {said}");
+    }
+    let log = deployment.path("authority.log");
+    let mut daemon = Daemon::start(start("+1m"), deployment.public_address(), &log).unwrap();
+    assert!(daemon.stop().unwrap().success(), "forward, within the bundle, it starts");
+    // It has written what is still to come: now the true clock is behind.
+    let refused = deployment.portcullisd("authority", &["serve"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(3) && said.contains("log.clock"), "{said}");
+}
+
 /// A small disk of its own under a folder.
 struct SmallDisk<'a>(&'a Path);
 

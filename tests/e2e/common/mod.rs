@@ -69,6 +69,13 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
+/// Gives a program a clock that goes before or behind: `+2d`, `-30m`.
+pub(crate) fn under_clock(command: &mut Command, offset: &str) {
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let library = libraries.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.exists());
+    command.env("LD_PRELOAD", library.expect("ci/setup installs libfaketime")).env("FAKETIME", offset);
+}
+
 /// A log's folder, for reading beside the authority.
 pub(crate) fn log_reader(deployment: &Deployment) -> Arc<dyn Storage> {
     Arc::new(FileStorage::reader(&deployment.path("state-authority/log")))
