@@ -30,10 +30,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Witness {
     cosigner: Cosigner,
-    logs: HashMap<String, VerifyingKey>,
+    logs: HashMap<String, Log>,
+    state: State,
+}
+
+struct Log {
+    key: VerifyingKey,
     /// One request at a time: what is remembered and what is cosigned must be
     /// the same.
-    state: Mutex<State>,
+    turn: Mutex<()>,
 }
 
 /// Serves until told to stop.
@@ -43,8 +48,8 @@ pub(crate) async fn serve(config: &Config) -> Result<()> {
     for key in &keys {
         state.last(key).with_context(|| format!("what is remembered of {}", key.origin()))?;
     }
-    let logs = keys.into_iter().map(|key| (key.origin().to_owned(), key)).collect();
-    let witness = Arc::new(Witness { cosigner: config.cosigner()?, logs, state: Mutex::new(state) });
+    let logs = keys.into_iter().map(|key| (key.origin().to_owned(), Log { key, turn: Mutex::default() })).collect();
+    let witness = Arc::new(Witness { cosigner: config.cosigner()?, logs, state });
     let listener = TcpListener::bind(config.listen).await.with_context(|| config.listen.to_string())?;
     say!("{} listens on {}", witness.cosigner.public(), listener.local_addr()?);
     let mut term = signal(SignalKind::terminate())?;
@@ -108,17 +113,17 @@ impl Witness {
     fn add(&self, body: &[u8]) -> io::Result<Result<String, WitnessRefusal>> {
         let request = std::str::from_utf8(body).ok().and_then(AddCheckpoint::decode);
         let Some(request) = request else { return Ok(Err(WitnessRefusal::Malformed)) };
-        let Some(key) = request.origin().and_then(|origin| self.logs.get(origin)) else {
+        let Some(Log { key, turn }) = request.origin().and_then(|origin| self.logs.get(origin)) else {
             return Ok(Err(WitnessRefusal::UnknownLog));
         };
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = state.last(key)?.map(|last| (last.size(), *last.root()));
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.state.last(key)?.map(|last| (last.size(), *last.root()));
         let checkpoint = match witness(&request, key, last) {
             Ok(checkpoint) => checkpoint,
             Err(refusal) => return Ok(Err(refusal)),
         };
         if last.is_none_or(|(size, _)| size < checkpoint.size()) {
-            state.remember(key, &checkpoint)?;
+            self.state.remember(key, &checkpoint)?;
         }
         Ok(Ok(self.cosigner.cosign(&checkpoint, now())))
     }
