@@ -38,6 +38,9 @@ const BAR: &str = "{spinner} {msg} {pos} files, {bytes_per_sec}";
 /// Largest file that is read into memory: a shared part of the archive.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 const MAX_HEAD: usize = 64 * 1024;
+/// Largest segment that is accepted: an authority begins another at 64 MiB, after
+/// a batch of 16 MiB at most.
+const MAX_SEGMENT: u64 = 256 * 1024 * 1024;
 /// Checkpoint and signed root of one tree.
 const ROOT: &str = "signed-root";
 
@@ -211,6 +214,10 @@ impl Mirror {
         while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(unreachable)? {
             if let Ok(data) = frame.map_err(unreachable)?.into_data() {
                 file.write_all(&data)?;
+            }
+            if file.metadata()?.len() > MAX_SEGMENT {
+                let found = format!("more than {MAX_SEGMENT} bytes of {}", path.display());
+                return Err(ClientError::check("log.journal.damaged", found, "a segment of the journal"));
             }
         }
         self.fetched = self.fetched.saturating_add(1);

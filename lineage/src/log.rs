@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use portcullis_wire::{Value, merkle};
+use portcullis_wire::{Digest, Value, merkle};
 
 use crate::MAX_ENTRY;
 use crate::archive::{Archive, Blob};
@@ -50,6 +50,24 @@ pub struct NewEntry {
     pub blobs: Vec<Blob>,
     /// Size of the largest tree that the asker has seen, for a consistency receipt.
     pub seen: Option<u64>,
+}
+
+/// A statement with its leaf hash.
+pub(crate) struct Hashed {
+    entry: NewEntry,
+    leaf: Digest,
+}
+
+impl Hashed {
+    pub(crate) fn of(entry: NewEntry) -> Self {
+        Self { leaf: merkle::leaf_hash(&entry.statement), entry }
+    }
+
+    /// Bytes of the statement and of what it archives.
+    pub(crate) fn length(&self) -> usize {
+        let archived: usize = self.entry.blobs.iter().map(|blob| blob.bytes().len()).sum();
+        archived.saturating_add(self.entry.statement.len())
+    }
 }
 
 /// An entry that is durable under a signed checkpoint.
@@ -207,6 +225,12 @@ impl Log {
     /// # Errors
     /// [`LogError`]; after a storage error every later call is [`LogError::Stopped`].
     pub fn append(&mut self, batch: Vec<NewEntry>) -> Result<Vec<Committed>, LogError> {
+        self.commit(batch.into_iter().map(Hashed::of).collect())
+    }
+
+    /// As [`Log::append`], of entries that were hashed before.
+    pub(crate) fn commit(&mut self, batch: Vec<Hashed>) -> Result<Vec<Committed>, LogError> {
+        let (batch, leaves): (Vec<NewEntry>, Vec<Digest>) = batch.into_iter().map(|it| (it.entry, it.leaf)).unzip();
         if self.stopped {
             return Err(LogError::Stopped);
         }
@@ -229,7 +253,7 @@ impl Log {
         let entries: Vec<Vec<u8>> = batch.into_iter().map(|entry| entry.statement).collect();
         let (size, root) = {
             let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
-            entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
+            leaves.into_iter().for_each(|leaf| tree.push(leaf));
             (tree.size(), tree.root())
         };
         let head = self.keys.sign(size, root)?;

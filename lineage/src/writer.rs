@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::log::{Committed, Log, NewEntry, View};
+use crate::log::{Committed, Hashed, Log, NewEntry, View};
 use crate::log_error::LogError;
 use crate::publisher::Publisher;
 
@@ -38,7 +38,7 @@ pub type Outcome = Result<Committed, Stopped>;
 type Reply = Box<dyn FnOnce(Outcome) + Send>;
 
 enum Job {
-    Append(NewEntry, Reply),
+    Append(Hashed, Reply),
     Close,
 }
 
@@ -69,7 +69,8 @@ impl Writer {
     /// Hands in an entry; `reply` is called from the log's thread once it is
     /// durable, or once it is certain that it never will be.
     pub fn append(&self, entry: NewEntry, reply: impl FnOnce(Outcome) + Send + 'static) {
-        if let Err(refused) = self.jobs.send(Job::Append(entry, Box::new(reply)))
+        // Hashed by whoever asks: the log's thread is one for all.
+        if let Err(refused) = self.jobs.send(Job::Append(Hashed::of(entry), Box::new(reply)))
             && let Job::Append(_, reply) = refused.0
         {
             reply(Err(Stopped { check: LogError::Stopped.check(), reason: LogError::Stopped.to_string() }));
@@ -123,7 +124,7 @@ fn run(mut log: Log, queue: &Receiver<Job>) {
 /// A batch that is still growing.
 #[derive(Default)]
 struct Gathering {
-    entries: Vec<NewEntry>,
+    entries: Vec<Hashed>,
     replies: Vec<Reply>,
     bytes: usize,
 }
@@ -132,8 +133,7 @@ impl Gathering {
     /// `false` where the log shall close.
     fn take(&mut self, job: Job) -> bool {
         let Job::Append(entry, reply) = job else { return false };
-        let archived: usize = entry.blobs.iter().map(|blob| blob.bytes().len()).sum();
-        self.bytes = self.bytes.saturating_add(archived).saturating_add(entry.statement.len());
+        self.bytes = self.bytes.saturating_add(entry.length());
         self.entries.push(entry);
         self.replies.push(reply);
         true
@@ -147,7 +147,7 @@ impl Gathering {
         if self.entries.is_empty() {
             return;
         }
-        match log.append(self.entries) {
+        match log.commit(self.entries) {
             Ok(committed) => self.replies.into_iter().zip(committed).for_each(|(reply, entry)| reply(Ok(entry))),
             Err(error) => {
                 let stopped = Stopped { check: error.check(), reason: error.to_string() };

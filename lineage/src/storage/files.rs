@@ -1,13 +1,15 @@
 //! Files in one folder, in the layout of C2SP tlog-tiles: any static web server
 //! can serve `checkpoint` and `tile/`.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FlockOperation, flock, syncfs};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock, syncfs};
 
 use super::Storage;
 
@@ -19,9 +21,41 @@ pub struct FileStorage {
     folder: PathBuf,
     /// The newest segment, open for appending; none before the first, and for
     /// those who only read.
-    newest: Mutex<Option<File>>,
+    newest: Mutex<Option<Newest>>,
+    /// Large files that were written last.
+    written: Mutex<VecDeque<File>>,
     drafts: AtomicU64,
     lock: Option<File>,
+}
+
+/// The newest segment.
+#[derive(Debug)]
+struct Newest {
+    file: File,
+    /// Up to where the system was told that nobody reads it again soon.
+    dropped: u64,
+}
+
+/// Files from this size on are not kept in memory once they are on the disk, and
+/// how many are on their way there.
+const LARGE: usize = 32 * 1024;
+const ON_THE_WAY: usize = 32;
+const PAGE: u64 = 4096;
+
+/// Down to the beginning of a page.
+const fn whole_pages(length: u64) -> u64 {
+    length & !(PAGE - 1)
+}
+
+/// Tells the system that a stretch of a file is not read again soon: what is on
+/// the disk leaves the page cache, what is not is sent there. A log is written
+/// once; without this it fills the memory of the machine, and every page that it
+/// touches is a new one, which costs more than the write. It is a hint: where it
+/// fails, nothing is lost.
+fn forget(file: &File, from: u64, to: u64) {
+    if let Some(length) = NonZeroU64::new(to.saturating_sub(from)) {
+        let _hint = fadvise(file, from, Some(length), Advice::DontNeed);
+    }
 }
 
 impl FileStorage {
@@ -46,7 +80,13 @@ impl FileStorage {
     /// The folder for reading only, beside a process that writes.
     #[must_use]
     pub fn reader(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), newest: Mutex::new(None), drafts: AtomicU64::new(0), lock: None }
+        Self {
+            folder: folder.to_owned(),
+            newest: Mutex::default(),
+            written: Mutex::default(),
+            drafts: AtomicU64::new(0),
+            lock: None,
+        }
     }
 
     /// The folder.
@@ -61,11 +101,25 @@ impl FileStorage {
 
     fn append_to(&self, first: u64) -> io::Result<()> {
         let file = OpenOptions::new().append(true).open(self.segment(first))?;
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        let dropped = whole_pages(file.metadata()?.len());
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Newest { file, dropped });
         Ok(())
     }
 
-    fn with_newest<T>(&self, act: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+    /// Remembers a large file until it is on the disk.
+    fn forget_later(&self, file: File) {
+        // This sends it there; the next time drops it.
+        forget(&file, 0, u64::MAX / 2);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.push_back(file);
+        if written.len() > ON_THE_WAY
+            && let Some(file) = written.pop_front()
+        {
+            forget(&file, 0, u64::MAX / 2);
+        }
+    }
+
+    fn with_newest<T>(&self, act: impl FnOnce(&mut Newest) -> io::Result<T>) -> io::Result<T> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         act(newest.as_mut().ok_or_else(|| io::Error::other("no segment is open for writing"))?)
     }
@@ -83,7 +137,10 @@ impl FileStorage {
             // A full disk must not be filled further; the first error counts.
             drop(fs::remove_file(&draft));
         }
-        outcome?;
+        let file = outcome?;
+        if bytes.len() >= LARGE {
+            self.forget_later(file);
+        }
         if durable {
             for folder in parent.ancestors().take_while(|folder| folder.starts_with(&self.folder)) {
                 File::open(folder)?.sync_all()?;
@@ -93,13 +150,14 @@ impl FileStorage {
     }
 }
 
-fn write_and_rename(draft: &Path, target: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+fn write_and_rename(draft: &Path, target: &Path, bytes: &[u8], durable: bool) -> io::Result<File> {
     let mut file = File::create(draft)?;
     file.write_all(bytes)?;
     if durable {
         file.sync_all()?;
     }
-    fs::rename(draft, target)
+    fs::rename(draft, target)?;
+    Ok(file)
 }
 
 fn not_found_is_none<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
@@ -132,18 +190,26 @@ impl Storage for FileStorage {
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.with_newest(|file| {
-            file.set_len(length)?;
-            file.sync_all()
+        self.with_newest(|newest| {
+            newest.file.set_len(length)?;
+            newest.dropped = whole_pages(length);
+            newest.file.sync_all()
         })
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        self.with_newest(|file| file.write_all(bytes))
+        self.with_newest(|newest| newest.file.write_all(bytes))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with_newest(|file| file.sync_data())
+        self.with_newest(|newest| {
+            newest.file.sync_data()?;
+            // The last page is written to again.
+            let end = whole_pages(newest.file.metadata()?.len());
+            forget(&newest.file, newest.dropped, end);
+            newest.dropped = end;
+            Ok(())
+        })
     }
 
     fn get(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
