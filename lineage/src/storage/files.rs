@@ -42,6 +42,30 @@ const LARGE: usize = 32 * 1024;
 const ON_THE_WAY: usize = 32;
 const PAGE: u64 = 4096;
 
+/// A file that is read from its beginning to its end, and not kept in memory
+/// behind.
+struct Passing {
+    file: File,
+    position: u64,
+    dropped: u64,
+}
+
+/// Bytes after which what was read is dropped.
+const DROP_EVERY: u64 = 1024 * 1024;
+
+impl Read for Passing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.position = self.position.saturating_add(count as u64);
+        let end = whole_pages(self.position);
+        if end.saturating_sub(self.dropped) >= DROP_EVERY {
+            forget(&self.file, self.dropped, end);
+            self.dropped = end;
+        }
+        Ok(count)
+    }
+}
+
 /// Down to the beginning of a page.
 const fn whole_pages(length: u64) -> u64 {
     length & !(PAGE - 1)
@@ -181,7 +205,7 @@ impl Storage for FileStorage {
     }
 
     fn open_segment(&self, first: u64) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(File::open(self.segment(first))?))
+        Ok(Box::new(Passing { file: File::open(self.segment(first))?, position: 0, dropped: 0 }))
     }
 
     fn put_segment(&self, first: u64, bytes: &[u8]) -> io::Result<()> {
