@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Advice, FlockOperation, fadvise, flock, syncfs};
+use rustix::fs::{FlockOperation, flock, syncfs};
 
 use super::Storage;
+use super::passing::{Passing, forget, whole_pages};
 
 const JOURNAL: &str = "journal";
 
@@ -40,47 +40,6 @@ struct Newest {
 /// how many are on their way there.
 const LARGE: usize = 32 * 1024;
 const ON_THE_WAY: usize = 32;
-const PAGE: u64 = 4096;
-
-/// A file that is read from its beginning to its end, and not kept in memory
-/// behind.
-struct Passing {
-    file: File,
-    position: u64,
-    dropped: u64,
-}
-
-/// Bytes after which what was read is dropped.
-const DROP_EVERY: u64 = 1024 * 1024;
-
-impl Read for Passing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.position = self.position.saturating_add(count as u64);
-        let end = whole_pages(self.position);
-        if end.saturating_sub(self.dropped) >= DROP_EVERY {
-            forget(&self.file, self.dropped, end);
-            self.dropped = end;
-        }
-        Ok(count)
-    }
-}
-
-/// Down to the beginning of a page.
-const fn whole_pages(length: u64) -> u64 {
-    length & !(PAGE - 1)
-}
-
-/// Tells the system that a stretch of a file is not read again soon: what is on
-/// the disk leaves the page cache, what is not is sent there. A log is written
-/// once; without this it fills the memory of the machine, and every page that it
-/// touches is a new one, which costs more than the write. It is a hint: where it
-/// fails, nothing is lost.
-fn forget(file: &File, from: u64, to: u64) {
-    if let Some(length) = NonZeroU64::new(to.saturating_sub(from)) {
-        let _hint = fadvise(file, from, Some(length), Advice::DontNeed);
-    }
-}
 
 impl FileStorage {
     /// Opens the folder for writing, making it (mode as the umask says) if need
@@ -205,7 +164,7 @@ impl Storage for FileStorage {
     }
 
     fn open_segment(&self, first: u64) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(Passing { file: File::open(self.segment(first))?, position: 0, dropped: 0 }))
+        Ok(Box::new(Passing::of(File::open(self.segment(first))?)))
     }
 
     fn put_segment(&self, first: u64, bytes: &[u8]) -> io::Result<()> {

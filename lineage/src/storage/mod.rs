@@ -6,6 +6,7 @@
 
 mod files;
 mod memory;
+mod passing;
 
 use std::io::{self, Read};
 
