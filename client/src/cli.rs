@@ -20,6 +20,7 @@ use crate::identity;
 use crate::mirror;
 use crate::refusal::ClientError;
 use crate::session::{Ask, Session};
+use crate::submit;
 
 /// Node of an attested permit authority.
 #[derive(Debug, Parser)]
@@ -60,6 +61,8 @@ enum Action {
     /// The authority's log: take out what an audit needs.
     #[command(subcommand)]
     Log(LogAction),
+    /// Hand a signed bundle, revocation or endorsement to the authority.
+    Submit(submit::Arguments),
     /// Ask for permits and look at them.
     #[command(subcommand)]
     Permit(PermitAction),
@@ -159,6 +162,7 @@ where
         Action::Log(LogAction::Export(arguments)) => report(export::run(&arguments).map_err(ClientError::Own)),
         Action::Log(LogAction::Mirror(arguments)) => report(in_runtime(mirror::run(&arguments))),
         Action::Log(LogAction::Key { key, name }) => report(auditor_key(&key, &name)),
+        Action::Submit(arguments) => report(in_runtime(submit::run(&arguments))),
         Action::Permit(PermitAction::Request { key, out, command }) => {
             report(request(config, platform, &key, &out, &command))
         }

@@ -30,6 +30,7 @@ mod mirror;
 mod refusal;
 mod session;
 mod state;
+mod submit;
 
 pub use cli::run;
 pub use config::{Config, GateConfig, Trust};

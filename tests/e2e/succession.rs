@@ -37,16 +37,17 @@ fn refused(output: &Output, code: i32, check: &str) {
     assert!(said(output).contains(check), "{}", said(output));
 }
 
-fn post(deployment: &Deployment, path: &str, body: Vec<u8>) -> (u16, String) {
-    common::block_on(async {
-        let mut session = portcullis_lab::raw::RawSession::open(deployment.nodes_address()).await.unwrap();
-        let answer = session.post(path, body).await.unwrap();
-        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
-    })
+/// `portcullis submit`: exit code, and what it says.
+fn submit(deployment: &Deployment, file: &str) -> (Option<i32>, String) {
+    let (authority, file) = (deployment.nodes_address().to_string(), deployment.text(file));
+    let output = deployment.portcullis("node-1", &["submit", "--authority", &authority, &file]).output().unwrap();
+    (output.status.code(), said(&output))
 }
 
-fn post_revocation(deployment: &Deployment, sequence: u64, target: &[&str]) -> u16 {
-    post(deployment, "/v1/revocations", deployment.revocation(sequence, target).unwrap()).0
+fn revoke(deployment: &Deployment, sequence: u64, target: &[&str]) {
+    deployment.revocation(sequence, target).unwrap();
+    let (code, answer) = submit(deployment, &format!("revocation-{sequence}.pcr"));
+    assert_eq!(code, Some(0), "{answer}");
 }
 
 /// A bundle for the new authority that follows on the first.
@@ -77,7 +78,7 @@ fn two_nodes() -> (tempfile::TempDir, Deployment, Daemon) {
     for node in ["node-1", "node-2"] {
         assert_eq!(deployment.request(node, SLEEP).unwrap().status.code(), Some(0));
     }
-    assert_eq!(post_revocation(&deployment, 1, &["--node", "node-2"]), 200);
+    revoke(&deployment, 1, &["--node", "node-2"]);
     (folder, deployment, daemon)
 }
 
@@ -93,9 +94,15 @@ fn a_retired_authority_is_followed_by_another_that_knows_what_it_withdrew() {
     // A bundle that hands over is not one for this authority to activate; and a
     // slip does not take the machine from it.
     hand_over(&mut deployment);
-    let bundle = fs::read(deployment.path("bundle.pcb")).unwrap();
-    let (status, body) = post(&deployment, "/v1/policy", bundle);
-    assert!(status == 403 && body.contains("bundle.authority"), "{body}");
+    let (code, answer) = submit(&deployment, "bundle.pcb");
+    assert!(code == Some(1) && answer.contains("bundle.authority"), "{answer}");
+    let (code, answer) = submit(&deployment, "revocation-1.pcr");
+    assert!(code == Some(1) && answer.contains("governance.sequence"), "{answer}");
+    let (code, answer) = submit(&deployment, "node-1.toml");
+    assert_eq!(code, Some(2), "{answer}");
+    // Its own endorsement once more is nothing new, and no harm.
+    let (code, answer) = submit(&deployment, "authority.pce");
+    assert_eq!(code, Some(0), "{answer}");
     assert!(daemon.stop().unwrap().success());
     refused(&successor(&deployment, &["init"]).output().unwrap(), 3, "anchor.present");
     fs::rename(deployment.path("bundle.pcb"), deployment.path("next.pcb")).unwrap();
@@ -103,7 +110,7 @@ fn a_retired_authority_is_followed_by_another_that_knows_what_it_withdrew() {
     let mut daemon = deployment.serve().unwrap();
 
     // Retired: it signs nothing more, and does not start again.
-    assert_eq!(post_revocation(&deployment, 2, &["--retire", "--successor", NEW]), 200);
+    revoke(&deployment, 2, &["--retire", "--successor", NEW]);
     let (status, body) = daemon.get("/readyz").unwrap();
     assert!(status == 503 && body.contains("authority.retired"), "{body}");
     assert!(daemon.stop().unwrap().success());

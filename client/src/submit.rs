@@ -1,0 +1,59 @@
+//! `portcullis submit`: hands governors' commands to an authority. Whoever does
+//! it needs no right: the command has the governors' signatures.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use hyper::{Method, StatusCode};
+use portcullis_cli::say;
+use portcullis_firmware_policy::MAX_LENGTH;
+use portcullis_permit::{Endorsement, Quorum, Revocation};
+use serde_json::Value;
+
+use crate::http::{Connection, describe};
+use crate::refusal::ClientError;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Where the authority listens for nodes: host:port.
+    #[arg(long)]
+    authority: String,
+    /// A signed bundle (`.pcb`), revocation (`.pcr`) or endorsement (`.pce`).
+    file: PathBuf,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
+    let bytes = fs::read(&arguments.file).with_context(|| arguments.file.display().to_string())?;
+    let path = route(&bytes).map_err(|error| anyhow!("{}: {error}", arguments.file.display()))?;
+    let mut connection = Connection::open(&arguments.authority).await?;
+    let answer = connection.ask(Method::POST, path, bytes).await?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    match answer.status {
+        status if status.is_success() => {
+            say!("{}", text.trim_end());
+            Ok(())
+        }
+        StatusCode::FORBIDDEN => Err(refusal(&text).unwrap_or_else(|| ClientError::Unreachable(describe(&answer)))),
+        _ => Err(ClientError::Unreachable(describe(&answer))),
+    }
+}
+
+/// Where a document goes, by what it is. Nothing is verified: the authority does.
+fn route(bytes: &[u8]) -> Result<&'static str, portcullis_permit::GovernanceError> {
+    let quorum = Quorum::decode(bytes, MAX_LENGTH)?;
+    let document = quorum.unverified_document();
+    Ok(match (Revocation::decode(document), Endorsement::decode(document)) {
+        (Ok(_), _) => "/v1/revocations",
+        (_, Ok(_)) => "/v1/instance",
+        _ => "/v1/policy",
+    })
+}
+
+/// The check that refused, out of problem details (RFC 9457).
+fn refusal(problem: &str) -> Option<ClientError> {
+    let problem: Value = serde_json::from_str(problem).ok()?;
+    let text = |name: &str| problem.get(name).and_then(Value::as_str);
+    Some(ClientError::check(text("title")?, text("detail")?, "a command that the authority takes"))
+}
