@@ -114,10 +114,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 /// What governors must compare with what they expect, before they endorse.
 pub(crate) fn describe(genesis: &Genesis) -> String {
     let e = &genesis.endorsement;
-    let follows = e.predecessor.as_ref().map_or_else(String::new, |old| {
-        let (origin, size, root) = (old.checkpoint_key.origin(), old.size, hex(&old.root));
-        format!("follows on       {origin} ({}), {size} entries, root {root}\n", old.passage)
-    });
+    let follows = e.predecessor.as_ref().map(|old| format!("follows on       {old}\n")).unwrap_or_default();
     format!(
         "genesis done; this authority does not serve before governors endorse it\n\n\
          origin           {}\n\

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use portcullis_lineage::{Checkpoint, VerifyingKey};
-use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, map, or_null, sha256};
+use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, hex, map, or_null, sha256};
 
 use crate::statement::Kind;
 use crate::witnessed::Witnessed;
@@ -67,6 +67,13 @@ pub struct Predecessor {
     pub root: Digest,
     /// SHA-256 of the [`SuccessionRecord`] in the new log.
     pub record: Digest,
+}
+
+impl fmt::Display for Predecessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (origin, root) = (self.checkpoint_key.origin(), hex::hex(&self.root));
+        write!(f, "{origin} ({}), {} entries, root {root}", self.passage, self.size)
+    }
 }
 
 impl Predecessor {

@@ -85,7 +85,7 @@ impl<'a> Statements<'a> {
         let named = old.zip(succession).and_then(|(old, record)| record.predecessor(passage, &old.checkpoint_key));
         let other = || Succession { same: false, found: format!("entry {index}, about another log") };
         self.succession =
-            Some(named.map_or_else(other, |named| Succession { same: old == Some(&named), found: describe(&named) }));
+            Some(named.map_or_else(other, |named| Succession { same: old == Some(&named), found: named.to_string() }));
     }
 
     /// What is known so far, to go on from.
@@ -156,14 +156,10 @@ impl<'a> Statements<'a> {
             "log.succession",
             same,
             || found,
-            || endorsed.map_or_else(|| "no log before this one, as endorsed".into(), describe),
+            || endorsed.map_or_else(|| "no log before this one, as endorsed".into(), Predecessor::to_string),
             "the log before this one, against the endorsement",
         );
     }
-}
-
-fn describe(old: &Predecessor) -> String {
-    format!("{} of {} at {} entries", old.passage, old.checkpoint_key.origin(), old.size)
 }
 
 /// Recorded times: batches are ordered by the log, not by the second, so a few

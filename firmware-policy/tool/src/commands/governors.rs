@@ -100,8 +100,7 @@ pub(crate) fn endorse(request: &Path, keys: &[PathBuf], out: &Path) -> Result<()
     say!("  measurement   {}", hex(&endorsement.measurement));
     say!("  permit key    {}", hex(endorsement.permit_key.thumbprint()));
     if let Some(old) = &endorsement.predecessor {
-        let origin = old.checkpoint_key.origin();
-        say!("  follows on    {origin} ({}), {} entries, root {}", old.passage, old.size, hex(&old.root));
+        say!("  follows on    {old}");
     }
     Ok(())
 }
