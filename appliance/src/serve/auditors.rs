@@ -44,7 +44,7 @@ async fn for_auditors(
     let Some(auditor) = bundle.policy().auditors.get(&connection.channel.peer_key) else {
         return refused("auditor.key", "no auditor of the active bundle has the key of this connection");
     };
-    let path = request.uri().path().trim_start_matches("/v1/log/").to_owned();
+    let path = request.uri().path().strip_prefix("/v1/log/").unwrap_or_default().to_owned();
     let part = path.split('/').next().unwrap_or_default();
     if part == "segments" {
         tracing::info!(auditor, "the log is read");
