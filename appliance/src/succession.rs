@@ -77,7 +77,7 @@ pub(crate) fn of(
         (None, None) => anyhow::bail!("--old-log or --old-checkpoint"),
     };
     if let Some(witnesses) = &bundle.policy().witnesses {
-        check_witnesses(old.witnessed.as_ref(), &witnesses.quorum, &endorsed)?;
+        check_witnesses(&old, &witnesses.quorum, &endorsed)?;
     }
     let retired = old.ledger.as_ref().and_then(|ledger| ledger.revocations().retired());
     let passage = match retired {
@@ -114,10 +114,7 @@ fn from_log(storage: &Arc<dyn Storage>, endorsed: &Endorsement) -> Result<Old> {
     };
     let ledger = Some(ledger.ledger()?);
     let note = storage.get("witnessed")?.and_then(|note| String::from_utf8(note).ok());
-    let witnessed = note.and_then(|note| {
-        let path = log.tree().consistency(Checkpoint::unverified(&note)?.0, head.size()).ok()?;
-        Some(Witnessed { note, path })
-    });
+    let witnessed = note.and_then(|note| Witnessed::of(note, &log));
     Ok(Old { head, witnessed, ledger })
 }
 
@@ -129,19 +126,15 @@ fn from_checkpoint(note: &[u8], endorsed: &Endorsement) -> Result<Old> {
     Ok(Old { head, witnessed: Some(Witnessed { note, path: Vec::new() }), ledger: None })
 }
 
-/// A quorum has seen the old log, however long ago.
-fn check_witnesses(
-    witnessed: Option<&Witnessed>,
-    quorum: &WitnessQuorum,
-    endorsed: &Endorsement,
-) -> Result<(), Refused> {
-    let refused = |found: String| {
+/// A quorum has seen the old log, however long ago, and the head extends what it
+/// saw.
+fn check_witnesses(old: &Old, quorum: &WitnessQuorum, endorsed: &Endorsement) -> Result<(), Refused> {
+    let refused = |found: &str| {
         let required = format!("{} of {} witnesses", quorum.threshold, quorum.keys.len());
         Refused::new("succession.witnesses", format!("found {found}, required a head seen by {required}"))
     };
-    let witnessed = witnessed.ok_or_else(|| refused("no cosigned checkpoint".into()))?;
-    let checkpoint = Checkpoint::verify(&witnessed.note, &endorsed.checkpoint_key);
-    let checkpoint = checkpoint.map_err(|error| refused(error.to_string()))?;
-    let reached = quorum.reached(&checkpoint);
-    reached.map(|_| ()).ok_or_else(|| refused("a checkpoint with too few cosignatures".into()))
+    let witnessed = old.witnessed.as_ref().ok_or_else(|| refused("no cosigned checkpoint"))?;
+    let seen = witnessed.leading_to(&old.head, &endorsed.checkpoint_key);
+    let seen = seen.ok_or_else(|| refused("a checkpoint that does not lead to the head"))?;
+    quorum.reached(&seen).map(|_| ()).ok_or_else(|| refused("a checkpoint with too few cosignatures"))
 }

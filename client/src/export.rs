@@ -104,10 +104,8 @@ impl Source<'_> {
     fn witnessed(&self) -> Result<Option<Witnessed>> {
         let note = self.storage.get("witnessed")?.and_then(|bytes| String::from_utf8(bytes).ok());
         let Some(note) = note else { return Ok(None) };
-        let checkpoint = Checkpoint::verify(&note, &self.endorsed.checkpoint_key).context("witnessed")?;
-        // Witnesses may have seen more than was published when the head was read.
-        let path = self.log.tree().consistency(checkpoint.size(), self.log.checkpoint().size());
-        Ok(path.ok().map(|path| Witnessed { note, path }))
+        Checkpoint::verify(&note, &self.endorsed.checkpoint_key).context("witnessed")?;
+        Ok(Witnessed::of(note, self.log))
     }
 
     /// Calls `visit` with every entry of the log, in order.

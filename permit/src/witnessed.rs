@@ -1,7 +1,7 @@
 //! A checkpoint that witnesses have cosigned, beside a receipt: proof that others
 //! have seen the log from which the permit comes.
 
-use portcullis_lineage::{Checkpoint, VerifiedInclusion, VerifyingKey, WitnessKey};
+use portcullis_lineage::{Checkpoint, LogReader, VerifiedInclusion, VerifyingKey, WitnessKey};
 use portcullis_wire::{Digest, Error, Value, bstr, merkle};
 
 use crate::error::PermitError;
@@ -86,6 +86,22 @@ impl Witnessed {
         Ok(Self { note: note.clone(), path })
     }
 
+    /// A cosigned checkpoint with the path from it to the head of a published log.
+    /// `None` where it is none, or where witnesses have seen more than this log has.
+    #[must_use]
+    pub fn of(note: String, log: &LogReader) -> Option<Self> {
+        let (size, _) = Checkpoint::unverified(&note)?;
+        let path = log.tree().consistency(size, log.checkpoint().size()).ok()?;
+        Some(Self { note, path })
+    }
+
+    /// The cosigned checkpoint, if the log's key signed it and a head extends it.
+    #[must_use]
+    pub fn leading_to(&self, head: &Checkpoint, key: &VerifyingKey) -> Option<Checkpoint> {
+        let seen = Checkpoint::verify(&self.note, key).ok()?;
+        merkle::is_consistent(seen.size(), seen.root(), head.size(), head.root(), &self.path).then_some(seen)
+    }
+
     /// A quorum has seen this log, and the tree of the receipt extends what it saw.
     ///
     /// # Errors
@@ -107,5 +123,39 @@ impl Witnessed {
             let required = format!("a path from {old} to the {new} entries of the receipt");
             Err(claim("permit.witness.consistency", "a path that leads elsewhere".into(), required))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use portcullis_lineage::{Keys, Log, MemoryStorage, NewEntry};
+
+    use super::*;
+
+    /// What witnesses have seen of one log says nothing of another, though the
+    /// same key signed both.
+    #[test]
+    fn a_checkpoint_leads_to_the_heads_that_extend_it_and_no_other() {
+        let keys = || Keys::from_seeds("log.test/witnessed", &[1; 32], &[2; 32]).unwrap();
+        let key = keys().checkpoint_key().clone();
+        let log = |entries: &[u8]| {
+            let (mut log, _) = Log::open(Arc::new(MemoryStorage::new()), keys()).unwrap();
+            let heads = entries.iter().map(|n| {
+                let entry = NewEntry { statement: vec![*n], ..NewEntry::default() };
+                log.append(vec![entry]).unwrap().remove(0).checkpoint
+            });
+            let heads: Vec<_> = heads.collect();
+            let path = log.view().with_tree(|tree| tree.consistency(2, 3)).unwrap();
+            (heads, path)
+        };
+        let ((own, path), (forked, _)) = (log(&[1, 2, 3]), log(&[1, 9, 3]));
+        let witnessed = |note: &Checkpoint| Witnessed { note: note.note().to_owned(), path: path.clone() };
+        assert_eq!(witnessed(&own[1]).leading_to(&own[2], &key).as_ref(), Some(&*own[1]));
+        assert_eq!(witnessed(&forked[1]).leading_to(&own[2], &key), None, "of another tree");
+        assert_eq!(witnessed(&own[1]).leading_to(&forked[2], &key), None);
+        let other = Keys::from_seeds("log.test/other", &[1; 32], &[2; 32]).unwrap();
+        assert_eq!(witnessed(&own[1]).leading_to(&own[2], other.checkpoint_key()), None, "of another log");
     }
 }

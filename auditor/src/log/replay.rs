@@ -18,10 +18,8 @@ use portcullis_attest::check::Checks;
 use portcullis_cli::rfc3339;
 use portcullis_firmware_policy::{History, HistoryError, PastDecision, Replayed, VerifiedBundle};
 use portcullis_lineage::{ArchiveError, MAX_ENTRY};
-use portcullis_permit::{
-    BootRecord, Checkpoint, Governance, Kind, PolicyRecord, PublicKey, WitnessQuorum, names, statement,
-};
-use portcullis_wire::{Digest, Sign1, merkle};
+use portcullis_permit::{BootRecord, Governance, Kind, PolicyRecord, PublicKey, WitnessQuorum, names, statement};
+use portcullis_wire::{Digest, Sign1};
 use serde_json::{Map, Value, json};
 
 use super::source::{self, Item, Source};
@@ -143,10 +141,7 @@ fn judge_witnesses(source: &Source, quorum: &WitnessQuorum, checks: &mut Checks)
     let Some(witnessed) = &source.witnessed else {
         return checks.missing("log.witnessed", required, "cosigned checkpoint");
     };
-    let head = &source.checkpoint;
-    let seen = Checkpoint::verify(&witnessed.note, &source.endorsed.checkpoint_key).ok();
-    let seen =
-        seen.filter(|seen| merkle::is_consistent(seen.size(), seen.root(), head.size(), head.root(), &witnessed.path));
+    let seen = witnessed.leading_to(&source.checkpoint, &source.endorsed.checkpoint_key);
     let reached = seen.as_ref().and_then(|seen| quorum.reached(seen));
     let found = match (&seen, reached) {
         (Some(seen), Some(time)) => format!("a tree of {}, at {}", seen.size(), rfc3339(time)),

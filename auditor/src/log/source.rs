@@ -81,11 +81,8 @@ impl Source {
         for segment in std::fs::read_dir(path.join("journal")).context("journal")? {
             length = length.saturating_add(segment?.metadata()?.len());
         }
-        let witnessed = storage.get("witnessed")?.and_then(|note| String::from_utf8(note).ok());
-        let witnessed = witnessed.and_then(|note| {
-            let size = Checkpoint::unverified(&note)?.0;
-            Some(Witnessed { note, path: log.tree().consistency(size, log.checkpoint().size()).ok()? })
-        });
+        let note = storage.get("witnessed")?.and_then(|note| String::from_utf8(note).ok());
+        let witnessed = note.and_then(|note| Witnessed::of(note, &log));
         let checkpoint = log.checkpoint().clone();
         let archive = Box::new(Archive::new(storage));
         let entries = Entries::Folder { replay: Box::new(replay), archive, batch: Vec::new().into_iter() };
