@@ -13,12 +13,13 @@ use portcullis_lineage::{
     Archive, ArchiveError, ArchivedEntry, DirectoryWalk, FileStorage, LogReader, MAX_ENTRY, Part, Replay, ReplayError,
     Storage, WalkPosition,
 };
-use portcullis_permit::{Checkpoint, Kind, RetentionRecord, VerifyingKey, names};
+use portcullis_permit::{Checkpoint, Kind, RetentionRecord, names};
 use portcullis_wire::Sign1;
-use portcullis_wire::hex::{hex, unhex};
+use portcullis_wire::hex::hex;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::resume::{Memory, position, position_json};
 use crate::endorsed::{self, Authority};
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
@@ -90,8 +91,9 @@ fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) ->
     let head = LogReader::open(Arc::clone(&storage), &endorsed.checkpoint_key, &endorsed.receipt_key);
     let head = checks.step("log.head", head, "checkpoint, signed root and the tiles to it", "head of the log")?;
     let memory = Memory { path: arguments.resume.as_deref(), key: &endorsed.checkpoint_key };
-    let known = memory.known().map_err(|error| format!("{error:#}"));
-    let mut found = checks.step("fsck.resume", known, "what fsck has written", "where to go on from")?;
+    let known = memory.known(Found::go_on).map_err(|error| format!("{error:#}"));
+    let known = checks.step("fsck.resume", known, "what fsck has written", "where to go on from")?;
+    let mut found = known.unwrap_or_default();
 
     let tiles = found.walk_tiles(&arguments.folder, &memory).map_err(|error| format!("{error:#}"));
     checks.step("log.tree", tiles, "entries and tiles that lead to the root of the checkpoint", "published files");
@@ -116,33 +118,10 @@ fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) ->
     Some(found)
 }
 
-/// Where it is remembered how far it has come.
-struct Memory<'a> {
-    path: Option<&'a Path>,
-    key: &'a VerifyingKey,
-}
-
-impl Memory<'_> {
-    fn known(&self) -> Result<Found> {
-        let Some(path) = self.path.filter(|path| path.exists()) else { return Ok(Found::default()) };
-        let state: Value = serde_json::from_slice(&fs::read(path)?)?;
-        let of_this = state.get("key").and_then(Value::as_str) == Some(&self.key.to_string());
-        let found = of_this.then(|| Found::go_on(&state)).flatten();
-        found.with_context(|| format!("{}: not of this log", path.display()))
-    }
-
-    /// A state that cannot be written makes the next run longer, and no more.
-    fn keep(&self, found: &Found) {
-        let Some(path) = self.path else { return };
-        let mut state = found.state();
-        if let Some(state) = state.as_object_mut() {
-            state.insert("key".into(), self.key.to_string().into());
-        }
-        let draft = path.with_extension("draft");
-        let kept = fs::write(&draft, state.to_string()).and_then(|()| fs::rename(&draft, path));
-        if let Err(error) = kept {
-            eprintln!("portcullis-audit: {}: {error}", path.display());
-        }
+/// A state that cannot be written makes the next run longer, and no more.
+fn keep(memory: &Memory<'_>, found: &Found) {
+    if let Err(error) = memory.keep(|| found.state()) {
+        eprintln!("portcullis-audit: {error:#}");
     }
 }
 
@@ -191,7 +170,7 @@ impl Found {
                 Some(position) if position.size >= kept.saturating_add(KEEP_EVERY) || walk.is_at_last_full() => {
                     kept = position.size;
                     self.tiles = Some(position);
-                    memory.keep(self);
+                    keep(memory, self);
                 }
                 _ => {}
             }
@@ -229,12 +208,12 @@ impl Found {
                 self.judge(&mut gathered);
                 if self.next >= kept.saturating_add(KEEP_EVERY) {
                     kept = self.next;
-                    memory.keep(self);
+                    keep(memory, self);
                 }
             }
         }
         self.judge(&mut gathered);
-        memory.keep(self);
+        keep(memory, self);
         bar.finish_and_clear();
         if let Some(index) = self.last_pruned.filter(|index| *index >= self.retained_from) {
             let why = || format!("entry {index}: pruned, and the log does not say so");
@@ -296,9 +275,8 @@ impl Found {
 
     /// What is known so far, to go on from.
     fn state(&self) -> Value {
-        let tiles = self.tiles.as_ref();
         json!({
-            "tiles": tiles.map(|at| json!({ "size": at.size, "edge": at.edge.iter().map(|row| hex(row)).collect::<Vec<_>>() })),
+            "tiles": self.tiles.as_ref().map(position_json),
             "next": self.next,
             "blobs": self.blobs,
             "pruned": self.pruned,
@@ -314,11 +292,7 @@ impl Found {
         let number = |name: &str| state.get(name)?.as_u64();
         let tiles = match state.get("tiles")? {
             Value::Null => None,
-            at => {
-                let edge = at.get("edge")?.as_array()?.iter();
-                let edge = edge.map(|row| unhex(row.as_str()?)).collect::<Option<_>>()?;
-                Some(WalkPosition { size: at.get("size")?.as_u64()?, edge })
-            }
+            at => Some(position(at)?),
         };
         let shared = state.get("shared")?.as_array()?.iter();
         Some(Self {

@@ -3,6 +3,7 @@
 
 mod fsck;
 mod replay;
+mod resume;
 mod source;
 mod statements;
 mod trail;

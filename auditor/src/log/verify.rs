@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use portcullis_attest::check::Checks;
 use portcullis_cli::progress;
-use portcullis_lineage::{DirectoryWalk, WalkPosition, verify_directory};
+use portcullis_lineage::{DirectoryWalk, verify_directory};
 use portcullis_permit::{Checkpoint, Endorsement, VerifyingKey};
-use portcullis_wire::hex::{hex, unhex};
+use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
+use super::resume::{Memory, position, position_json};
 use super::source::{self, Source};
 use super::statements::Statements;
 use crate::endorsed::Authority;
@@ -144,22 +144,22 @@ struct Folder<'a> {
 }
 
 impl Folder<'_> {
-    fn walk(&self, from: Option<&WalkPosition>) -> Result<DirectoryWalk<impl FnMut(&str) -> io::Result<Vec<u8>>>> {
-        let fetch = |path: &str| fs::read(self.path.join(path));
-        Ok(DirectoryWalk::open(self.key, fetch, from)?)
-    }
-
     fn verify(&self, statements: &mut Statements<'_>) -> Result<Checkpoint> {
-        let from = self.known(statements)?;
-        let mut walk = self.walk(from.as_ref())?;
+        let memory = Memory { path: self.resume, key: self.key };
+        let from = memory.known(|state| {
+            statements.go_on(state.get("statements")?)?;
+            position(state.get("position")?)
+        })?;
+        let fetch = |path: &str| fs::read(self.path.join(path));
+        let mut walk = DirectoryWalk::open(self.key, fetch, from.as_ref())?;
         let bar = progress(Some(walk.checkpoint().size()), BAR).with_message("entries");
         let mut gathered = Gathered::default();
         loop {
             // Within a bundle nobody can go on: what comes last is not remembered.
             match walk.position() {
-                Some(position) if gathered.is_enough() || walk.is_at_last_full() => {
+                Some(at) if gathered.is_enough() || walk.is_at_last_full() => {
                     gathered.hand_to(statements);
-                    self.remember(&position, statements)?;
+                    memory.keep(|| json!({ "position": position_json(&at), "statements": statements.to_json() }))?;
                 }
                 _ => {}
             }
@@ -170,36 +170,6 @@ impl Folder<'_> {
         gathered.hand_to(statements);
         bar.finish_and_clear();
         Ok(walk.finish()?.checkpoint().clone())
-    }
-
-    /// Where an earlier verification had come to.
-    fn known(&self, statements: &mut Statements<'_>) -> Result<Option<WalkPosition>> {
-        let Some(path) = self.resume.filter(|path| path.exists()) else { return Ok(None) };
-        let describe = || path.display().to_string();
-        let state: Value = serde_json::from_slice(&fs::read(path).with_context(describe)?).with_context(describe)?;
-        let read = || {
-            let of_this = state.get("key")?.as_str()? == self.key.to_string();
-            let edge = state.get("edge")?.as_array()?.iter().map(|row| unhex(row.as_str()?)).collect::<Option<_>>()?;
-            let position = WalkPosition { size: state.get("size")?.as_u64()?, edge };
-            of_this.then_some((position, state.get("statements")?))
-        };
-        let (position, known) = read().with_context(|| format!("{}: not of this log", path.display()))?;
-        statements.go_on(known).with_context(describe)?;
-        Ok(Some(position))
-    }
-
-    fn remember(&self, position: &WalkPosition, statements: &Statements<'_>) -> Result<()> {
-        let Some(path) = self.resume else { return Ok(()) };
-        let state = json!({
-            "key": self.key.to_string(),
-            "size": position.size,
-            "edge": position.edge.iter().map(|row| hex(row)).collect::<Vec<_>>(),
-            "statements": statements.to_json(),
-        });
-        let draft = path.with_extension("draft");
-        fs::write(&draft, state.to_string())
-            .and_then(|()| fs::rename(&draft, path))
-            .with_context(|| path.display().to_string())
     }
 }
 
@@ -332,14 +302,14 @@ mod tests {
         grow(599);
         assert_eq!(verify(Some(&state)), verify(None));
         let kept: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
-        assert_eq!(kept["size"], 512, "the last full bundle");
+        assert_eq!(kept["state"]["position"]["size"], 512, "the last full bundle");
         grow(300);
         let (size, known) = verify(Some(&state)).unwrap();
         assert_eq!(Ok((size, known.clone())), verify(None));
         assert_eq!((size, &known["kinds"][Kind::Boot.media_type()]), (900, &899.into()));
 
         let mut altered: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
-        altered["edge"][1] = "00".repeat(32 * 3).into();
+        altered["state"]["position"]["edge"][1] = "00".repeat(32 * 3).into();
         fs::write(&state, altered.to_string()).unwrap();
         assert!(verify(Some(&state)).unwrap_err().contains("not the hashes of the entries"));
         altered["key"] = "another+log".into();

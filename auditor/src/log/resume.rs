@@ -1,0 +1,55 @@
+//! Where an audit of a log remembers how far it has come.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use portcullis_lineage::WalkPosition;
+use portcullis_permit::VerifyingKey;
+use portcullis_wire::hex::{hex, unhex};
+use serde_json::{Value, json};
+
+/// A file, or none, with a state of one log.
+pub(crate) struct Memory<'a> {
+    pub(crate) path: Option<&'a Path>,
+    pub(crate) key: &'a VerifyingKey,
+}
+
+impl Memory<'_> {
+    /// What `read` makes of the state that was kept; `None` where nothing was.
+    ///
+    /// # Errors
+    /// The file cannot be read, is of another log, or `read` makes nothing of it.
+    pub(crate) fn known<T>(&self, read: impl FnOnce(&Value) -> Option<T>) -> Result<Option<T>> {
+        let Some(path) = self.path.filter(|path| path.exists()) else { return Ok(None) };
+        let describe = || path.display().to_string();
+        let kept: Value = serde_json::from_slice(&fs::read(path).with_context(describe)?).with_context(describe)?;
+        let of_this = kept.get("key").and_then(Value::as_str) == Some(&self.key.to_string());
+        let state = kept.get("state").filter(|_| of_this).and_then(read);
+        state.map(Some).with_context(|| format!("{}: not of this log", path.display()))
+    }
+
+    /// Keeps a state, in place of the last one as a whole.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub(crate) fn keep(&self, state: impl FnOnce() -> Value) -> Result<()> {
+        let Some(path) = self.path else { return Ok(()) };
+        let kept = json!({ "key": self.key.to_string(), "state": state() });
+        let draft = path.with_extension("draft");
+        let written = fs::write(&draft, kept.to_string()).and_then(|()| fs::rename(&draft, path));
+        written.with_context(|| path.display().to_string())
+    }
+}
+
+/// A position in the published files.
+pub(crate) fn position_json(at: &WalkPosition) -> Value {
+    json!({ "size": at.size, "edge": at.edge.iter().map(|row| hex(row)).collect::<Vec<_>>() })
+}
+
+/// Reads [`position_json`].
+pub(crate) fn position(value: &Value) -> Option<WalkPosition> {
+    let edge = value.get("edge")?.as_array()?.iter();
+    let edge = edge.map(|row| unhex(row.as_str()?)).collect::<Option<_>>()?;
+    Some(WalkPosition { size: value.get("size")?.as_u64()?, edge })
+}
