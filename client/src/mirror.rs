@@ -24,10 +24,10 @@ use hyper::body::Incoming;
 use indicatif::ProgressBar;
 use portcullis_cli::{progress, say};
 use portcullis_lineage::{
-    FileStorage, LogReader, Part, Replay, ReplayError, Storage, TilePath, shared_path, tile_paths,
+    FileStorage, LogReader, Part, Replay, ReplayError, Storage, TilePath, head_of, shared_path, tile_paths,
 };
 use portcullis_permit::{Checkpoint, Endorsement, Governance, SigningKey, VerifyingKey};
-use portcullis_wire::{Value, decode, sha256};
+use portcullis_wire::sha256;
 use tokio::time::timeout;
 
 use crate::cli::auditor_identity;
@@ -96,7 +96,8 @@ impl Mirror {
         // The head before what leads to it: the log goes on meanwhile.
         let root = self.small(ROOT, MAX_HEAD).await?.context("signed-root: not found")?;
         let witnessed = self.small("witnessed", MAX_HEAD).await?;
-        let head = head_of(&root, &endorsed.checkpoint_key)?;
+        let head = head_of(&root, &endorsed.checkpoint_key)
+            .map_err(|error| ClientError::check("log.head", error, "a checkpoint of this log"))?;
         let copied = self.copied(&endorsed.checkpoint_key)?;
 
         self.bar.set_message("tiles");
@@ -108,15 +109,8 @@ impl Mirror {
         self.bar.set_message("archive");
         self.archive(&head, copied.as_ref().map_or(0, Checkpoint::size), endorsed).await?;
 
-        let before = fs::read(self.folder.join(ROOT)).ok();
+        self.check_head(&root, copied.as_ref(), endorsed)?;
         self.put(ROOT, &root)?;
-        if let Err(refused) = check_head(&self.folder, copied.as_ref(), endorsed) {
-            match before {
-                Some(before) => self.put(ROOT, &before)?,
-                None => fs::remove_file(self.folder.join(ROOT))?,
-            }
-            return Err(refused);
-        }
         if let Some(note) = witnessed {
             self.put("witnessed", &note)?;
         }
@@ -147,6 +141,26 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+
+    /// The tiles lead to the new head, and it extends the copy's.
+    fn check_head(&self, root: &[u8], copied: Option<&Checkpoint>, endorsed: &Endorsement) -> Result<(), ClientError> {
+        let storage = Arc::new(FileStorage::reader(&self.folder));
+        let log = LogReader::at(root, storage, &endorsed.checkpoint_key, &endorsed.receipt_key)
+            .map_err(|error| ClientError::check("log.head", error, "tiles that lead to the head"))?;
+        let (Some(copied), size) = (copied, log.checkpoint().size()) else { return Ok(()) };
+        if size < copied.size() {
+            let found = format!("a log of {size} entries");
+            return Err(ClientError::check("log.rollback", found, format!("at least {} as copied", copied.size())));
+        }
+        match log.tree().root_at(copied.size()) {
+            Ok(root) if root == *copied.root() => Ok(()),
+            _ => Err(ClientError::check(
+                "log.fork",
+                "another log",
+                format!("one that extends the {} entries", copied.size()),
+            )),
+        }
     }
 
     /// A tile, or the full one that has taken its place.
@@ -255,34 +269,5 @@ impl Mirror {
         let draft = self.folder.join("draft");
         fs::write(&draft, bytes)?;
         Ok(fs::rename(draft, target)?)
-    }
-}
-
-/// The head that a signed root is of.
-fn head_of(root: &[u8], key: &VerifyingKey) -> Result<Checkpoint, ClientError> {
-    let items = decode(root, MAX_HEAD).ok().and_then(|value| value.into_array().ok()).unwrap_or_default();
-    let Some(Value::Text(note)) = items.first() else {
-        return Err(ClientError::check("log.head", "another file", "a checkpoint and a signed root"));
-    };
-    Checkpoint::verify(note, key).map_err(|error| ClientError::check("log.head", error, "a checkpoint of this log"))
-}
-
-/// The tiles lead to the new head, and it extends the copy's.
-fn check_head(folder: &Path, copied: Option<&Checkpoint>, endorsed: &Endorsement) -> Result<(), ClientError> {
-    let storage = Arc::new(FileStorage::reader(folder));
-    let log = LogReader::open(storage, &endorsed.checkpoint_key, &endorsed.receipt_key)
-        .map_err(|error| ClientError::check("log.head", error, "tiles that lead to the head"))?;
-    let (Some(copied), size) = (copied, log.checkpoint().size()) else { return Ok(()) };
-    if size < copied.size() {
-        let found = format!("a log of {size} entries");
-        return Err(ClientError::check("log.rollback", found, format!("at least {} as copied", copied.size())));
-    }
-    match log.tree().root_at(copied.size()) {
-        Ok(root) if root == *copied.root() => Ok(()),
-        _ => Err(ClientError::check(
-            "log.fork",
-            "another log",
-            format!("one that extends the {} entries", copied.size()),
-        )),
     }
 }

@@ -56,7 +56,7 @@ pub use log::{Committed, Log, NewEntry, View};
 pub use log_error::LogError;
 pub use prune::{Due, Pruner};
 pub use publisher::Publisher;
-pub use reader::{LogReader, ReaderError};
+pub use reader::{LogReader, ReaderError, head_of};
 pub use receipt::{RECEIPTS_LABEL, ReceiptError, ReceiptKey, SignedRoot, VerifiedInclusion, verify_receipts};
 pub use replay::{Replay, ReplayError};
 pub use storage::{Fault, FileStorage, MemoryStorage, Storage, get_number, put_number};

@@ -57,6 +57,33 @@ impl From<Error> for ReaderError {
     }
 }
 
+fn read(storage: &dyn Storage, path: String) -> Result<Vec<u8>, ReaderError> {
+    match storage.get(&path) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(ReaderError::File { path, error: io::ErrorKind::NotFound.into() }),
+        Err(error) => Err(ReaderError::File { path, error }),
+    }
+}
+
+/// The head that the file with the signed root is of, and the signed object.
+fn read_root(bytes: &[u8], key: &VerifyingKey) -> Result<(Checkpoint, Vec<u8>), ReaderError> {
+    let items = decode(bytes, MAX_FILE)?.into_array().ok();
+    let items = items.and_then(|items| <[Value; 2]>::try_from(items).ok());
+    let Some([Value::Text(note), Value::Bytes(object)]) = items else {
+        return Err(Error::Shape("a checkpoint and a signed root").into());
+    };
+    Ok((Checkpoint::verify(&note, key).map_err(ReaderError::Checkpoint)?, object))
+}
+
+/// The head that a file `signed-root` is of: whoever fetches a log learns from it
+/// which tiles there are.
+///
+/// # Errors
+/// [`ReaderError`].
+pub fn head_of(signed_root: &[u8], key: &VerifyingKey) -> Result<Checkpoint, ReaderError> {
+    read_root(signed_root, key).map(|(head, _)| head)
+}
+
 /// A published log at one size, shown to be what its keys signed.
 pub struct LogReader {
     checkpoint: Checkpoint,
@@ -74,17 +101,21 @@ impl LogReader {
         checkpoint_key: &VerifyingKey,
         receipt_key: &ReceiptKey,
     ) -> Result<Self, ReaderError> {
-        let read = |path: String| match storage.get(&path) {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err(ReaderError::File { path, error: io::ErrorKind::NotFound.into() }),
-            Err(error) => Err(ReaderError::File { path, error }),
-        };
-        let items = decode(&read(SIGNED_ROOT.into())?, MAX_FILE)?.into_array().ok();
-        let items = items.and_then(|items| <[Value; 2]>::try_from(items).ok());
-        let Some([Value::Text(note), Value::Bytes(object)]) = items else {
-            return Err(Error::Shape("a checkpoint and a signed root").into());
-        };
-        let checkpoint = Checkpoint::verify(&note, checkpoint_key).map_err(ReaderError::Checkpoint)?;
+        let signed_root = read(&*storage, SIGNED_ROOT.into())?;
+        Self::at(&signed_root, storage, checkpoint_key, receipt_key)
+    }
+
+    /// As [`LogReader::open`], at a head that is not the one in the storage.
+    ///
+    /// # Errors
+    /// [`ReaderError`].
+    pub fn at(
+        signed_root: &[u8],
+        storage: Arc<dyn Storage>,
+        checkpoint_key: &VerifyingKey,
+        receipt_key: &ReceiptKey,
+    ) -> Result<Self, ReaderError> {
+        let (checkpoint, object) = read_root(signed_root, checkpoint_key)?;
         let root = SignedRoot::verify(&object, receipt_key, checkpoint.size(), *checkpoint.root());
         let root = root.map_err(ReaderError::Root)?;
 
@@ -93,9 +124,9 @@ impl LogReader {
             let (level, number, width) = (rows.len().to_string(), count / TILE, count % TILE);
             rows.push(match width {
                 0 => Vec::new(),
-                _ => read(tile_path(&level, number, width)).or_else(|missing| {
+                _ => read(&*storage, tile_path(&level, number, width)).or_else(|missing| {
                     // A log that went on has the full tile, which begins alike.
-                    let mut full = read(tile_path(&level, number, TILE)).map_err(|_| missing)?;
+                    let mut full = read(&*storage, tile_path(&level, number, TILE)).map_err(|_| missing)?;
                     full.truncate(usize::try_from(width.saturating_mul(32)).unwrap_or(0));
                     Ok::<_, ReaderError>(full)
                 })?,
