@@ -1,6 +1,7 @@
 //! What things cost, over the bare cryptography in them.
 
 mod archive;
+mod archived;
 mod bare;
 mod log;
 mod permits;
@@ -23,9 +24,9 @@ pub enum Bench {
     /// Appraisal and Cedar, by the number of nodes and measurements.
     Policy(policy::Options),
     /// Replay of an archive, by decisions a second.
-    Replay(replay::Options),
+    Replay(archived::Options),
     /// Rehearsal of an archive, by decisions a second.
-    Rehearse(rehearse::Options),
+    Rehearse(archived::Options),
 }
 
 /// Measures, and prints the figures.
