@@ -243,7 +243,7 @@ catalogue! {
     "log.head": "The head of the log is missing, or does not verify." => "Fetch checkpoint, signed-root and tiles again.";
     "archive.hole": "The archive lacks what an entry refers to, or it was altered." => "Restore it from a copy; its SHA-256 is its name.";
     "archive.orphan": "The archive has a file that no entry refers to." => "A crash can leave one; it may be removed.";
-    "fsck.resume": "The file to go on from is not one of this log." => "Remove the file, and begin anew.";
+    "log.resume": "What was remembered is not of this log: the file is of another one, or the log was rewritten since." => "Compare its head with what others have seen; to begin anew, remove the file.";
     "trail.permit": "The log has no such permit." => "Look for the id in the whole log: an audit bundle may lack it.";
     "replay.decision": "A decision made again is not what was signed." => "Keep log and archive as proof: the authority decided otherwise than its inputs say.";
     "replay.archive": "The archive lacks what a decision was made of, or has something else." => "Restore it from a copy; the entry names the digests.";

@@ -274,11 +274,6 @@ impl<R: Read + Seek> BundleReader<R> {
         &self.documents
     }
 
-    /// Bytes that were read.
-    pub const fn position(&self) -> u64 {
-        self.position
-    }
-
     /// The next entry with its position; `None` at the end.
     ///
     /// # Errors

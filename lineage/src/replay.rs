@@ -97,12 +97,6 @@ impl Replay {
         Ok(Self { segments: Segments::from(storage, entry, None)?, key, head, edge: None, waiting: None })
     }
 
-    /// Bytes that were read.
-    #[must_use]
-    pub fn position(&self) -> u64 {
-        self.segments.position()
-    }
-
     /// The next batch; `None` once the head is reached.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) ->
     let head = checks.step("log.head", head, "checkpoint, signed root and the tiles to it", "head of the log")?;
     let memory = Memory { path: arguments.resume.as_deref(), key: &endorsed.checkpoint_key };
     let known = memory.known(Found::go_on).map_err(|error| format!("{error:#}"));
-    let known = checks.step("fsck.resume", known, "what fsck has written", "where to go on from")?;
+    let known = checks.step("log.resume", known, "what fsck has written", "where to go on from")?;
     let mut found = known.unwrap_or_default();
 
     let tiles = found.walk_tiles(&arguments.folder, &memory).map_err(|error| format!("{error:#}"));

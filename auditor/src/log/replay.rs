@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,8 +19,10 @@ use portcullis_firmware_policy::{History, HistoryError, PastDecision, Replayed, 
 use portcullis_lineage::{ArchiveError, MAX_ENTRY};
 use portcullis_permit::{BootRecord, Governance, Kind, PolicyRecord, PublicKey, WitnessQuorum, names, statement};
 use portcullis_wire::{Digest, Sign1};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::resume::Memory;
 use super::source::{self, Item, Source};
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
@@ -48,7 +49,7 @@ pub(crate) struct Arguments {
 }
 
 /// What came out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Default, Serialize, Deserialize)]
 struct Tally {
     /// Entries before this one are done.
     next: u64,
@@ -64,25 +65,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let mut checks = Checks::all();
     let mut source = Source::open(&arguments.source, &mut inputs)?;
-    let before = match &arguments.resume {
-        Some(path) if path.exists() => Tally::read(&fs::read(path)?).with_context(|| path.display().to_string())?,
-        _ => Tally::default(),
-    };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.unwrap_or(cores).clamp(1, 256);
-    let outcome = replay(&mut source, before, threads, arguments.resume.as_ref());
+    let key = source.endorsed.checkpoint_key.clone();
+    let memory = Memory { path: arguments.resume.as_deref(), key: &key };
+    let known = memory.known(|state| {
+        source.goes_on_from(state.get("head")?)?;
+        Tally::deserialize(state.get("tally")?).ok()
+    });
+    let known = known.map_err(|error| format!("{error:#}"));
+    let known = checks.step("log.resume", known, "what replay has written of this log", "where to go on from");
     let required = format!("entries of a log of {} that its keys signed", source.size);
-    let (tally, quorum, read) = match outcome {
-        Ok((tally, quorum)) => (tally, quorum, Ok(())),
-        Err(error) => (Tally::default(), None, Err(format!("{error:#}"))),
-    };
-    let complete = checks.step("log.tree", read, &required, "entries of the log").is_some();
-    if complete {
-        judge(&tally, &mut checks);
-        if let Some(quorum) = quorum {
-            judge_witnesses(&source, &quorum, &mut checks);
-        }
+    let replayed = known.and_then(|known| {
+        let replayed = replay(&mut source, known.unwrap_or_default(), threads, &memory);
+        checks.step("log.tree", replayed.map_err(|error| format!("{error:#}")), &required, "entries of the log")
+    });
+    let (tally, quorum) = replayed.map_or((None, None), |(tally, quorum)| (Some(tally), quorum));
+    if let Some(tally) = &tally {
+        judge(tally, &mut checks);
     }
+    if let Some(quorum) = quorum {
+        judge_witnesses(&source, &quorum, &mut checks);
+    }
+    let tally = tally.unwrap_or_default();
     let mut members = Map::new();
     members.insert("replay".into(), tally.json());
     let decisions = tally.decisions().to_string();
@@ -163,7 +168,7 @@ fn replay(
     source: &mut Source,
     mut tally: Tally,
     threads: usize,
-    resume: Option<&PathBuf>,
+    memory: &Memory<'_>,
 ) -> Result<(Tally, Option<WitnessQuorum>)> {
     let key = source.endorsed.permit_key.clone();
     let bar = source.bar("replaying");
@@ -175,9 +180,7 @@ fn replay(
         tally = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         tally.other.sort_unstable();
         tally.broken.sort_unstable();
-        if let Some(path) = resume {
-            fs::write(path, tally.json().to_string()).with_context(|| path.display().to_string())?;
-        }
+        memory.keep(|| json!({ "head": source.head_json(), "tally": tally }))?;
         if ended {
             bar.finish_and_clear();
             return Ok((tally, reader.quorum));
@@ -238,7 +241,7 @@ fn feed(
         if chunk.len() >= CHUNK {
             decisions = decisions.saturating_add(chunk.len());
             sender.send(std::mem::take(&mut chunk)).context("the workers stopped")?;
-            bar.set_position(source.position());
+            bar.set_position(next);
         }
         if decisions >= ROUND {
             ended = false;
@@ -402,24 +405,6 @@ impl Tally {
             "other": list(&self.other),
             "broken": list(&self.broken),
             "more": self.more,
-        })
-    }
-
-    fn read(bytes: &[u8]) -> Result<Self> {
-        let value: Value = serde_json::from_slice(bytes)?;
-        let number = |name: &str| value.get(name).and_then(Value::as_u64).with_context(|| format!("no {name:?}"));
-        let list = |name: &str| -> Result<Vec<(u64, String)>> {
-            let items = value.get(name).and_then(Value::as_array).with_context(|| format!("no {name:?}"))?;
-            let read = |item: &Value| Some((item.get("entry")?.as_u64()?, item.get("why")?.as_str()?.to_owned()));
-            items.iter().map(|item| read(item).context("a finding")).collect()
-        };
-        Ok(Self {
-            next: number("next")?,
-            same: number("same")?,
-            pruned: number("pruned")?,
-            more: number("more")?,
-            other: list("other")?,
-            broken: list("broken")?,
         })
     }
 }

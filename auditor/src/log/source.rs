@@ -11,17 +11,19 @@ use indicatif::ProgressBar;
 use portcullis_attest::check::Checks;
 use portcullis_cli::progress;
 use portcullis_lineage::{
-    Archive, ArchiveError, ArchivedEntry, BundleReader, FileStorage, LogReader, MAX_ENTRY, Replay, Storage,
+    Archive, ArchiveError, ArchivedEntry, BundleReader, FileStorage, LogReader, MAX_ENTRY, Replay, Storage, StoredBlob,
 };
-use portcullis_permit::{Checkpoint, Endorsement, Governance, Kind, Witnessed, statement};
+use portcullis_permit::{Checkpoint, Endorsement, Governance, Kind, Witnessed, names, statement};
+use portcullis_wire::hex::hex;
 use portcullis_wire::{Sign1, decode};
+use serde_json::{Value, json};
 
 use crate::endorsed;
 use crate::inputs::Inputs;
 
 /// Largest cosigned checkpoint with its path, in bytes.
 const MAX_WITNESSED: usize = 32 * 1024;
-const BAR: &str = "{msg} {wide_bar} {percent} % {eta}";
+const BAR: &str = "{msg} {wide_bar} {pos} of {len} entries {eta}";
 
 /// What an auditor names.
 #[derive(Debug, clap::Args)]
@@ -51,13 +53,23 @@ pub(crate) struct Source {
     pub(crate) size: u64,
     /// What the bundle has of the log; all of it for a folder.
     pub(crate) selection: String,
+    path: PathBuf,
+    /// Entries before this one are passed over.
+    first: u64,
     entries: Entries,
-    length: u64,
 }
 
 enum Entries {
-    Folder { replay: Box<Replay>, archive: Box<Archive>, batch: std::vec::IntoIter<(u64, ArchivedEntry)> },
+    Folder(Box<Folder>),
     Bundle(Box<BundleReader<BufReader<File>>>),
+}
+
+struct Folder {
+    storage: Arc<dyn Storage>,
+    log: LogReader,
+    replay: Replay,
+    archive: Archive,
+    batch: std::vec::IntoIter<(u64, ArchivedEntry)>,
 }
 
 impl Source {
@@ -74,26 +86,28 @@ impl Source {
         let storage: Arc<dyn Storage> = Arc::new(FileStorage::reader(path));
         let log = LogReader::open(Arc::clone(&storage), &endorsed.checkpoint_key, &endorsed.receipt_key)
             .with_context(|| path.display().to_string())?;
-        let head = log.checkpoint().clone();
-        let size = head.size();
-        let replay = Replay::open(Arc::clone(&storage), 0, endorsed.checkpoint_key.clone(), head)?;
-        let mut length = 0_u64;
-        for segment in std::fs::read_dir(path.join("journal")).context("journal")? {
-            length = length.saturating_add(segment?.metadata()?.len());
-        }
+        let checkpoint = log.checkpoint().clone();
+        let replay = Replay::open(Arc::clone(&storage), 0, endorsed.checkpoint_key.clone(), checkpoint.clone())?;
         let note = storage.get("witnessed")?.and_then(|note| String::from_utf8(note).ok());
         let witnessed = note.and_then(|note| Witnessed::of(note, &log));
-        let checkpoint = log.checkpoint().clone();
-        let archive = Box::new(Archive::new(storage));
-        let entries = Entries::Folder { replay: Box::new(replay), archive, batch: Vec::new().into_iter() };
-        Ok(Self { governance, endorsed, checkpoint, witnessed, size, selection: "all".into(), entries, length })
+        let archive = Archive::new(Arc::clone(&storage));
+        let folder = Folder { storage, log, replay, archive, batch: Vec::new().into_iter() };
+        Ok(Self {
+            governance,
+            endorsed,
+            size: checkpoint.size(),
+            checkpoint,
+            witnessed,
+            selection: "all".into(),
+            path: path.to_owned(),
+            first: 0,
+            entries: Entries::Folder(Box::new(folder)),
+        })
     }
 
     /// An audit bundle.
     pub(crate) fn bundle(path: &Path, governance: Governance, endorsed: Endorsement) -> Result<Self> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let reader = BundleReader::open(BufReader::new(file), &endorsed.checkpoint_key, &endorsed.receipt_key)?;
+        let reader = open_bundle(path, &endorsed)?;
         let (size, selection) = (reader.checkpoint().size(), reader.selection().to_owned());
         let checkpoint = reader.checkpoint().clone();
         let witnessed = reader.documents().get("witnessed");
@@ -105,42 +119,110 @@ impl Source {
             witnessed,
             size,
             selection,
+            path: path.to_owned(),
+            first: 0,
             entries: Entries::Bundle(Box::new(reader)),
-            length,
         })
     }
 
-    /// A bar over the bytes that are read.
-    pub(crate) fn bar(&self, what: &'static str) -> ProgressBar {
-        progress(Some(self.length), BAR).with_message(what)
+    /// Reads anew, from an entry on.
+    ///
+    /// # Errors
+    /// The log is refused, or cannot be read.
+    pub(crate) fn start_at(&mut self, first: u64) -> Result<()> {
+        self.first = first;
+        match &mut self.entries {
+            Entries::Folder(folder) => {
+                let key = self.endorsed.checkpoint_key.clone();
+                folder.batch = Vec::new().into_iter();
+                folder.replay = Replay::open(Arc::clone(&folder.storage), first, key, self.checkpoint.clone())?;
+            }
+            Entries::Bundle(reader) => **reader = open_bundle(&self.path, &self.endorsed)?,
+        }
+        Ok(())
     }
 
-    /// Bytes that were read.
-    pub(crate) fn position(&self) -> u64 {
-        match &self.entries {
-            Entries::Folder { replay, .. } => replay.position(),
-            Entries::Bundle(reader) => reader.position(),
-        }
+    /// What is read here, to know it again.
+    pub(crate) fn head_json(&self) -> Value {
+        json!({ "size": self.size, "root": hex(self.checkpoint.root()), "selection": self.selection })
+    }
+
+    /// Whether this is [`Self::head_json`], or, of a folder, what it has grown to.
+    pub(crate) fn goes_on_from(&self, head: &Value) -> Option<()> {
+        let (size, root) = (head.get("size")?.as_u64()?, head.get("root")?.as_str()?);
+        let now = match &self.entries {
+            Entries::Folder(folder) => folder.log.tree().root_at(size).ok()?,
+            Entries::Bundle(_) => (size == self.size).then_some(*self.checkpoint.root())?,
+        };
+        (hex(&now) == root && head.get("selection")?.as_str()? == self.selection).then_some(())
+    }
+
+    /// A bar over the entries.
+    pub(crate) fn bar(&self, what: &'static str) -> ProgressBar {
+        progress(Some(self.size), BAR).with_message(what)
     }
 
     /// The next entry; `None` at the end. An error is a refusal of the log.
-    pub(crate) fn next(&mut self) -> Result<Option<Item>> {
-        match &mut self.entries {
-            Entries::Folder { replay, archive, batch } => loop {
-                if let Some((index, ArchivedEntry { statement, blobs })) = batch.next() {
-                    let blobs = blobs.iter().map(|blob| archive.read(blob)).collect();
-                    return Ok(Some(Item { index, statement, blobs }));
-                }
-                let Some(more) = replay.next_batch()? else { return Ok(None) };
-                *batch = (more.first..).zip(more.entries).collect::<Vec<_>>().into_iter();
-            },
-            Entries::Bundle(reader) => {
-                let Some((index, ArchivedEntry { statement, blobs })) = reader.next_entry()? else { return Ok(None) };
-                let blobs = blobs.iter().map(|blob| reader.blob(blob)).collect();
-                Ok(Some(Item { index, statement, blobs }))
+    pub(crate) fn next_entry(&mut self) -> Result<Option<(u64, ArchivedEntry)>> {
+        loop {
+            let next = match &mut self.entries {
+                Entries::Folder(folder) => folder.next()?,
+                Entries::Bundle(reader) => reader.next_entry()?,
+            };
+            match next {
+                Some((index, _)) if index < self.first => {}
+                next => return Ok(next),
             }
         }
     }
+
+    /// As [`Self::next_entry`], with everything that was archived with it.
+    pub(crate) fn next(&mut self) -> Result<Option<Item>> {
+        let Some((index, ArchivedEntry { statement, blobs })) = self.next_entry()? else { return Ok(None) };
+        let blobs = blobs.iter().map(|blob| self.blob(blob)).collect();
+        Ok(Some(Item { index, statement, blobs }))
+    }
+
+    /// A blob that was archived with an entry, by its place, as the entry names
+    /// it; `None` where it was pruned.
+    ///
+    /// # Errors
+    /// Why it is not to be had.
+    pub(crate) fn archived(&mut self, entry: &ArchivedEntry, place: usize) -> Result<Option<Vec<u8>>, String> {
+        let blob = entry.blobs.get(place).ok_or("the archive lacks what it names")?;
+        match self.blob(blob) {
+            Err(ArchiveError::Pruned(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+            Ok(bytes) => {
+                let object = Sign1::parse(&entry.statement, MAX_ENTRY).map_err(|error| error.to_string())?;
+                if names(&object, &bytes) { Ok(Some(bytes)) } else { Err("a blob that it does not name".into()) }
+            }
+        }
+    }
+
+    fn blob(&mut self, blob: &StoredBlob) -> Result<Vec<u8>, ArchiveError> {
+        match &mut self.entries {
+            Entries::Folder(folder) => folder.archive.read(blob),
+            Entries::Bundle(reader) => reader.blob(blob),
+        }
+    }
+}
+
+impl Folder {
+    fn next(&mut self) -> Result<Option<(u64, ArchivedEntry)>> {
+        loop {
+            if let Some(entry) = self.batch.next() {
+                return Ok(Some(entry));
+            }
+            let Some(more) = self.replay.next_batch()? else { return Ok(None) };
+            self.batch = (more.first..).zip(more.entries).collect::<Vec<_>>().into_iter();
+        }
+    }
+}
+
+fn open_bundle(path: &Path, endorsed: &Endorsement) -> Result<BundleReader<BufReader<File>>> {
+    let file = BufReader::new(File::open(path)?);
+    Ok(BundleReader::open(file, &endorsed.checkpoint_key, &endorsed.receipt_key)?)
 }
 
 /// The kind of a statement by the endorsed key.

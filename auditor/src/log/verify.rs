@@ -211,14 +211,14 @@ fn bundle(
     let bar = source.bar("entries");
     let mut gathered = Gathered::default();
     let mut next = 0;
-    while let Some(item) = source.next()? {
-        bar.set_position(source.position());
+    while let Some((index, entry)) = source.next_entry()? {
+        bar.set_position(index);
         // Entries that follow on each other go together.
-        if gathered.is_enough() || item.index != next {
+        if gathered.is_enough() || index != next {
             gathered.hand_to(statements);
         }
-        next = item.index.saturating_add(1);
-        gathered.add(item.index, vec![item.statement]);
+        next = index.saturating_add(1);
+        gathered.add(index, vec![entry.statement]);
     }
     gathered.hand_to(statements);
     bar.finish_and_clear();

@@ -1,0 +1,186 @@
+//! What the log says of one line of permits, entry by entry. Of everything else
+//! only boots and bundles are remembered, so memory does not grow with the log.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use portcullis_attest::check::Checks;
+use portcullis_attest::evidence::Evidence;
+use portcullis_attest::snp::report::Report as SnpReport;
+use portcullis_firmware_policy::RecordedFacts;
+use portcullis_lineage::{ArchivedEntry, MAX_ENTRY};
+use portcullis_permit::{
+    BootRecord, Execution, Kind, Permit, PermitId, PolicyRecord, Quorum, Revocation, RevocationTarget,
+};
+use portcullis_wire::hex::hex;
+use portcullis_wire::{Sign1, sha256};
+use serde::{Deserialize, Serialize};
+
+use super::event::{Event, execution_text, short};
+use super::{EVIDENCE, FACTS};
+use crate::log::source::Source;
+
+/// A line of permits, up to an entry. Ids and digests are hexadecimal.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Line {
+    /// Id of the first permit.
+    origin: String,
+    /// The first entry that was not looked at.
+    pub(super) next: u64,
+    /// The first entry that the authority did not sign.
+    pub(super) unsigned: Option<u64>,
+    /// The first blob of a permit of the line that is not to be had.
+    pub(super) hole: Option<String>,
+    chip: Option<Event>,
+    /// Boots that no permit of the line was issued in so far.
+    boots: HashMap<String, Event>,
+    policies: HashMap<String, Policy>,
+    permits: Vec<Seen>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Policy {
+    event: Event,
+    /// Whether a permit of the line has shown it already.
+    told: bool,
+}
+
+/// A permit of the line, with what it rests on before it and what became of it
+/// behind it.
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    id: String,
+    subject: String,
+    workload: String,
+    events: Vec<Event>,
+}
+
+impl Line {
+    pub(super) fn of(origin: PermitId) -> Self {
+        Self {
+            origin: origin.to_string(),
+            next: 0,
+            unsigned: None,
+            hole: None,
+            chip: None,
+            boots: HashMap::new(),
+            policies: HashMap::new(),
+            permits: Vec::new(),
+        }
+    }
+
+    /// Whether a permit is of this line.
+    pub(super) fn has(&self, id: PermitId) -> bool {
+        self.permits.iter().any(|seen| seen.id == id.to_string())
+    }
+
+    /// Everything about the line, as a tree in the order of the log.
+    pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
+        self.chip.iter().chain(self.permits.iter().flat_map(|seen| &seen.events))
+    }
+
+    /// Takes the next entry, with its kind if the authority signed it.
+    pub(super) fn take(
+        &mut self,
+        index: u64,
+        kind: Option<Kind>,
+        entry: &ArchivedEntry,
+        source: &mut Source,
+    ) -> Result<()> {
+        self.next = index.saturating_add(1);
+        let Some(kind) = kind else {
+            self.unsigned = self.unsigned.or(Some(index));
+            return Ok(());
+        };
+        let object = Sign1::parse(&entry.statement, MAX_ENTRY)?;
+        let payload = object.payload().unwrap_or_default();
+        match kind {
+            Kind::Boot => self.boot(index, &entry.statement, &BootRecord::decode(payload)?),
+            Kind::Policy => {
+                let PolicyRecord { bundle, version, time, .. } = PolicyRecord::decode(payload)?;
+                let text = format!("bundle version {version} {}", short(&bundle));
+                let event = Event::new(index, "policy", text, Some(time), 2);
+                self.policies.insert(hex(&bundle), Policy { event, told: false });
+            }
+            Kind::Permit => self.permit(index, &Permit::decode(payload)?, entry, source)?,
+            Kind::ExecutionRecord => {
+                let (execution, _) = Execution::verify(payload)?;
+                let text = execution_text(&execution);
+                let event = Event::new(index, execution.stage.name(), text, Some(execution.time), 4);
+                let id = execution.permit.to_string();
+                self.permits.iter_mut().filter(|seen| seen.id == id).for_each(|seen| seen.events.push(event.clone()));
+            }
+            Kind::Revocation => {
+                let command = Quorum::decode(payload, MAX_ENTRY)?;
+                self.revocation(index, &Revocation::decode(command.unverified_document())?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn boot(&mut self, index: u64, statement: &[u8], boot: &BootRecord) {
+        let text = format!("portcullisd {}, bundle version {}", boot.software, boot.version);
+        self.boots.insert(hex(&sha256(&[statement])), Event::new(index, "boot", text, Some(boot.time), 1));
+        // A bundle that ruled already is not told of again.
+        self.policies.entry(hex(&boot.bundle)).or_insert_with(|| {
+            let text = format!("bundle version {} {}", boot.version, short(&boot.bundle));
+            Policy { event: Event::new(index, "policy", text, Some(boot.time), 2), told: false }
+        });
+    }
+
+    fn permit(&mut self, index: u64, permit: &Permit, entry: &ArchivedEntry, source: &mut Source) -> Result<()> {
+        let id = permit.id.to_string();
+        if id != self.origin && !permit.parent.is_some_and(|parent| self.has(parent)) {
+            return Ok(());
+        }
+        let mut archived = |at| {
+            source.archived(entry, at).unwrap_or_else(|why| {
+                self.hole.get_or_insert_with(|| format!("entry {index}: {why}"));
+                None
+            })
+        };
+        let (evidence, facts) = (archived(EVIDENCE), archived(FACTS));
+        if self.chip.is_none() {
+            let chip = evidence.and_then(|evidence| chip(&evidence));
+            self.chip = chip.map(|text| Event::new(index, "chip", text, None, 0));
+        }
+        let mut events = Vec::new();
+        if let Some(facts) = facts {
+            events.extend(self.boots.remove(&hex(RecordedFacts::decode(&facts)?.boot())));
+        }
+        if let Some(policy) = self.policies.get_mut(&hex(&permit.bundle)).filter(|policy| !policy.told) {
+            policy.told = true;
+            events.push(policy.event.clone());
+        }
+        let what = if permit.parent.is_some() { "renewal" } else { "permit" };
+        let seconds = permit.expires.saturating_sub(permit.not_before);
+        let text = format!("{id} for {} on {}, {seconds} s", short(&permit.workload), permit.subject);
+        events.push(Event::new(index, what, text, Some(permit.not_before), 3).about(permit.id));
+        let (subject, workload) = (permit.subject.clone(), hex(&permit.workload));
+        self.permits.push(Seen { id, subject, workload, events });
+        Ok(())
+    }
+
+    /// The newest permit before a revocation is the one that it ended.
+    fn revocation(&mut self, index: u64, command: &Revocation) {
+        let Self { origin, permits, .. } = self;
+        let hit = |seen: &&mut Seen| match &command.target {
+            RevocationTarget::Permit(id) => [&seen.id, &*origin].contains(&&id.to_string()),
+            RevocationTarget::Node(node) => seen.subject == *node,
+            RevocationTarget::Workload(digest) => seen.workload == hex(digest),
+            RevocationTarget::Authority(_) => true,
+        };
+        if let Some(seen) = permits.iter_mut().rfind(hit) {
+            let text = format!("number {}: {}", command.sequence, command.reason);
+            seen.events.push(Event::new(index, "revoked", text, None, 4));
+        }
+    }
+}
+
+/// The chip of the evidence, as its report says.
+fn chip(evidence: &[u8]) -> Option<String> {
+    let evidence = Evidence::parse(evidence).ok()?;
+    let report = SnpReport::parse(&evidence.collected().snp()?.report, &mut Checks::refusals())?;
+    Some(format!("{} measurement {}", hex(&report.chip_id), hex(&report.measurement)))
+}
