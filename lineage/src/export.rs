@@ -318,7 +318,7 @@ impl<R: Read + Seek> BundleReader<R> {
             let parts = blob.into_array().map_err(|_| Error::Shape("a blob"))?;
             stored.push(StoredBlob(parts.into_iter().map(read_part).collect::<Result<_, _>>()?));
         }
-        Ok((index, ArchivedEntry { statement, blobs: stored }))
+        Ok((index, ArchivedEntry::new(statement, stored)))
     }
 
     /// Puts a blob together again. Its digest is for the caller to compare with

@@ -70,6 +70,23 @@ impl Hashed {
     }
 }
 
+/// A batch that was written to the journal, and is not durable before a sync.
+struct Written {
+    first: u64,
+    entries: Vec<Vec<u8>>,
+    leaves: Vec<Digest>,
+    seen: Vec<Option<u64>>,
+}
+
+/// A batch that is durable: nothing else is ever signed.
+struct Durable(Written);
+
+impl Written {
+    fn sync(self, storage: &dyn Storage) -> io::Result<Durable> {
+        storage.sync().map(|()| Durable(self))
+    }
+}
+
 /// An entry that is durable under a signed checkpoint.
 #[derive(Clone, Debug)]
 pub struct Committed {
@@ -168,11 +185,11 @@ impl Log {
                 return Err(JournalError::Gap { found: batch.first, required: tree.size() }.into());
             }
             check(batch.checkpoint.as_deref(), &keys.origin, tree.edge())?;
-            let entries: Vec<Vec<u8>> = batch.entries.into_iter().map(|entry| entry.statement).collect();
-            entries.iter().for_each(|entry| tree.push(merkle::leaf_hash(entry)));
+            batch.entries.iter().for_each(|entry| tree.push(entry.leaf));
             drop(tree);
+            let entries = batch.entries.into_iter().map(|entry| entry.statement);
             let skip = usize::try_from(durable.saturating_sub(batch.first)).unwrap_or(usize::MAX);
-            publisher.recover(entries.into_iter().skip(skip).collect())?;
+            publisher.recover(entries.skip(skip).collect())?;
         }
         let (segment, first) = (segments.last(), first.unwrap_or(0));
         keys.check_published(&*storage, &tree.read().unwrap_or_else(PoisonError::into_inner), durable)?;
@@ -230,27 +247,59 @@ impl Log {
 
     /// As [`Log::append`], of entries that were hashed before.
     pub(crate) fn commit(&mut self, batch: Vec<Hashed>) -> Result<Vec<Committed>, LogError> {
-        let (batch, leaves): (Vec<NewEntry>, Vec<Digest>) = batch.into_iter().map(|it| (it.entry, it.leaf)).unzip();
+        let written = self.write(batch)?;
+        let durable = written.sync(&*self.storage)?;
+        self.seal(durable)
+    }
+
+    /// Archives a batch and writes it to the journal. Nothing else is written
+    /// before it is synced and sealed: whatever fails until then leaves the state
+    /// of the disk unknown.
+    fn write(&mut self, batch: Vec<Hashed>) -> Result<Written, LogError> {
         if self.stopped {
             return Err(LogError::Stopped);
         }
-        let bad = |entry: &&NewEntry| entry.statement.is_empty() || entry.statement.len() > MAX_ENTRY;
-        if let Some(entry) = batch.iter().find(bad) {
-            return Err(LogError::Entry(entry.statement.len()));
+        let length = |it: &Hashed| it.entry.statement.len();
+        let bad = |length: &usize| *length == 0 || *length > MAX_ENTRY;
+        if let Some(length) = batch.iter().map(length).find(bad) {
+            return Err(LogError::Entry(length));
         }
         if batch.is_empty() {
             return Err(LogError::Entry(0));
         }
-        let seen: Vec<Option<u64>> = batch.iter().map(|entry| entry.seen).collect();
-        // Whatever fails in here leaves the state of the disk unknown, so
-        // nothing is ever written after it.
         self.stopped = true;
         let first = self.tree().size();
-        let batch = self.write(first, batch)?;
-        self.stopped = false;
+        let checkpoint = self.head().map(|head| head.note().to_owned());
+        self.next_segment(first, checkpoint.as_deref())?;
+        let (mut entries, mut seen) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Hashed { entry, leaf } in batch {
+            let blobs = entry.blobs.into_iter().map(|blob| self.archive.store(blob)).collect::<io::Result<_>>()?;
+            entries.push(ArchivedEntry { statement: entry.statement, blobs, leaf });
+            seen.push(entry.seen);
+        }
+        let batch = ArchivedBatch { first, checkpoint, entries };
+        let record = self.keys.mac.batch(&batch);
+        self.storage.append(&record)?;
+        self.segment = self.segment.saturating_add(record.len() as u64);
+        let (entries, leaves) = batch.entries.into_iter().map(|entry| (entry.statement, entry.leaf)).unzip();
+        Ok(Written { first, entries, leaves, seen })
+    }
 
-        // From here on the batch is durable; what follows cannot take it back.
-        let entries: Vec<Vec<u8>> = batch.into_iter().map(|entry| entry.statement).collect();
+    /// Begins another segment where the newest is long enough.
+    fn next_segment(&mut self, first: u64, checkpoint: Option<&str>) -> Result<(), LogError> {
+        let long = self.segment >= self.largest || first.saturating_sub(self.first) >= SEGMENT_ENTRIES;
+        if long || first > self.first && self.closing.swap(false, Ordering::Relaxed) {
+            let edge = self.tree().edge().rows();
+            let header = self.keys.mac.header(&Header { first, checkpoint: checkpoint.map(Into::into), edge });
+            self.storage.put_segment(first, &header)?;
+            (self.segment, self.first) = (header.len() as u64, first);
+        }
+        Ok(())
+    }
+
+    /// Signs the tree with a batch that has become durable, and shows it.
+    fn seal(&mut self, Durable(written): Durable) -> Result<Vec<Committed>, LogError> {
+        let Written { first, entries, leaves, seen } = written;
         let (size, root) = {
             let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
             leaves.into_iter().for_each(|leaf| tree.push(leaf));
@@ -259,6 +308,7 @@ impl Log {
         let head = self.keys.sign(size, root)?;
         let Head { checkpoint, root } = head.clone();
         *self.head.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&checkpoint));
+        self.stopped = false;
         (first..).zip(&entries).for_each(|(index, entry)| (self.observer)(index, entry));
         // Without a publisher nobody reads.
         let _unread = self.outbox.send(Fresh { entries, head });
@@ -271,29 +321,6 @@ impl Log {
             view: view.clone(),
         });
         Ok(committed.collect())
-    }
-
-    /// Archive, journal, sync.
-    fn write(&mut self, first: u64, batch: Vec<NewEntry>) -> Result<Vec<ArchivedEntry>, LogError> {
-        let checkpoint = self.head().map(|head| head.note().to_owned());
-        let long = self.segment >= self.largest || first.saturating_sub(self.first) >= SEGMENT_ENTRIES;
-        if long || first > self.first && self.closing.swap(false, Ordering::Relaxed) {
-            let edge = self.tree().edge().rows();
-            let header = self.keys.mac.header(&Header { first, checkpoint: checkpoint.clone(), edge });
-            self.storage.put_segment(first, &header)?;
-            (self.segment, self.first) = (header.len() as u64, first);
-        }
-        let mut entries = Vec::with_capacity(batch.len());
-        for entry in batch {
-            let blobs = entry.blobs.into_iter().map(|blob| self.archive.store(blob)).collect::<io::Result<_>>()?;
-            entries.push(ArchivedEntry { statement: entry.statement, blobs });
-        }
-        let batch = ArchivedBatch { first, checkpoint, entries };
-        let record = self.keys.mac.batch(&batch);
-        self.storage.append(&record)?;
-        self.storage.sync()?;
-        self.segment = self.segment.saturating_add(record.len() as u64);
-        Ok(batch.entries)
     }
 
     /// Entries that are not on the disk in full bundles yet.

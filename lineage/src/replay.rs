@@ -8,8 +8,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use portcullis_wire::merkle;
-
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey};
 use crate::journal::{ArchivedBatch, Header, JournalError, Segments, Step};
 use crate::storage::Storage;
@@ -119,7 +117,7 @@ impl Replay {
                 return Err(JournalError::Gap { found: batch.first, required: edge.size() }.into());
             }
             check(batch.checkpoint.as_deref(), &self.key, edge)?;
-            batch.entries.iter().for_each(|entry| edge.push(merkle::leaf_hash(&entry.statement), |_, _, _| ()));
+            batch.entries.iter().for_each(|entry| edge.push(entry.leaf, |_, _, _| ()));
             if let Some(shown) = self.waiting.replace(batch) {
                 return Ok(Some(shown));
             }

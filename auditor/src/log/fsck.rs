@@ -195,7 +195,7 @@ impl Found {
         while let Some(batch) = replay.next_batch()? {
             bar.set_position(batch.first);
             let new = (batch.first..).zip(batch.entries).filter(|(index, _)| *index >= self.next);
-            for (index, ArchivedEntry { statement, blobs }) in new {
+            for (index, ArchivedEntry { statement, blobs, .. }) in new {
                 let parts = blobs.iter().flat_map(|blob| &blob.0);
                 self.shared.extend(parts.filter_map(|part| match part {
                     Part::Shared { digest, .. } => Some(hex(digest)),

@@ -178,7 +178,7 @@ impl Source {
 
     /// As [`Self::next_entry`], with everything that was archived with it.
     pub(crate) fn next(&mut self) -> Result<Option<Item>> {
-        let Some((index, ArchivedEntry { statement, blobs })) = self.next_entry()? else { return Ok(None) };
+        let Some((index, ArchivedEntry { statement, blobs, .. })) = self.next_entry()? else { return Ok(None) };
         let blobs = blobs.iter().map(|blob| self.blob(blob)).collect();
         Ok(Some(Item { index, statement, blobs }))
     }

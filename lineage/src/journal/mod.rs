@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! journal/<first entry, 20 digits>   = header record, batch record, ...
-//! record = magic | length of body, u32 big-endian | SHA-256(body) | MAC | body
+//! record = magic | length of body, u32 big-endian | sum | MAC | body
 //! header ("PCH2") = det-CBOR [ first, checkpoint of that size / null, [edge tile, ...] ]
-//! batch  ("PCB2") = det-CBOR [ first, checkpoint of that size / null,
+//! batch  ("PCB3") = det-CBOR [ first, checkpoint of that size / null,
 //!                              [[ statement, [ blob, ... ] ], ...] ]
 //! blob   = [ part, ... ]    part = bytes | [ SHA-256, length, 0 shared / 1 pruned ]
 //! ```
 //!
-//! MAC is HMAC-SHA256 over magic and SHA-256(body), under a key that follows
+//! The sum of a header is SHA-256 over its body; that of a batch is too, but with
+//! the leaf hash of every statement in its place: the tree needs that hash as
+//! well, and no byte is hashed twice.
+//!
+//! MAC is HMAC-SHA256 over magic and sum, under a key that follows
 //! from the log's: nobody else can put entries into a log that was closed.
 //! Auditors, who lack that key, see the same from the checkpoints: each record
 //! has the signed one of the tree before it.
@@ -24,8 +28,6 @@ mod record;
 
 use std::fmt;
 use std::io;
-
-use portcullis_wire::Error;
 
 pub use reader::ArchiveReader;
 pub(crate) use reader::{Mac, SegmentReader, Segments, Step};
@@ -49,8 +51,6 @@ pub enum JournalError {
         /// Offset of the record in bytes.
         offset: u64,
     },
-    /// A record with a sound digest that is no batch.
-    Malformed(Error),
     /// Segments do not follow on each other.
     Gap {
         /// Entry at which the next segment starts.
@@ -69,7 +69,6 @@ impl fmt::Display for JournalError {
             Self::Foreign { segment, offset } => {
                 write!(f, "journal has a record that this log did not write: segment {segment}, byte {offset}")
             }
-            Self::Malformed(error) => write!(f, "journal record is malformed: {error}"),
             Self::Gap { found, required } => write!(f, "journal goes on at entry {found}, required {required}"),
             Self::Storage(error) => write!(f, "journal: {error}"),
         }

@@ -11,7 +11,7 @@ use crate::archive::Archive;
 use crate::storage::Storage;
 
 const HEADER: &[u8; 4] = b"PCH2";
-const BATCH: &[u8; 4] = b"PCB2";
+const BATCH: &[u8; 4] = b"PCB3";
 /// Bytes before a body: magic, length, digest, MAC.
 const FRAME: usize = 72;
 /// Largest body, in bytes.
@@ -26,21 +26,21 @@ impl Mac {
     }
 
     pub(crate) fn header(&self, header: &Header) -> Vec<u8> {
-        self.frame(*HEADER, &header.encode())
+        let body = header.encode();
+        self.frame(*HEADER, &sha256(&[&body]), |record| record.extend_from_slice(&body))
     }
 
     pub(crate) fn batch(&self, batch: &ArchivedBatch) -> Vec<u8> {
-        self.frame(*BATCH, &batch.encode())
+        self.frame(*BATCH, &batch.sum(), |record| batch.encode(record))
     }
 
-    fn frame(&self, magic: [u8; 4], body: &[u8]) -> Vec<u8> {
-        let sum = sha256(&[body]);
-        let mut record = Vec::with_capacity(body.len().saturating_add(FRAME));
-        record.extend_from_slice(&magic);
-        record.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
-        record.extend_from_slice(&sum);
-        record.extend_from_slice(hmac::sign(&self.0, &marked(magic, &sum)).as_ref());
-        record.extend_from_slice(body);
+    fn frame(&self, magic: [u8; 4], sum: &Digest, put_body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut record = vec![0; FRAME];
+        put_body(&mut record);
+        let length = u32::try_from(record.len().saturating_sub(FRAME)).unwrap_or(u32::MAX);
+        let mac = hmac::sign(&self.0, &marked(magic, sum));
+        let frame = [&magic[..], &length.to_be_bytes(), sum, mac.as_ref()].concat();
+        record.iter_mut().zip(frame).for_each(|(to, from)| *to = from);
         record
     }
 
@@ -72,8 +72,23 @@ impl Frame {
     }
 }
 
-/// Magic and body.
-type Record = ([u8; 4], Vec<u8>);
+/// What a record says.
+enum Record {
+    Header(Header),
+    Batch(ArchivedBatch),
+}
+
+impl Record {
+    /// Reads a body; `None` where its digest is not that of the frame. What is no
+    /// body has none.
+    fn read(frame: &Frame, body: &[u8]) -> Option<Self> {
+        match &frame.magic {
+            HEADER if sha256(&[body]) == frame.sum => Header::decode(body).ok().map(Self::Header),
+            BATCH => ArchivedBatch::decode(body).ok().filter(|batch| batch.sum() == frame.sum).map(Self::Batch),
+            _ => None,
+        }
+    }
+}
 
 /// One segment. A torn tail ends the newest one; anything else that is not
 /// sound is an error.
@@ -97,12 +112,8 @@ impl<'a> SegmentReader<'a> {
         let mut segment = Self { reader, first, newest: false, mac, offset: 0 };
         // A segment is put in place whole: its header is never torn.
         let damaged = JournalError::Damaged { segment: first, offset: 0 };
-        let Some((magic, body)) = segment.record()? else { return Err(damaged) };
-        if magic != *HEADER {
-            return Err(damaged);
-        }
+        let Some(Record::Header(header)) = segment.record()? else { return Err(damaged) };
         segment.newest = newest;
-        let header = Header::decode(&body).map_err(JournalError::Malformed)?;
         if header.first != first {
             return Err(JournalError::Gap { found: header.first, required: first });
         }
@@ -117,10 +128,8 @@ impl<'a> SegmentReader<'a> {
     pub(crate) fn next_batch(&mut self) -> Result<Option<ArchivedBatch>, JournalError> {
         match self.record()? {
             None => Ok(None),
-            Some((magic, body)) if magic == *BATCH => {
-                ArchivedBatch::decode(&body).map(Some).map_err(JournalError::Malformed)
-            }
-            Some(_) => Err(self.damaged()),
+            Some(Record::Batch(batch)) => Ok(Some(batch)),
+            Some(Record::Header(_)) => Err(self.damaged()),
         }
     }
 
@@ -140,15 +149,15 @@ impl<'a> SegmentReader<'a> {
             body.reserve_exact(frame.length.min(1 << 24));
             self.reader.by_ref().take(frame.length as u64).read_to_end(&mut body)?;
         }
-        let sound = frame.filter(|frame| body.len() == frame.length && sha256(&[&body]) == frame.sum);
-        let Some(frame) = sound else {
+        let whole = frame.filter(|frame| body.len() == frame.length);
+        let Some((record, frame)) = whole.and_then(|frame| Some((Record::read(&frame, &body)?, frame))) else {
             return if self.newest && !self.sound_record_follows(head, body)? { Ok(None) } else { Err(self.damaged()) };
         };
         if self.mac.is_some_and(|mac| !mac.is_own(&frame)) {
             return Err(JournalError::Foreign { segment: self.first, offset: self.offset });
         }
         self.offset = self.offset.saturating_add(FRAME.saturating_add(frame.length) as u64);
-        Ok(Some((frame.magic, body)))
+        Ok(Some(record))
     }
 
     /// What is torn has nothing sound behind it; where something is, what is
@@ -160,7 +169,7 @@ impl<'a> SegmentReader<'a> {
         Ok(starts.into_iter().any(|(at, _)| {
             let rest = tail.get(at..).unwrap_or_default();
             let (frame, body) = (Frame::read(rest), rest.get(FRAME..).unwrap_or_default());
-            frame.is_some_and(|frame| body.get(..frame.length).is_some_and(|body| sha256(&[body]) == frame.sum))
+            frame.is_some_and(|frame| body.get(..frame.length).is_some_and(|body| Record::read(&frame, body).is_some()))
         }))
     }
 }
@@ -283,7 +292,7 @@ mod tests {
 
     fn batch(first: u64) -> ArchivedBatch {
         let blob = StoredBlob(vec![Part::Here(vec![1; 5])]);
-        let entry = ArchivedEntry { statement: vec![7; 9], blobs: vec![blob] };
+        let entry = ArchivedEntry::new(vec![7; 9], vec![blob]);
         ArchivedBatch { first, checkpoint: None, entries: vec![entry] }
     }
 

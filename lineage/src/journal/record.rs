@@ -1,6 +1,6 @@
 //! What the records of a segment say.
 
-use portcullis_wire::{Digest, Error};
+use portcullis_wire::{Digest, Error, merkle, sha256};
 
 use super::items::{Items, malformed};
 use crate::put::{ARRAY, BYTES, UNSIGNED, put_head, put_string, put_text_or_null};
@@ -34,6 +34,8 @@ pub struct ArchivedEntry {
     pub statement: Vec<u8>,
     /// What it refers to, in the order in which it was archived.
     pub blobs: Vec<StoredBlob>,
+    /// Hash of the statement in the tree.
+    pub(crate) leaf: Digest,
 }
 
 /// A blob as the journal holds it: in parts, some of which are elsewhere.
@@ -88,23 +90,39 @@ impl Header {
 }
 
 impl ArchivedBatch {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let length: usize = self.entries.iter().map(ArchivedEntry::length).sum();
-        let mut out = Vec::with_capacity(length.saturating_add(1024));
-        put_head(&mut out, ARRAY, 3);
-        put_head(&mut out, UNSIGNED, self.first);
-        put_text_or_null(&mut out, self.checkpoint.as_deref());
-        put_head(&mut out, ARRAY, self.entries.len() as u64);
+    /// Appends the body of its record.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        self.put(out, |entry| &entry.statement);
+    }
+
+    /// SHA-256 over the body with the hash of every statement in its place: a
+    /// statement is hashed once, for the tree and for the journal.
+    pub(crate) fn sum(&self) -> Digest {
+        let mut summary = Vec::new();
+        self.put(&mut summary, |entry| &entry.leaf);
+        sha256(&[&summary])
+    }
+
+    fn put(&self, out: &mut Vec<u8>, statement: impl Fn(&ArchivedEntry) -> &[u8]) {
+        let here = |part: &Part| if let Part::Here(bytes) = part { bytes.len() } else { 48 };
+        let length = |entry: &ArchivedEntry| {
+            let blobs: usize = entry.blobs.iter().flat_map(|blob| &blob.0).map(here).sum();
+            statement(entry).len().saturating_add(blobs).saturating_add(64)
+        };
+        out.reserve(self.entries.iter().map(length).sum::<usize>().saturating_add(1024));
+        put_head(out, ARRAY, 3);
+        put_head(out, UNSIGNED, self.first);
+        put_text_or_null(out, self.checkpoint.as_deref());
+        put_head(out, ARRAY, self.entries.len() as u64);
         for entry in &self.entries {
-            put_head(&mut out, ARRAY, 2);
-            put_string(&mut out, BYTES, &entry.statement);
-            put_head(&mut out, ARRAY, entry.blobs.len() as u64);
+            put_head(out, ARRAY, 2);
+            put_string(out, BYTES, statement(entry));
+            put_head(out, ARRAY, entry.blobs.len() as u64);
             for StoredBlob(parts) in &entry.blobs {
-                put_head(&mut out, ARRAY, parts.len() as u64);
-                parts.iter().for_each(|part| part.put(&mut out));
+                put_head(out, ARRAY, parts.len() as u64);
+                parts.iter().for_each(|part| part.put(out));
             }
         }
-        out
     }
 
     pub(crate) fn decode(body: &[u8]) -> Result<Self, Error> {
@@ -117,7 +135,7 @@ impl ArchivedBatch {
                 items.head(ARRAY, Some(2))?;
                 let statement = items.string(BYTES)?;
                 let blobs = items.array(|items| items.array(Part::take).map(StoredBlob))?;
-                Ok(ArchivedEntry { statement, blobs })
+                Ok(ArchivedEntry::new(statement, blobs))
             })?,
         };
         items.finish()?;
@@ -126,10 +144,8 @@ impl ArchivedBatch {
 }
 
 impl ArchivedEntry {
-    fn length(&self) -> usize {
-        let parts = self.blobs.iter().flat_map(|blob| &blob.0);
-        let here: usize = parts.map(|part| if let Part::Here(bytes) = part { bytes.len() } else { 48 }).sum();
-        self.statement.len().saturating_add(here).saturating_add(64)
+    pub(crate) fn new(statement: Vec<u8>, blobs: Vec<StoredBlob>) -> Self {
+        Self { leaf: merkle::leaf_hash(&statement), statement, blobs }
     }
 }
 
@@ -170,8 +186,14 @@ mod tests {
         let shared = Part::Shared { digest: [3; 32], length: length as u64 };
         let pruned = Part::Pruned { digest: [4; 32], length: 1 };
         let blobs = vec![StoredBlob(vec![part, shared]), StoredBlob(vec![pruned]), StoredBlob::default()];
-        let entry = ArchivedEntry { statement: vec![1; length], blobs };
+        let entry = ArchivedEntry::new(vec![1; length], blobs);
         ArchivedBatch { first: length as u64, checkpoint: Some("c".repeat(length)), entries: vec![entry; 3] }
+    }
+
+    fn encoded(length: usize) -> Vec<u8> {
+        let mut body = Vec::new();
+        batch(length).encode(&mut body);
+        body
     }
 
     /// The reader takes what the general one takes of the same shape, and no
@@ -179,7 +201,7 @@ mod tests {
     #[test]
     fn records_have_one_encoding() {
         for length in [0, 1, 23, 24, 255, 256, 65_535, 65_536] {
-            let body = batch(length).encode();
+            let body = encoded(length);
             assert!(portcullis_wire::decode(&body, 1 << 24).is_ok());
             assert_eq!(ArchivedBatch::decode(&body), Ok(batch(length)));
         }
@@ -187,7 +209,7 @@ mod tests {
         assert!(portcullis_wire::decode(&header.encode(), 1 << 24).is_ok());
         assert_eq!(Header::decode(&header.encode()), Ok(header));
 
-        let sound = batch(7).encode();
+        let sound = encoded(7);
         // The first index in two bytes where one does, a tag, an item too many,
         // and an array without a length.
         let long = [&sound[..1], &[0x18, 7], &sound[2..]].concat();

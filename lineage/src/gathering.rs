@@ -1,0 +1,108 @@
+//! Where entries gather for the next batch. Whoever hands one in wakes the log's
+//! thread once for a whole batch: waking it for each would cost more than
+//! anything that is done for an entry.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::log::Hashed;
+use crate::writer::Outcome;
+
+/// Most entries in a batch, and most bytes of what they archive: readers hold
+/// one batch in memory.
+const MAX_BATCH: usize = 512;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How long a batch gathers, at most: a sync costs about as much, whatever it
+/// syncs, so those who were answered together are waited for.
+pub(crate) const WINDOW: Duration = Duration::from_millis(2);
+
+pub(crate) type Reply = Box<dyn FnOnce(Outcome) + Send>;
+
+/// Entries that wait for a batch.
+#[derive(Default)]
+pub(crate) struct Gathering {
+    waiting: Mutex<Waiting>,
+    enough: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    entries: VecDeque<(Hashed, Reply)>,
+    bytes: usize,
+    /// For how many the log's thread waits; nothing while it is at work.
+    wanted: Option<usize>,
+    closed: bool,
+}
+
+impl Waiting {
+    fn has(&self, count: usize) -> bool {
+        self.closed || self.bytes >= MAX_BYTES || self.entries.len() >= count.min(MAX_BATCH)
+    }
+
+    /// As many as fit, in the order in which they came.
+    fn batch(&mut self) -> Vec<(Hashed, Reply)> {
+        let mut bytes = 0_usize;
+        let fits = |(entry, _): &&(Hashed, Reply)| {
+            let before = bytes;
+            bytes = before.saturating_add(entry.length());
+            before < MAX_BYTES
+        };
+        let count = self.entries.iter().take(MAX_BATCH).take_while(fits).count();
+        let batch: Vec<_> = self.entries.drain(..count).collect();
+        let taken: usize = batch.iter().map(|(entry, _)| entry.length()).sum();
+        self.bytes = self.bytes.saturating_sub(taken);
+        batch
+    }
+}
+
+impl Gathering {
+    /// Hands in an entry; gives it back where the log was closed.
+    pub(crate) fn put(&self, entry: Hashed, reply: Reply) -> Result<(), Reply> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(reply);
+        }
+        waiting.bytes = waiting.bytes.saturating_add(entry.length());
+        waiting.entries.push_back((entry, reply));
+        self.wake(waiting);
+        Ok(())
+    }
+
+    /// Nothing is taken any more.
+    pub(crate) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        self.wake(waiting);
+    }
+
+    /// The next batch: what is there, once it is `expected` entries or the window
+    /// is over. `None` once the log was closed and nothing is left.
+    pub(crate) fn next(&self, expected: usize) -> Option<Vec<(Hashed, Reply)>> {
+        let mut waiting = self.lock();
+        while !waiting.has(1) {
+            waiting.wanted = Some(1);
+            waiting = self.enough.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !waiting.has(expected) {
+            waiting.wanted = Some(expected);
+            let gathered = self.enough.wait_timeout_while(waiting, WINDOW, |waiting| !waiting.has(expected));
+            waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        waiting.wanted = None;
+        let batch = waiting.batch();
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    fn wake(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        if waiting.wanted.is_some_and(|wanted| waiting.has(wanted)) {
+            waiting.wanted = None;
+            drop(waiting);
+            self.enough.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
