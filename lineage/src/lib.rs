@@ -28,6 +28,7 @@ mod checkpoint;
 mod cosignature;
 mod directory;
 mod export;
+mod gathering;
 mod journal;
 mod keys;
 mod log;
