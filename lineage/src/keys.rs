@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
-use portcullis_wire::{Digest, sha256};
+use portcullis_wire::sha256;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey, public_half};
 use crate::journal::Mac;
+use crate::log::Head;
 use crate::log_error::LogError;
-use crate::publisher::Head;
 use crate::receipt::{ReceiptKey, SignedRoot};
+use crate::tree::Tree;
 
 /// The two keys of a log.
 pub struct Keys {
@@ -35,11 +36,12 @@ impl Keys {
         Ok(Self { origin: VerifyingKey::new(origin, public_half(&checkpoint))?, checkpoint, receipt, mac })
     }
 
-    /// Signs a head under both keys.
-    pub(crate) fn sign(&self, size: u64, root: Digest) -> Result<Head, LogError> {
+    /// Signs a tree under both keys.
+    pub(crate) fn sign(&self, tree: Arc<Tree>) -> Result<Head, LogError> {
+        let (size, root) = (tree.size(), tree.root());
         let checkpoint = Arc::new(Checkpoint::sign(&self.checkpoint, &self.origin, size, root));
-        let root = Arc::new(SignedRoot::sign(&self.receipt, size, root).map_err(LogError::Receipt)?);
-        Ok(Head { checkpoint, root })
+        let root = SignedRoot::sign(&self.receipt, size, root).map_err(LogError::Receipt)?;
+        Ok(Head { checkpoint, root, tree })
     }
 
     /// The public checkpoint key with the origin.

@@ -18,7 +18,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use portcullis_wire::{Digest, Value, merkle};
 
@@ -29,7 +29,7 @@ use crate::journal::{ArchivedBatch, ArchivedEntry, Header, JournalError, Segment
 use crate::keys::Keys;
 use crate::log_error::LogError;
 use crate::prune::Pruner;
-use crate::publisher::{CHECKPOINT, Fresh, Head, Publisher, mark};
+use crate::publisher::{CHECKPOINT, Fresh, Publisher, mark};
 use crate::receipt::SignedRoot;
 use crate::replay::{check, signed_edge};
 use crate::storage::Storage;
@@ -87,19 +87,35 @@ impl Written {
     }
 }
 
+/// A tree with both signatures over it.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) checkpoint: Arc<Checkpoint>,
+    pub(crate) root: SignedRoot,
+    pub(crate) tree: Arc<Tree>,
+}
+
 /// An entry that is durable under a signed checkpoint.
 #[derive(Clone, Debug)]
 pub struct Committed {
-    /// Position in the log.
-    pub index: u64,
-    /// The checkpoint of the batch.
-    pub checkpoint: Arc<Checkpoint>,
-    root: Arc<SignedRoot>,
+    index: u64,
     seen: Option<u64>,
-    view: View,
+    head: Arc<Head>,
 }
 
 impl Committed {
+    /// Position in the log.
+    #[must_use]
+    pub const fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The checkpoint of the batch.
+    #[must_use]
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.head.checkpoint
+    }
+
     /// The value of header 394. It is made by whoever asks, so that the log's
     /// thread goes on meanwhile.
     ///
@@ -107,10 +123,11 @@ impl Committed {
     /// [`TreeError::Beyond`] for the first entry of a log, whose tree RFC 9942
     /// cannot express; others where tiles are missing or were altered.
     pub fn receipts(&self) -> Result<Value, TreeError> {
-        if self.root.size() < 2 {
+        let Head { root, tree, .. } = &*self.head;
+        if root.size() < 2 {
             return Err(TreeError::Beyond);
         }
-        self.view.with_tree(|tree| self.root.receipts(tree, self.index, self.seen))
+        root.receipts(tree, self.index, self.seen)
     }
 }
 
@@ -119,8 +136,8 @@ pub struct Log {
     storage: Arc<dyn Storage>,
     keys: Keys,
     archive: Archive,
-    tree: Arc<RwLock<Tree>>,
-    head: Arc<RwLock<Option<Arc<Checkpoint>>>>,
+    tree: Tree,
+    view: View,
     outbox: Sender<Fresh>,
     published: Arc<AtomicU64>,
     /// Length of the newest segment in bytes, its first entry, and how long the
@@ -158,22 +175,20 @@ impl Log {
             storage.put_segment(0, &keys.mac.header(&Header { first: 0, checkpoint: None, edge: Vec::new() }))?;
         }
         let durable = mark(&*storage)?;
-        let tree = Arc::new(RwLock::new(Tree::default()));
+        let mut tree = Tree::default();
         let (outbox, inbox) = channel();
         let published = Arc::new(AtomicU64::new(0));
-        let shared = Arc::clone(&storage);
-        let mut publisher = Publisher::new(shared, Arc::clone(&tree), inbox, Arc::clone(&published), durable);
+        let mut publisher = Publisher::new(Arc::clone(&storage), inbox, Arc::clone(&published), durable);
 
         let mut segments = Segments::from(Arc::clone(&storage), durable, Some(&keys.mac))?;
         let mut first = None;
         while let Some(step) = segments.next()? {
-            let mut tree = tree.write().unwrap_or_else(PoisonError::into_inner);
             let batch = match step {
                 Step::Batch(batch) => batch,
                 Step::Segment(header) => {
                     let edge = signed_edge(&header, &keys.origin)?;
                     if first.is_none() {
-                        *tree = Tree::of(edge, Arc::clone(&storage));
+                        tree = Tree::of(edge, Arc::clone(&storage));
                     } else if edge != *tree.edge() {
                         return Err(JournalError::Gap { found: header.first, required: tree.size() }.into());
                     }
@@ -186,31 +201,28 @@ impl Log {
             }
             check(batch.checkpoint.as_deref(), &keys.origin, tree.edge())?;
             batch.entries.iter().for_each(|entry| tree.push(entry.leaf));
-            drop(tree);
             let entries = batch.entries.into_iter().map(|entry| entry.statement);
             let skip = usize::try_from(durable.saturating_sub(batch.first)).unwrap_or(usize::MAX);
-            publisher.recover(entries.skip(skip).collect())?;
+            publisher.recover(entries.skip(skip).collect(), &tree)?;
         }
         let (segment, first) = (segments.last(), first.unwrap_or(0));
-        keys.check_published(&*storage, &tree.read().unwrap_or_else(PoisonError::into_inner), durable)?;
+        keys.check_published(&*storage, &tree, durable)?;
         // What is torn goes; where nothing is, this costs one sync.
         storage.truncate(segment)?;
-        let (size, root) = {
-            let tree = tree.read().unwrap_or_else(PoisonError::into_inner);
-            (tree.size(), tree.root())
-        };
-        let head = if size > 0 { Some(keys.sign(size, root)?) } else { None };
+        let snapshot = tree.snapshot();
+        let head = if tree.size() > 0 { Some(Arc::new(keys.sign(Arc::clone(&snapshot))?)) } else { None };
         publisher.recovered(head.clone());
         publisher.publish()?;
         let archive = Archive::new(Arc::clone(&storage));
-        let head = Arc::new(RwLock::new(head.map(|head| head.checkpoint)));
+        let shown = Shown { checkpoint: head.map(|head| Arc::clone(&head.checkpoint)), tree: snapshot };
+        let view = View(Arc::new(RwLock::new(shown)));
         let observer: Observer = Box::new(|_, _| ());
         let log = Self {
             storage,
             keys,
             archive,
             tree,
-            head,
+            view,
             outbox,
             published,
             segment,
@@ -268,7 +280,7 @@ impl Log {
             return Err(LogError::Entry(0));
         }
         self.stopped = true;
-        let first = self.tree().size();
+        let first = self.tree.size();
         let checkpoint = self.head().map(|head| head.note().to_owned());
         self.next_segment(first, checkpoint.as_deref())?;
         let (mut entries, mut seen) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
@@ -289,7 +301,7 @@ impl Log {
     fn next_segment(&mut self, first: u64, checkpoint: Option<&str>) -> Result<(), LogError> {
         let long = self.segment >= self.largest || first.saturating_sub(self.first) >= SEGMENT_ENTRIES;
         if long || first > self.first && self.closing.swap(false, Ordering::Relaxed) {
-            let edge = self.tree().edge().rows();
+            let edge = self.tree.edge().rows();
             let header = self.keys.mac.header(&Header { first, checkpoint: checkpoint.map(Into::into), edge });
             self.storage.put_segment(first, &header)?;
             (self.segment, self.first) = (header.len() as u64, first);
@@ -300,54 +312,38 @@ impl Log {
     /// Signs the tree with a batch that has become durable, and shows it.
     fn seal(&mut self, Durable(written): Durable) -> Result<Vec<Committed>, LogError> {
         let Written { first, entries, leaves, seen } = written;
-        let (size, root) = {
-            let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
-            leaves.into_iter().for_each(|leaf| tree.push(leaf));
-            (tree.size(), tree.root())
-        };
-        let head = self.keys.sign(size, root)?;
-        let Head { checkpoint, root } = head.clone();
-        *self.head.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&checkpoint));
+        leaves.into_iter().for_each(|leaf| self.tree.push(leaf));
+        let head = Arc::new(self.keys.sign(self.tree.snapshot())?);
+        self.view.show(&head);
         self.stopped = false;
         (first..).zip(&entries).for_each(|(index, entry)| (self.observer)(index, entry));
         // Without a publisher nobody reads.
-        let _unread = self.outbox.send(Fresh { entries, head });
-        let view = self.view();
-        let committed = (first..).zip(seen).map(|(index, seen)| Committed {
-            index,
-            checkpoint: Arc::clone(&checkpoint),
-            root: Arc::clone(&root),
-            seen,
-            view: view.clone(),
-        });
+        let _unread = self.outbox.send(Fresh { entries, head: Arc::clone(&head) });
+        let committed = (first..).zip(seen).map(|(index, seen)| Committed { index, seen, head: Arc::clone(&head) });
         Ok(committed.collect())
     }
 
     /// Entries that are not on the disk in full bundles yet.
     pub(crate) fn unpublished(&self) -> u64 {
-        self.tree().size().saturating_sub(self.published.load(Ordering::Relaxed))
+        self.tree.size().saturating_sub(self.published.load(Ordering::Relaxed))
     }
 
     /// The latest checkpoint; `None` before the first entry.
     #[must_use]
     pub fn head(&self) -> Option<Arc<Checkpoint>> {
-        self.head.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view.head()
     }
 
     /// A view for other threads.
     #[must_use]
     pub fn view(&self) -> View {
-        View { tree: Arc::clone(&self.tree), head: Arc::clone(&self.head) }
+        self.view.clone()
     }
 
     /// The public keys.
     #[must_use]
     pub const fn keys(&self) -> &Keys {
         &self.keys
-    }
-
-    fn tree(&self) -> RwLockReadGuard<'_, Tree> {
-        self.tree.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -371,22 +367,32 @@ impl Keys {
     }
 }
 
-/// The log as other threads see it: heads and proofs, no writing.
+/// The log as other threads see it: heads and proofs, no writing. Whoever reads
+/// does not hold up the log, however long it takes.
 #[derive(Clone, Debug)]
-pub struct View {
-    tree: Arc<RwLock<Tree>>,
-    head: Arc<RwLock<Option<Arc<Checkpoint>>>>,
+pub struct View(Arc<RwLock<Shown>>);
+
+#[derive(Debug)]
+struct Shown {
+    checkpoint: Option<Arc<Checkpoint>>,
+    tree: Arc<Tree>,
 }
 
 impl View {
     /// The latest checkpoint; `None` before the first entry.
     #[must_use]
     pub fn head(&self) -> Option<Arc<Checkpoint>> {
-        self.head.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).checkpoint.clone()
     }
 
     /// Reads hashes and proofs.
     pub fn with_tree<T>(&self, read: impl FnOnce(&Tree) -> T) -> T {
-        read(&self.tree.read().unwrap_or_else(PoisonError::into_inner))
+        let tree = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).tree);
+        read(&tree)
+    }
+
+    fn show(&self, head: &Head) {
+        let shown = Shown { checkpoint: Some(Arc::clone(&head.checkpoint)), tree: Arc::clone(&head.tree) };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 }

@@ -2,14 +2,13 @@
 //! what the journal has.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::Checkpoint;
+use crate::log::Head;
 use crate::reader::{LogReader, SIGNED_ROOT};
-use crate::receipt::SignedRoot;
 use crate::storage::{Storage, get_number, put_number};
 use crate::tiles::{TILE, TILE_HEIGHT, bundle, tile_path};
 use crate::tree::{Tree, TreeError};
@@ -29,26 +28,18 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// A batch that is durable in the journal.
 pub(crate) struct Fresh {
     pub(crate) entries: Vec<Vec<u8>>,
-    pub(crate) head: Head,
-}
-
-/// Both signatures over one tree.
-#[derive(Clone)]
-pub(crate) struct Head {
-    pub(crate) checkpoint: Arc<Checkpoint>,
-    pub(crate) root: Arc<SignedRoot>,
+    pub(crate) head: Arc<Head>,
 }
 
 /// Writes what readers see. It lags behind the log and never blocks it.
 pub struct Publisher {
     storage: Arc<dyn Storage>,
-    tree: Arc<RwLock<Tree>>,
     inbox: Receiver<Fresh>,
     /// Entries of the last, partial bundle and everything after it.
     pending: Vec<Vec<u8>>,
     /// Number of the first pending bundle.
     bundle: u64,
-    head: Option<Head>,
+    head: Option<Arc<Head>>,
     /// Entries in full bundles that were written, for the log to see.
     full: Arc<AtomicU64>,
     /// Size of the tree that readers see.
@@ -64,27 +55,21 @@ pub(crate) fn mark(storage: &dyn Storage) -> io::Result<u64> {
 
 impl Publisher {
     /// Publishes from a size on, a multiple of the size of a bundle.
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        tree: Arc<RwLock<Tree>>,
-        inbox: Receiver<Fresh>,
-        full: Arc<AtomicU64>,
-        from: u64,
-    ) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, inbox: Receiver<Fresh>, full: Arc<AtomicU64>, from: u64) -> Self {
         full.store(from, Ordering::Relaxed);
         let (pending, bundle) = (Vec::new(), from / TILE);
-        Self { storage, tree, inbox, pending, bundle, head: None, full, published: 0, durable: from }
+        Self { storage, inbox, pending, bundle, head: None, full, published: 0, durable: from }
     }
 
-    /// Takes entries while a log is being opened: what is full is written, so
-    /// that memory does not hold all of it.
-    pub(crate) fn recover(&mut self, entries: Vec<Vec<u8>>) -> io::Result<()> {
+    /// Takes entries of a tree while a log is being opened: what is full is
+    /// written, so that memory does not hold all of it.
+    pub(crate) fn recover(&mut self, entries: Vec<Vec<u8>>, tree: &Tree) -> io::Result<()> {
         self.pending.extend(entries);
-        if self.pending.len() >= MANY { self.publish_full() } else { Ok(()) }
+        if self.pending.len() >= MANY { self.publish_full(tree) } else { Ok(()) }
     }
 
     /// The log has been opened: this is its head.
-    pub(crate) fn recovered(&mut self, head: Option<Head>) {
+    pub(crate) fn recovered(&mut self, head: Option<Arc<Head>>) {
         self.head = head;
     }
 
@@ -102,8 +87,9 @@ impl Publisher {
         while let Ok(fresh) = self.inbox.try_recv() {
             self.take(fresh);
         }
-        let Some(Head { checkpoint: head, root }) = self.head.clone() else { return Ok(()) };
-        self.publish_full()?;
+        let Some(newest) = self.head.clone() else { return Ok(()) };
+        let Head { checkpoint: head, root, tree } = &*newest;
+        self.publish_full(tree)?;
         let width = self.pending.len() as u64;
         if width > 0 {
             self.storage.put(&tile_path("entries", self.bundle, width), &bundle(&self.pending))?;
@@ -111,30 +97,30 @@ impl Publisher {
         let mut level = 0_usize;
         while let Some(count) = hashes_at(level, head.size()) {
             if !count.is_multiple_of(TILE) {
-                self.publish_tile(level, count / TILE, count % TILE)?;
+                self.publish_tile(tree, level, count / TILE, count % TILE)?;
             }
             level = level.saturating_add(1);
         }
-        self.storage.put(SIGNED_ROOT, &LogReader::file(&head, &root))?;
+        self.storage.put(SIGNED_ROOT, &LogReader::file(head, root))?;
         self.storage.put(CHECKPOINT, head.note().as_bytes())?;
         self.published = head.size();
         Ok(())
     }
 
     /// Writes the bundles and tiles that are full, which nothing will replace.
-    fn publish_full(&mut self) -> io::Result<()> {
+    fn publish_full(&mut self, tree: &Tree) -> io::Result<()> {
         self.publish_full_bundles()?;
         let (had, has) = (self.full.load(Ordering::Relaxed), self.bundle.saturating_mul(TILE));
         let mut level = 0_usize;
         while let Some(count) = hashes_at(level, has) {
             for n in hashes_at(level, had).unwrap_or(0) / TILE..count / TILE {
-                self.publish_tile(level, n, TILE)?;
+                self.publish_tile(tree, level, n, TILE)?;
                 remove_partials(&*self.storage, &level.to_string(), n)?;
             }
             level = level.saturating_add(1);
         }
         self.full.store(has, Ordering::Relaxed);
-        self.tree.write().unwrap_or_else(PoisonError::into_inner).published(has);
+        tree.published(has);
         Ok(())
     }
 
@@ -168,8 +154,8 @@ impl Publisher {
             if self.is_behind() && published.elapsed() >= PUBLISH_EVERY {
                 let _lagging = self.publish();
                 published = Instant::now();
-            } else if self.pending.len() >= MANY {
-                let _lagging = self.publish_full();
+            } else if let Some(head) = self.head.clone().filter(|_| self.pending.len() >= MANY) {
+                let _lagging = self.publish_full(&head.tree);
             }
             if synced.elapsed() >= SYNC_EVERY {
                 let _lagging = self.sync();
@@ -199,12 +185,8 @@ impl Publisher {
         outcome
     }
 
-    fn publish_tile(&self, level: usize, n: u64, width: u64) -> io::Result<()> {
-        let hashes = {
-            let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
-            tree.tile_hashes(level, n, width)
-        };
-        match hashes {
+    fn publish_tile(&self, tree: &Tree, level: usize, n: u64, width: u64) -> io::Result<()> {
+        match tree.tile_hashes(level, n, width) {
             Ok(hashes) => self.storage.put(&tile_path(&level.to_string(), n, width), &hashes),
             Err(TreeError::Tile { error: Some(error), .. }) => Err(error),
             Err(error) => Err(io::Error::other(error)),

@@ -139,7 +139,7 @@ mod tests {
             .iter()
             .map(|entry| {
                 let entry = NewEntry { statement: entry.as_bytes().to_vec(), ..NewEntry::default() };
-                log.append(vec![entry]).unwrap().remove(0).checkpoint
+                log.append(vec![entry]).unwrap().remove(0).checkpoint().clone()
             })
             .collect();
         (log, heads)

@@ -127,8 +127,8 @@ impl Life {
         match outcome {
             Ok(committed) => {
                 for (done, statement) in committed.into_iter().zip(statements) {
-                    self.answered.insert(done.index, statement);
-                    let (size, root) = (done.checkpoint.size(), *done.checkpoint.root());
+                    self.answered.insert(done.index(), statement);
+                    let (size, root) = (done.checkpoint().size(), *done.checkpoint().root());
                     if size > 1 {
                         done.receipts().unwrap();
                     }

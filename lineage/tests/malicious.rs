@@ -42,11 +42,11 @@ fn threat_17_two_heads_are_found_out_by_gate_witness_and_auditor() {
 
     // A gate that has seen one of them takes no receipt of the other.
     let receipts = second[3].receipts().unwrap();
-    let refused = verify_receipts(Some(&receipts), b"more", &key.receipt_key(), seen(&first[2].checkpoint));
+    let refused = verify_receipts(Some(&receipts), b"more", &key.receipt_key(), seen(first[2].checkpoint()));
     assert_eq!(refused, Err(ReceiptError::Inconsistent { seen: 3, size: 4 }));
     // Not even of the same size, where no path is needed.
     let receipts = second[2].receipts().unwrap();
-    let refused = verify_receipts(Some(&receipts), b"permit for b", &key.receipt_key(), seen(&first[2].checkpoint));
+    let refused = verify_receipts(Some(&receipts), b"permit for b", &key.receipt_key(), seen(first[2].checkpoint()));
     assert_eq!(refused, Err(ReceiptError::Inconsistent { seen: 3, size: 3 }));
 
     // A witness that has cosigned one of them does not cosign the other.
@@ -54,7 +54,7 @@ fn threat_17_two_heads_are_found_out_by_gate_witness_and_auditor() {
         let proof = log.view().with_tree(|tree| tree.consistency(old, head.size())).unwrap();
         AddCheckpoint { old, proof, note: head.note().to_owned() }
     };
-    let cosigned = witness(&ask(&one, 0, &first[2].checkpoint), key.checkpoint_key(), None).unwrap();
+    let cosigned = witness(&ask(&one, 0, first[2].checkpoint()), key.checkpoint_key(), None).unwrap();
     let last = seen(&cosigned);
     assert_eq!(witness(&ask(&other, 3, &forked), key.checkpoint_key(), last), Err(WitnessRefusal::Inconsistent));
     assert!(witness(&ask(&one, 3, &head), key.checkpoint_key(), last).is_ok());

@@ -69,8 +69,8 @@ fn no_fault_loses_an_answered_entry() {
         let more = log.append(vec![entry(4)]).unwrap();
         let view = log.view();
         for done in [answered, more].concat() {
-            let root = view.with_tree(|tree| tree.root_at(done.checkpoint.size())).unwrap();
-            assert_eq!(root, *done.checkpoint.root(), "{fault:?}");
+            let root = view.with_tree(|tree| tree.root_at(done.checkpoint().size())).unwrap();
+            assert_eq!(root, *done.checkpoint().root(), "{fault:?}");
         }
     }
 }
@@ -127,7 +127,7 @@ fn a_log_reopens_from_its_files_and_extends_itself() {
             let seen = heads.last().map(|h| (h.size(), *h.root()));
             let proof =
                 verify_receipts(Some(&done.receipts().unwrap()), &statement(n), &keys().receipt_key(), seen).unwrap();
-            assert_eq!((proof.index(), proof.root()), (u64::from(n), done.checkpoint.root()));
+            assert_eq!((proof.index(), proof.root()), (u64::from(n), done.checkpoint().root()));
         }
         if round % 2 == 0 {
             publisher.publish().unwrap()
@@ -286,7 +286,7 @@ fn the_writer_commits_in_groups_and_answers_everybody() {
     let answers = Arc::new(Mutex::new(Vec::new()));
     for n in 0..500 {
         let answers = Arc::clone(&answers);
-        writer.append(entry(n), move |outcome| answers.lock().unwrap().push(outcome.unwrap().index));
+        writer.append(entry(n), move |outcome| answers.lock().unwrap().push(outcome.unwrap().index()));
     }
     writer.close();
     thread.join().unwrap();

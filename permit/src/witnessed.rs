@@ -144,7 +144,7 @@ mod tests {
             let (mut log, _) = Log::open(Arc::new(MemoryStorage::new()), keys()).unwrap();
             let heads = entries.iter().map(|n| {
                 let entry = NewEntry { statement: vec![*n], ..NewEntry::default() };
-                log.append(vec![entry]).unwrap().remove(0).checkpoint
+                log.append(vec![entry]).unwrap().remove(0).checkpoint().clone()
             });
             let heads: Vec<_> = heads.collect();
             let path = log.view().with_tree(|tree| tree.consistency(2, 3)).unwrap();

@@ -283,12 +283,12 @@ fn threat_32_a_private_tree_runs_only_where_no_witness_is_demanded() {
     assert_eq!(check(expect(None, None)), Ok(()));
     assert_eq!(check(expect(None, Some(&quorum))), Err("permit.witness"));
     let with = |note: String, path| Some(portcullis_permit::Witnessed { note, path });
-    let head = &committed.checkpoint;
+    let head = committed.checkpoint();
     assert_eq!(check(expect(with(head.note().into(), vec![]), Some(&quorum))), Err("permit.witness.quorum"));
     // A cosignature of the real log's head does not carry over to another tree.
     let (mut real, _) = Log::open(std::sync::Arc::new(MemoryStorage::new()), keys()).unwrap();
     let entry = |n| NewEntry { statement: vec![n], ..NewEntry::default() };
-    let head_of_real = real.append(vec![entry(1), entry(2)]).unwrap().remove(0).checkpoint;
+    let head_of_real = real.append(vec![entry(1), entry(2)]).unwrap().remove(0).checkpoint().clone();
     let cosigned =
         |head: &portcullis_permit::Checkpoint, time| format!("{}{}", head.note(), witness.cosign(head, time));
     let elsewhere = with(cosigned(&head_of_real, 1_000), vec![]);

@@ -30,6 +30,7 @@ mod strict;
 
 use std::io::{self, Read};
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
 pub use ciborium::Value;
 pub use ciborium::value::Integer;
 pub use error::Error;
@@ -43,9 +44,12 @@ pub type Digest = [u8; 32];
 /// SHA-256 over the parts, one after another.
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> Digest {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    if let [whole] = parts {
+        return sized(&digest(&SHA256, whole));
+    }
+    let mut context = Context::new(&SHA256);
     parts.iter().for_each(|part| context.update(part));
-    finish(context)
+    sized(&context.finish())
 }
 
 /// SHA-256 over all that a reader has.
@@ -53,20 +57,20 @@ pub fn sha256(parts: &[&[u8]]) -> Digest {
 /// # Errors
 /// The reader's.
 pub fn sha256_of(mut reader: impl Read) -> io::Result<Digest> {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut context = Context::new(&SHA256);
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = reader.read(&mut buffer)?;
         match buffer.get(..count) {
-            Some([]) | None => return Ok(finish(context)),
+            Some([]) | None => return Ok(sized(&context.finish())),
             Some(part) => context.update(part),
         }
     }
 }
 
-fn finish(context: aws_lc_rs::digest::Context) -> Digest {
+fn sized(digest: &aws_lc_rs::digest::Digest) -> Digest {
     let mut out = [0; 32];
-    out.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    out.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
     out
 }
 

@@ -82,7 +82,7 @@ impl Authority {
                 }
                 let committed = self.append(signed.clone(), archive, seen).await?;
                 self.metrics.permits.inc();
-                let witnessed = self.vouched.for_tree(self.writer.view(), committed.checkpoint.size());
+                let witnessed = self.vouched.for_tree(self.writer.view(), committed.checkpoint().size());
                 let receipts = committed.receipts().map_err(|error| Failure::Internal(error.to_string()))?;
                 TransparentPermit::attach(&signed, receipts, witnessed.as_ref()).map(Answered::Permit).map_err(signing)
             }

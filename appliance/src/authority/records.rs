@@ -31,7 +31,7 @@ impl Authority {
                 Err(self.trip_silently("anchor.lease", "the TPM's counter was not seen in time: another may run"))
             }
             Ok(Ok(committed)) => {
-                self.metrics.log_size.set(committed.checkpoint.size());
+                self.metrics.log_size.set(committed.checkpoint().size());
                 Ok(committed)
             }
             Ok(Err(stopped)) => Err(self.trip_silently(stopped.check, &stopped.reason)),
@@ -113,7 +113,7 @@ impl Authority {
         let entry = self.sign(Kind::Snapshot, "snapshot", &record.encode())?;
         let logged = self.append(entry, vec![state.into()], None).await?;
         // A hint: without it, or with an older one, the next start reads more.
-        let hint = put_number(&*self.storage, recover::HINT, logged.index);
+        let hint = put_number(&*self.storage, recover::HINT, logged.index());
         hint.map_err(|error| Failure::Internal(error.to_string()))
     }
 

@@ -1,15 +1,18 @@
 //! The right edge of a tree: its partial tiles. All that a log needs of its
 //! past to go on growing, whatever its size.
 
+use std::sync::Arc;
+
 use portcullis_wire::{Digest, merkle};
 
 use super::tile::Tile;
 
-/// The last tile of every level, none of them full.
+/// The last tile of every level, none of them full. A clone shares its tiles
+/// until one of both goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edge {
     size: u64,
-    tiles: Vec<Tile>,
+    tiles: Vec<Arc<Tile>>,
 }
 
 impl Edge {
@@ -19,7 +22,7 @@ impl Edge {
         let mut tiles = Vec::new();
         let mut count = size;
         for row in rows {
-            tiles.push(Tile::read(row, count & 0xff)?.0);
+            tiles.push(Arc::new(Tile::read(row, count & 0xff)?.0));
             count >>= 8;
         }
         // As many levels as the size needs, no more and no fewer.
@@ -38,20 +41,20 @@ impl Edge {
 
     /// The partial tile of a level.
     pub(crate) fn tile(&self, level: usize) -> Option<&Tile> {
-        self.tiles.get(level)
+        self.tiles.get(level).map(|tile| &**tile)
     }
 
     /// Appends a leaf; `filled` gets every tile that becomes full, with its
     /// level and number.
-    pub(crate) fn push(&mut self, leaf: Digest, mut filled: impl FnMut(usize, u64, Tile)) {
+    pub(crate) fn push(&mut self, leaf: Digest, mut filled: impl FnMut(usize, u64, Arc<Tile>)) {
         self.size = self.size.saturating_add(1);
         let (mut hash, mut level, mut count) = (leaf, 0_usize, self.size);
         loop {
             if self.tiles.len() == level {
-                self.tiles.push(Tile::default());
+                self.tiles.push(Arc::default());
             }
             let Some(tile) = self.tiles.get_mut(level) else { return };
-            let Some(root) = tile.push(hash) else { return };
+            let Some(root) = Arc::make_mut(tile).push(hash) else { return };
             count >>= 8;
             filled(level, count.saturating_sub(1), std::mem::take(tile));
             hash = root;
@@ -69,7 +72,7 @@ impl Edge {
     pub(crate) fn ends(&self) -> Vec<(u64, Digest)> {
         let bits = (0..u64::BITS).filter(|bit| self.size >> bit & 1 == 1);
         let mut ends: Vec<(u64, Digest)> = Vec::new();
-        for (bit, root) in bits.zip(self.tiles.iter().flat_map(Tile::open)) {
+        for (bit, root) in bits.zip(self.tiles.iter().flat_map(|tile| tile.open())) {
             let below = u64::MAX.checked_shr(u64::BITS.saturating_sub(bit).saturating_sub(1)).unwrap_or(u64::MAX);
             let root = ends.last().map_or(root, |(_, right)| merkle::node_hash(&root, right));
             ends.push((self.size & !below, root));

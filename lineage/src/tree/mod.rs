@@ -58,7 +58,7 @@ pub struct Tree {
     edge: Edge,
     /// Its roots from each place at the edge on, once somebody asked.
     ends: OnceLock<Vec<(u64, Digest)>>,
-    kept: Kept,
+    kept: Arc<Kept>,
     /// Where tiles are that are not in memory; a tree without keeps all of them.
     storage: Option<Arc<dyn Storage>>,
 }
@@ -75,6 +75,13 @@ impl Tree {
         Self { edge, storage: Some(storage), ..Self::default() }
     }
 
+    /// The tree as it is now, whatever is appended later. It costs a copy of the
+    /// tiles at the edge, and that only once this tree goes on.
+    pub(crate) fn snapshot(&self) -> Arc<Self> {
+        let (edge, ends) = (self.edge.clone(), self.ends.clone());
+        Arc::new(Self { edge, ends, kept: Arc::clone(&self.kept), storage: self.storage.clone() })
+    }
+
     /// Number of leaves.
     #[must_use]
     pub const fn size(&self) -> u64 {
@@ -84,7 +91,7 @@ impl Tree {
     /// Appends a leaf.
     pub fn push(&mut self, leaf: Digest) {
         self.ends = OnceLock::new();
-        let kept = &mut self.kept;
+        let kept = &self.kept;
         self.edge.push(leaf, |level, number, tile| kept.pin(level, number, tile));
     }
 
@@ -94,7 +101,7 @@ impl Tree {
     }
 
     /// Full tiles of the tree of this size are on the disk: memory may forget them.
-    pub(crate) fn published(&mut self, size: u64) {
+    pub(crate) fn published(&self, size: u64) {
         self.kept.unpin(size);
     }
 

@@ -111,11 +111,11 @@ fn three_logs_agree_on_roots_proofs_tiles_and_notes() {
             let batch = entries.iter().map(|entry| NewEntry { statement: entry.clone(), ..NewEntry::default() });
             let committed = log.append(batch.collect()).unwrap();
             for (place, entry) in committed.iter().zip(&entries) {
-                assert_eq!(place.index, naive.entries.len() as u64);
+                assert_eq!(place.index(), naive.entries.len() as u64);
                 naive.entries.push(entry.clone());
                 let receipts = place.receipts().unwrap();
                 let shown = verify_receipts(Some(&receipts), entry, &keys().receipt_key(), None).unwrap();
-                assert_eq!(shown.index(), place.index);
+                assert_eq!(shown.index(), place.index());
             }
             // What was committed reads the same storage, which one process has.
             drop(committed);
