@@ -74,7 +74,7 @@ impl Edge {
         let mut ends: Vec<(u64, Digest)> = Vec::new();
         for (bit, root) in bits.zip(self.tiles.iter().flat_map(|tile| tile.open())) {
             let below = u64::MAX.checked_shr(u64::BITS.saturating_sub(bit).saturating_sub(1)).unwrap_or(u64::MAX);
-            let root = ends.last().map_or(root, |(_, right)| merkle::node_hash(&root, right));
+            let root = ends.last().map_or(*root, |(_, right)| merkle::node_hash(root, right));
             ends.push((self.size & !below, root));
         }
         ends

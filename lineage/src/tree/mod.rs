@@ -137,19 +137,22 @@ impl Tree {
         if index >= size || size > self.size() {
             return Err(TreeError::Beyond);
         }
-        let (mut low, mut high, mut near) = (0_u64, size, Near::default());
-        let mut path = Vec::with_capacity(u64::BITS.saturating_sub(size.leading_zeros()) as usize);
-        while high.saturating_sub(low) > 1 {
-            let middle = low.saturating_add(split(high.saturating_sub(low)));
-            if index < middle {
-                path.push(self.range(middle, high, &mut near)?);
-                high = middle;
-            } else {
-                path.push(self.range(low, middle, &mut near)?);
-                low = middle;
+        let mut near = Near::default();
+        let levels = u64::BITS.saturating_sub(size.saturating_sub(1).leading_zeros()) as usize;
+        let mut path = Vec::with_capacity(levels);
+        for height in 0..levels {
+            // What is beside the subtree that holds the leaf: complete, cut off by
+            // the end of the tree, or beyond it.
+            let beside = index >> height ^ 1;
+            let begin = beside << height;
+            if begin >= size {
+                continue;
             }
+            path.push(match (beside.saturating_add(1)) << height {
+                end if end <= size => self.node(height, beside, &mut near)?,
+                _ => self.range(begin, size, &mut near)?,
+            });
         }
-        path.reverse();
         Ok(path)
     }
 
@@ -227,11 +230,15 @@ impl Tree {
         // A tile has 256 >> row nodes in a row.
         let in_row = TILE_HEIGHT.saturating_sub(row);
         let (number, within) = (n >> in_row, n & !(u64::MAX << in_row));
-        if number == self.open_tile(level) {
-            let tile = self.edge.tile(level).ok_or(TreeError::Beyond)?;
-            return tile.node(row, within).ok_or(TreeError::Beyond);
+        let found = if number == self.open_tile(level) {
+            self.edge.tile(level).and_then(|tile| tile.node(row, within))
+        } else {
+            near.tile(self, level, number)?.node(row, within)
+        };
+        match found {
+            Some(node) => Ok(*node),
+            None => Err(TreeError::Beyond),
         }
-        near.tile(self, level, number)?.node(row, within).ok_or(TreeError::Beyond)
     }
 
     /// A full tile. One that comes from the disk is used once the tile above has
@@ -263,19 +270,16 @@ impl Tree {
 struct Near(Vec<Option<(u64, Arc<Tile>)>>);
 
 impl Near {
-    fn tile(&mut self, tree: &Tree, level: usize, number: u64) -> Result<Arc<Tile>, TreeError> {
-        if let Some(Some((at, tile))) = self.0.get(level)
-            && *at == number
-        {
-            return Ok(Arc::clone(tile));
-        }
-        let tile = tree.full_tile(level, number)?;
+    fn tile(&mut self, tree: &Tree, level: usize, number: u64) -> Result<&Tile, TreeError> {
         if self.0.len() <= level {
             self.0.resize(level.saturating_add(1), None);
         }
-        if let Some(place) = self.0.get_mut(level) {
-            *place = Some((number, Arc::clone(&tile)));
-        }
+        let Some(place) = self.0.get_mut(level) else { return Err(TreeError::Beyond) };
+        let known = place.take().filter(|(at, _)| *at == number);
+        let (_, tile) = place.insert(match known {
+            Some(known) => known,
+            None => (number, tree.full_tile(level, number)?),
+        });
         Ok(tile)
     }
 }
