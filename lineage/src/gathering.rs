@@ -106,3 +106,57 @@ impl Gathering {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::log::NewEntry;
+
+    fn put(gathering: &Gathering, archived: usize) -> bool {
+        let blobs = vec![vec![0; archived].into()];
+        let entry = NewEntry { statement: vec![1], blobs, seen: None };
+        gathering.put(Hashed::of(entry), Box::new(|_| ())).is_ok()
+    }
+
+    #[test]
+    fn a_batch_has_its_bounds() {
+        let gathering = Gathering::default();
+        assert!((0..MAX_BATCH + 1).all(|_| put(&gathering, 0)));
+        assert_eq!(gathering.next(1).map(|batch| batch.len()), Some(MAX_BATCH));
+        assert_eq!(gathering.next(1).map(|batch| batch.len()), Some(1));
+        // Half of the bytes each: the third must wait.
+        assert!((0..3).all(|_| put(&gathering, MAX_BYTES / 2)));
+        assert_eq!(gathering.next(3).map(|batch| batch.len()), Some(2));
+        assert_eq!(gathering.next(1).map(|batch| batch.len()), Some(1));
+    }
+
+    #[test]
+    fn nobody_waits_beyond_the_window_for_others() {
+        let gathering = Gathering::default();
+        assert!(put(&gathering, 0));
+        let asked = Instant::now();
+        assert_eq!(gathering.next(MAX_BATCH).map(|batch| batch.len()), Some(1));
+        assert!(asked.elapsed() >= WINDOW);
+    }
+
+    #[test]
+    fn what_was_handed_in_before_the_end_is_taken_and_nothing_after_it() {
+        let gathering = Arc::new(Gathering::default());
+        let taking = Arc::clone(&gathering);
+        let thread = thread::spawn(move || {
+            let mut taken = 0;
+            while let Some(batch) = taking.next(MAX_BATCH) {
+                taken += batch.len();
+            }
+            taken
+        });
+        assert!((0..2000).all(|_| put(&gathering, 0)));
+        gathering.close();
+        assert!(!put(&gathering, 0));
+        assert_eq!(thread.join().unwrap(), 2000);
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use portcullis_lineage::{
     ArchiveReader, Checkpoint, Fault, FileStorage, Keys, Log, LogError, MemoryStorage, NewEntry, Publisher, Storage,
-    VerifyingKey, Writer, verify_directory, verify_receipts,
+    Tree, TreeError, VerifyingKey, Writer, verify_directory, verify_receipts,
 };
 
 fn keys() -> Keys {
@@ -297,4 +297,26 @@ fn the_writer_commits_in_groups_and_answers_everybody() {
     let answer = Arc::clone(&late);
     writer.append(entry(9), move |outcome| *answer.lock().unwrap() = Some(outcome.unwrap_err().check));
     assert_eq!(*late.lock().unwrap(), Some("log.storage"));
+}
+
+/// Whoever reads sees the tree as it was, and the log goes on meanwhile.
+#[test]
+fn a_proof_holds_nothing_up() {
+    let (mut log, _publisher) = open(MemoryStorage::new()).unwrap();
+    let answered = log.append((0..300).map(entry).collect()).unwrap();
+    let view = log.view();
+    view.with_tree(|tree| {
+        let (root, path) = (tree.root(), tree.inclusion(7, 300).unwrap());
+        log.append((300..700).map(entry).collect()).unwrap();
+        assert_eq!((tree.size(), tree.root(), tree.inclusion(7, 300).unwrap()), (300, root, path));
+        assert!(matches!(tree.inclusion(7, 301), Err(TreeError::Beyond)));
+    });
+    assert_eq!(view.with_tree(Tree::size), 700);
+    assert_eq!(view.head().unwrap().size(), 700);
+    // Receipts are of the batch, however late they are made.
+    for (n, done) in (0..).zip(&answered) {
+        let receipts = done.receipts().unwrap();
+        let proof = verify_receipts(Some(&receipts), &statement(n), &log.keys().receipt_key(), None).unwrap();
+        assert_eq!((proof.index(), proof.size()), (u64::from(n), 300));
+    }
 }
