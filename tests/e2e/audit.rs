@@ -131,6 +131,15 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     if renewals > 0 {
         assert!(events.contains(&"started") && events.contains(&"ended"), "{events:?}");
     }
+    // A bundle that begins within a line tells the rest of it.
+    let whole = report["trail"].as_array().unwrap();
+    if let Some(last) = whole.iter().rfind(|event| event["what"] == "renewal") {
+        let rest = exported(&deployment, "rest.pca", &["--since", last["time"].as_str().unwrap()]);
+        let (code, report) = audit(&deployment, &["trail", last["permit"].as_str().unwrap()], &rest);
+        assert_eq!(code, Some(0), "{report}");
+        let told = report["trail"].as_array().unwrap();
+        assert!(told.len() < whole.len() && told.contains(last), "{report}");
+    }
     let (code, report) = audit(&deployment, &["trail", &"0".repeat(32)], &all);
     assert_eq!((code, failed(&report)), (Some(1), vec!["trail.permit"]));
 

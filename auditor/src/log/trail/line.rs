@@ -17,6 +17,7 @@ use portcullis_wire::{Sign1, sha256};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, execution_text, short};
+use super::origin::recorded;
 use super::{EVIDENCE, FACTS};
 use crate::log::source::Source;
 
@@ -35,7 +36,10 @@ pub(super) struct Line {
     /// Boots that no permit of the line was issued in so far.
     boots: HashMap<String, Event>,
     policies: HashMap<String, Policy>,
+    /// In the order of the log.
     permits: Vec<Seen>,
+    /// Where each of them is.
+    places: HashMap<String, usize>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,12 +70,13 @@ impl Line {
             boots: HashMap::new(),
             policies: HashMap::new(),
             permits: Vec::new(),
+            places: HashMap::new(),
         }
     }
 
     /// Whether a permit is of this line.
     pub(super) fn has(&self, id: PermitId) -> bool {
-        self.permits.iter().any(|seen| seen.id == id.to_string())
+        self.places.contains_key(&id.to_string())
     }
 
     /// Everything about the line, as a tree in the order of the log.
@@ -105,10 +110,11 @@ impl Line {
             Kind::Permit => self.permit(index, &Permit::decode(payload)?, entry, source)?,
             Kind::ExecutionRecord => {
                 let (execution, _) = Execution::verify(payload)?;
-                let text = execution_text(&execution);
-                let event = Event::new(index, execution.stage.name(), text, Some(execution.time), 4);
-                let id = execution.permit.to_string();
-                self.permits.iter_mut().filter(|seen| seen.id == id).for_each(|seen| seen.events.push(event.clone()));
+                let place = self.places.get(&execution.permit.to_string());
+                if let Some(seen) = place.and_then(|place| self.permits.get_mut(*place)) {
+                    let (what, text) = (execution.stage.name(), execution_text(&execution));
+                    seen.events.push(Event::new(index, what, text, Some(execution.time), 4));
+                }
             }
             Kind::Revocation => {
                 let command = Quorum::decode(payload, MAX_ENTRY)?;
@@ -130,10 +136,10 @@ impl Line {
     }
 
     fn permit(&mut self, index: u64, permit: &Permit, entry: &ArchivedEntry, source: &mut Source) -> Result<()> {
-        let id = permit.id.to_string();
-        if id != self.origin && !permit.parent.is_some_and(|parent| self.has(parent)) {
+        if !self.is_of_it(permit, entry, source) {
             return Ok(());
         }
+        let id = permit.id.to_string();
         let mut archived = |at| {
             source.archived(entry, at).unwrap_or_else(|why| {
                 self.hole.get_or_insert_with(|| format!("entry {index}: {why}"));
@@ -158,8 +164,17 @@ impl Line {
         let text = format!("{id} for {} on {}, {seconds} s", short(&permit.workload), permit.subject);
         events.push(Event::new(index, what, text, Some(permit.not_before), 3).about(permit.id));
         let (subject, workload) = (permit.subject.clone(), hex(&permit.workload));
+        self.places.insert(id.clone(), self.permits.len());
         self.permits.push(Seen { id, subject, workload, events });
         Ok(())
+    }
+
+    fn is_of_it(&self, permit: &Permit, entry: &ArchivedEntry, source: &mut Source) -> bool {
+        let follows = |parent: PermitId| parent.to_string() == self.origin || self.has(parent);
+        permit.id.to_string() == self.origin
+            || permit.parent.is_some_and(follows)
+            // An audit bundle may begin within the line: then its facts tell.
+            || self.permits.is_empty() && recorded(permit, entry, source).is_some_and(follows)
     }
 
     /// The newest permit before a revocation is the one that it ended.

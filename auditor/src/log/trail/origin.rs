@@ -33,7 +33,7 @@ pub(super) fn origin(source: &mut Source, id: PermitId) -> Result<Option<PermitI
 }
 
 /// What the recorded facts of a permit say; `None` where they are not to be had.
-fn recorded(permit: &Permit, entry: &ArchivedEntry, source: &mut Source) -> Option<PermitId> {
+pub(super) fn recorded(permit: &Permit, entry: &ArchivedEntry, source: &mut Source) -> Option<PermitId> {
     if permit.parent.is_none() {
         return Some(permit.id);
     }
