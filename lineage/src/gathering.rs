@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::log::Hashed;
+use crate::log_error::LogError;
 use crate::writer::Outcome;
 
 /// Most entries in a batch, and most bytes of what they archive: readers hold
@@ -74,6 +75,13 @@ impl Gathering {
         let mut waiting = self.lock();
         waiting.closed = true;
         self.wake(waiting);
+    }
+
+    /// Nobody takes anything any more: who still waits is told so.
+    pub(crate) fn end(&self) {
+        self.close();
+        let left = std::mem::take(&mut self.lock().entries);
+        left.into_iter().for_each(|(_, reply)| reply(Err((&LogError::Stopped).into())));
     }
 
     /// The next batch: what is there, once it is `expected` entries or the window
@@ -158,5 +166,16 @@ mod tests {
         gathering.close();
         assert!(!put(&gathering, 0));
         assert_eq!(thread.join().unwrap(), 2000);
+    }
+
+    #[test]
+    fn who_waits_when_the_thread_ends_is_told() {
+        let gathering = Gathering::default();
+        let (answer, told) = std::sync::mpsc::channel();
+        let reply = move |outcome: Outcome| answer.send(outcome.map(|_| ()).unwrap_err().check).unwrap();
+        assert!(gathering.put(Hashed::of(NewEntry::default()), Box::new(reply)).is_ok());
+        gathering.end();
+        assert_eq!(told.try_recv(), Ok("log.storage"));
+        assert!(!put(&gathering, 0));
     }
 }

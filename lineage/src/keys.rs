@@ -8,10 +8,10 @@ use portcullis_wire::sha256;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey, public_half};
 use crate::journal::Mac;
-use crate::log::Head;
 use crate::log_error::LogError;
 use crate::receipt::{ReceiptKey, SignedRoot};
 use crate::tree::Tree;
+use crate::view::Head;
 
 /// The two keys of a log.
 pub struct Keys {

@@ -43,6 +43,7 @@ mod replay;
 mod storage;
 mod tiles;
 mod tree;
+mod view;
 mod witness;
 mod writer;
 
@@ -53,7 +54,7 @@ pub use directory::{DirectoryError, DirectoryWalk, EntryBundle, VerifiedLog, Wal
 pub use export::{BundleReader, BundleWriter, ExportError, bundle_documents};
 pub use journal::{ArchiveReader, ArchivedBatch, ArchivedEntry, JournalError, Part, StoredBlob};
 pub use keys::Keys;
-pub use log::{Committed, Log, NewEntry, View};
+pub use log::{Log, NewEntry};
 pub use log_error::LogError;
 pub use prune::{Due, Pruner};
 pub use publisher::Publisher;
@@ -63,6 +64,7 @@ pub use replay::{Replay, ReplayError};
 pub use storage::{Fault, FileStorage, MemoryStorage, Storage, get_number, put_number};
 pub use tiles::{TilePath, tile_paths};
 pub use tree::{Tree, TreeError};
+pub use view::{Committed, View};
 pub use witness::{AddCheckpoint, MAX_REQUEST, WitnessRefusal, witness};
 pub use writer::{Outcome, Stopped, Writer};
 

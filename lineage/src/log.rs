@@ -16,11 +16,11 @@
 //! of a batch has the signed checkpoint of the tree *before* it.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, PoisonError, RwLock};
 
-use portcullis_wire::{Digest, Value, merkle};
+use portcullis_wire::{Digest, merkle};
 
 use crate::MAX_ENTRY;
 use crate::archive::{Archive, Blob};
@@ -30,10 +30,10 @@ use crate::keys::Keys;
 use crate::log_error::LogError;
 use crate::prune::Pruner;
 use crate::publisher::{CHECKPOINT, Fresh, Publisher, mark};
-use crate::receipt::SignedRoot;
 use crate::replay::{check, signed_edge};
 use crate::storage::Storage;
 use crate::tree::{Tree, TreeError};
+use crate::view::{Committed, View};
 
 /// Bytes after which the journal goes on in another segment: what a start reads
 /// at most, and what a prune works on.
@@ -84,50 +84,6 @@ struct Durable(Written);
 impl Written {
     fn sync(self, storage: &dyn Storage) -> io::Result<Durable> {
         storage.sync().map(|()| Durable(self))
-    }
-}
-
-/// A tree with both signatures over it.
-#[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) checkpoint: Arc<Checkpoint>,
-    pub(crate) root: SignedRoot,
-    pub(crate) tree: Arc<Tree>,
-}
-
-/// An entry that is durable under a signed checkpoint.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    index: u64,
-    seen: Option<u64>,
-    head: Arc<Head>,
-}
-
-impl Committed {
-    /// Position in the log.
-    #[must_use]
-    pub const fn index(&self) -> u64 {
-        self.index
-    }
-
-    /// The checkpoint of the batch.
-    #[must_use]
-    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
-        &self.head.checkpoint
-    }
-
-    /// The value of header 394. It is made by whoever asks, so that the log's
-    /// thread goes on meanwhile.
-    ///
-    /// # Errors
-    /// [`TreeError::Beyond`] for the first entry of a log, whose tree RFC 9942
-    /// cannot express; others where tiles are missing or were altered.
-    pub fn receipts(&self) -> Result<Value, TreeError> {
-        let Head { root, tree, .. } = &*self.head;
-        if root.size() < 2 {
-            return Err(TreeError::Beyond);
-        }
-        root.receipts(tree, self.index, self.seen)
     }
 }
 
@@ -209,13 +165,11 @@ impl Log {
         keys.check_published(&*storage, &tree, durable)?;
         // What is torn goes; where nothing is, this costs one sync.
         storage.truncate(segment)?;
-        let snapshot = tree.snapshot();
-        let head = if tree.size() > 0 { Some(Arc::new(keys.sign(Arc::clone(&snapshot))?)) } else { None };
+        let head = if tree.size() > 0 { Some(Arc::new(keys.sign(tree.snapshot())?)) } else { None };
         publisher.recovered(head.clone());
         publisher.publish()?;
         let archive = Archive::new(Arc::clone(&storage));
-        let shown = Shown { checkpoint: head.map(|head| Arc::clone(&head.checkpoint)), tree: snapshot };
-        let view = View(Arc::new(RwLock::new(shown)));
+        let view = View::of(head.as_deref());
         let observer: Observer = Box::new(|_, _| ());
         let log = Self {
             storage,
@@ -364,35 +318,5 @@ impl Keys {
             Err(TreeError::Beyond) => Err(LogError::Rollback { found, required: shown.size() }),
             Err(error) => Err(LogError::Tree(error)),
         }
-    }
-}
-
-/// The log as other threads see it: heads and proofs, no writing. Whoever reads
-/// does not hold up the log, however long it takes.
-#[derive(Clone, Debug)]
-pub struct View(Arc<RwLock<Shown>>);
-
-#[derive(Debug)]
-struct Shown {
-    checkpoint: Option<Arc<Checkpoint>>,
-    tree: Arc<Tree>,
-}
-
-impl View {
-    /// The latest checkpoint; `None` before the first entry.
-    #[must_use]
-    pub fn head(&self) -> Option<Arc<Checkpoint>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).checkpoint.clone()
-    }
-
-    /// Reads hashes and proofs.
-    pub fn with_tree<T>(&self, read: impl FnOnce(&Tree) -> T) -> T {
-        let tree = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).tree);
-        read(&tree)
-    }
-
-    fn show(&self, head: &Head) {
-        let shown = Shown { checkpoint: Some(Arc::clone(&head.checkpoint)), tree: Arc::clone(&head.tree) };
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 }

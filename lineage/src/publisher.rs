@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::log::Head;
 use crate::reader::{LogReader, SIGNED_ROOT};
 use crate::storage::{Storage, get_number, put_number};
 use crate::tiles::{TILE, TILE_HEIGHT, bundle, tile_path};
 use crate::tree::{Tree, TreeError};
+use crate::view::Head;
 
 /// How long readers may lag behind the log.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crate::gathering::{Gathering, Reply, WINDOW};
-use crate::log::{Committed, Hashed, Log, NewEntry, View};
+use crate::log::{Hashed, Log, NewEntry};
 use crate::log_error::LogError;
 use crate::publisher::Publisher;
+use crate::view::{Committed, View};
 
 /// Entries by which readers may lag; then the log waits for the publisher.
 const MAX_LAG: u64 = 1 << 18;
@@ -50,6 +51,15 @@ impl Drop for Open {
     }
 }
 
+/// What the log's thread has: however it ends, nobody waits for it in vain.
+struct Taking(Arc<Gathering>);
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 impl Writer {
     /// Starts the log's thread and the publisher's.
     ///
@@ -57,12 +67,11 @@ impl Writer {
     /// Where the system gives no thread.
     pub fn start(log: Log, publisher: Publisher) -> io::Result<(Self, JoinHandle<()>)> {
         let open = Open(Arc::default());
-        // However the thread ends, nobody waits for it in vain.
-        let ending = Open(Arc::clone(&open.0));
+        let taking = Taking(Arc::clone(&open.0));
         let view = log.view();
         let publishing = thread::Builder::new().name("publisher".into()).spawn(move || publisher.run())?;
         let thread = thread::Builder::new().name("lineage".into()).spawn(move || {
-            run(log, &ending.0);
+            run(log, &taking);
             // The log is gone, so the publisher comes to its end.
             drop(publishing.join());
         })?;
@@ -90,7 +99,7 @@ impl Writer {
     }
 }
 
-fn run(mut log: Log, gathering: &Gathering) {
+fn run(mut log: Log, Taking(gathering): &Taking) {
     let mut expected = 1;
     while let Some(batch) = gathering.next(expected) {
         expected = batch.len();
