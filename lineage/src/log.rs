@@ -41,6 +41,10 @@ const SEGMENT: u64 = 64 * 1024 * 1024;
 /// Entries after which it does, however small they are.
 const SEGMENT_ENTRIES: u64 = 1 << 17;
 
+/// Bytes for a record that are kept for the next one: memory that comes new from
+/// the system costs more than what is written there.
+const RECORD: usize = 1024 * 1024;
+
 /// A statement on its way into the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewEntry {
@@ -94,6 +98,7 @@ pub struct Log {
     archive: Archive,
     tree: Tree,
     view: View,
+    record: Vec<u8>,
     outbox: Sender<Fresh>,
     published: Arc<AtomicU64>,
     /// Length of the newest segment in bytes, its first entry, and how long the
@@ -177,6 +182,7 @@ impl Log {
             archive,
             tree,
             view,
+            record: Vec::new(),
             outbox,
             published,
             segment,
@@ -244,9 +250,11 @@ impl Log {
             seen.push(entry.seen);
         }
         let batch = ArchivedBatch { first, checkpoint, entries };
-        let record = self.keys.mac.batch(&batch);
-        self.storage.append(&record)?;
-        self.segment = self.segment.saturating_add(record.len() as u64);
+        self.keys.mac.batch(&batch, &mut self.record);
+        self.storage.append(&self.record)?;
+        self.segment = self.segment.saturating_add(self.record.len() as u64);
+        self.record.clear();
+        self.record.shrink_to(RECORD);
         let (entries, leaves) = batch.entries.into_iter().map(|entry| (entry.statement, entry.leaf)).unzip();
         Ok(Written { first, entries, leaves, seen })
     }

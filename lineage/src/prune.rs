@@ -83,13 +83,14 @@ impl Pruner {
     /// [`JournalError`].
     pub fn prune(&self, due: Due, mut expires: impl FnMut(&[u8]) -> bool) -> Result<u64, JournalError> {
         let (mut reader, header) = SegmentReader::open(&*self.storage, due.first, false, Some(&self.mac))?;
-        let mut segment = self.mac.header(&header);
+        let (mut segment, mut record) = (self.mac.header(&header), Vec::new());
         let mut taken = 0_u64;
         while let Some(mut batch) = reader.next_batch()? {
             for entry in batch.entries.iter_mut().filter(|entry| expires(&entry.statement)) {
                 taken = taken.saturating_add(empty(entry));
             }
-            segment.extend(self.mac.batch(&batch));
+            self.mac.batch(&batch, &mut record);
+            segment.extend_from_slice(&record);
         }
         if taken > 0 {
             self.storage.put_segment(due.first, &segment)?;

@@ -55,7 +55,8 @@ pub fn tile_paths(size: u64) -> impl Iterator<Item = TilePath> {
 
 /// An entry bundle: each entry after its 16-bit big-endian length.
 pub(crate) fn bundle(entries: &[Vec<u8>]) -> Vec<u8> {
-    let mut out = Vec::new();
+    let length: usize = entries.iter().map(|entry| entry.len().saturating_add(2)).sum();
+    let mut out = Vec::with_capacity(length);
     for entry in entries {
         out.extend_from_slice(&u16::try_from(entry.len()).unwrap_or(u16::MAX).to_be_bytes());
         out.extend_from_slice(entry);

@@ -26,22 +26,24 @@ impl Mac {
     }
 
     pub(crate) fn header(&self, header: &Header) -> Vec<u8> {
-        let body = header.encode();
-        self.frame(*HEADER, &sha256(&[&body]), |record| record.extend_from_slice(&body))
+        let (body, mut record) = (header.encode(), Vec::new());
+        self.frame(&mut record, *HEADER, &sha256(&[&body]), |record| record.extend_from_slice(&body));
+        record
     }
 
-    pub(crate) fn batch(&self, batch: &ArchivedBatch) -> Vec<u8> {
-        self.frame(*BATCH, &batch.sum(), |record| batch.encode(record))
+    /// Puts the record of a batch in place of what `record` had.
+    pub(crate) fn batch(&self, batch: &ArchivedBatch, record: &mut Vec<u8>) {
+        self.frame(record, *BATCH, &batch.sum(), |record| batch.encode(record));
     }
 
-    fn frame(&self, magic: [u8; 4], sum: &Digest, put_body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut record = vec![0; FRAME];
-        put_body(&mut record);
+    fn frame(&self, record: &mut Vec<u8>, magic: [u8; 4], sum: &Digest, put_body: impl FnOnce(&mut Vec<u8>)) {
+        record.clear();
+        record.resize(FRAME, 0);
+        put_body(record);
         let length = u32::try_from(record.len().saturating_sub(FRAME)).unwrap_or(u32::MAX);
         let mac = hmac::sign(&self.0, &marked(magic, sum));
         let frame = [&magic[..], &length.to_be_bytes(), sum, mac.as_ref()].concat();
         record.iter_mut().zip(frame).for_each(|(to, from)| *to = from);
-        record
     }
 
     fn is_own(&self, frame: &Frame) -> bool {
@@ -312,7 +314,12 @@ mod tests {
     fn a_torn_tail_is_cut_and_damage_is_not() {
         let mac = Mac::new(&[1; 32]);
         let header = mac.header(&Header { first: 0, checkpoint: None, edge: Vec::new() });
-        let (one, two) = (mac.batch(&batch(0)), mac.batch(&batch(1)));
+        let record = |mac: &Mac, first| {
+            let mut record = Vec::new();
+            mac.batch(&batch(first), &mut record);
+            record
+        };
+        let (one, two) = (record(&mac, 0), record(&mac, 1));
         let sound = header.len() + one.len();
         let whole = [header.clone(), one, two].concat();
         assert_eq!(read(&whole, Some(&mac)), Ok((vec![0, 1], whole.len() as u64)));
@@ -330,7 +337,7 @@ mod tests {
             assert_eq!(read(&bad, Some(&mac)), Err(expected), "flip at {at}");
         }
         // Who knows the format but not the key cannot add a record.
-        let forged = [whole, Mac::new(&[2; 32]).batch(&batch(2))].concat();
+        let forged = [whole, record(&Mac::new(&[2; 32]), 2)].concat();
         assert_eq!(read(&forged, None).unwrap().0, [0, 1, 2]);
         assert!(read(&forged, Some(&mac)).unwrap_err().contains("did not write"));
     }
