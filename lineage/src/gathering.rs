@@ -43,28 +43,28 @@ impl Waiting {
 
     /// As many as fit, in the order in which they came.
     fn batch(&mut self) -> Vec<(Hashed, Reply)> {
-        let mut bytes = 0_usize;
-        let fits = |(entry, _): &&(Hashed, Reply)| {
-            let before = bytes;
-            bytes = before.saturating_add(entry.length());
-            before < MAX_BYTES
-        };
-        let count = self.entries.iter().take(MAX_BATCH).take_while(fits).count();
-        let batch: Vec<_> = self.entries.drain(..count).collect();
-        let taken: usize = batch.iter().map(|(entry, _)| entry.length()).sum();
-        self.bytes = self.bytes.saturating_sub(taken);
+        let (mut batch, mut bytes) = (Vec::with_capacity(self.entries.len().min(MAX_BATCH)), 0_usize);
+        while batch.len() < MAX_BATCH
+            && bytes < MAX_BYTES
+            && let Some((entry, reply)) = self.entries.pop_front()
+        {
+            bytes = bytes.saturating_add(entry.length());
+            batch.push((entry, reply));
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
         batch
     }
 }
 
 impl Gathering {
-    /// Hands in an entry; gives it back where the log was closed.
+    /// Hands in an entry; gives the reply back where the log was closed.
     pub(crate) fn put(&self, entry: Hashed, reply: Reply) -> Result<(), Reply> {
+        let length = entry.length();
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(reply);
         }
-        waiting.bytes = waiting.bytes.saturating_add(entry.length());
+        waiting.bytes = waiting.bytes.saturating_add(length);
         waiting.entries.push_back((entry, reply));
         self.wake(waiting);
         Ok(())

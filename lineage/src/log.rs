@@ -76,9 +76,7 @@ impl Hashed {
 
 /// A batch that was written to the journal, and is not durable before a sync.
 struct Written {
-    first: u64,
-    entries: Vec<Vec<u8>>,
-    leaves: Vec<Digest>,
+    batch: ArchivedBatch,
     seen: Vec<Option<u64>>,
 }
 
@@ -255,8 +253,7 @@ impl Log {
         self.segment = self.segment.saturating_add(self.record.len() as u64);
         self.record.clear();
         self.record.shrink_to(RECORD);
-        let (entries, leaves) = batch.entries.into_iter().map(|entry| (entry.statement, entry.leaf)).unzip();
-        Ok(Written { first, entries, leaves, seen })
+        Ok(Written { batch, seen })
     }
 
     /// Begins another segment where the newest is long enough.
@@ -273,11 +270,12 @@ impl Log {
 
     /// Signs the tree with a batch that has become durable, and shows it.
     fn seal(&mut self, Durable(written): Durable) -> Result<Vec<Committed>, LogError> {
-        let Written { first, entries, leaves, seen } = written;
-        leaves.into_iter().for_each(|leaf| self.tree.push(leaf));
+        let Written { batch: ArchivedBatch { first, entries, .. }, seen } = written;
+        entries.iter().for_each(|entry| self.tree.push(entry.leaf));
         let head = Arc::new(self.keys.sign(self.tree.snapshot())?);
         self.view.show(&head);
         self.stopped = false;
+        let entries: Vec<Vec<u8>> = entries.into_iter().map(|entry| entry.statement).collect();
         (first..).zip(&entries).for_each(|(index, entry)| (self.observer)(index, entry));
         // Without a publisher nobody reads.
         let _unread = self.outbox.send(Fresh { entries, head: Arc::clone(&head) });
