@@ -113,6 +113,13 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     let (code, report) = audit(&deployment, &["replay", "--resume", &state], &all);
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.resume"]), "{report}");
 
+    // That nothing can be remembered says nothing of the log.
+    let (nowhere, id) = (deployment.text("none/state.json"), permits[0].id.to_string());
+    for command in [&["log", "verify"][..], &["replay"], &["fsck"], &["trail", &id]] {
+        let (code, report) = audit(&deployment, &[command, &["--resume", &nowhere]].concat(), &log);
+        assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
+    }
+
     // One permit with its line: the renewals of what ran, and nothing of others.
     let renewal = permits.iter().find(|permit| permit.parent.is_some());
     let (asked, renewals) = match renewal {

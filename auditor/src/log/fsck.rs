@@ -19,16 +19,14 @@ use portcullis_wire::hex::hex;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::resume::{Memory, position, position_json};
+use super::resume::{KEEP_EVERY, Memory, position, position_json};
 use crate::endorsed::{self, Authority};
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
 const BAR: &str = "{msg} {wide_bar} {pos} entries {eta}";
-/// Entries that are judged together, on all cores, and after how many it is
-/// remembered how far it has come.
+/// Entries that are judged together, on all cores.
 const TOGETHER: usize = 1024;
-const KEEP_EVERY: u64 = 65_536;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -118,13 +116,6 @@ fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) ->
     Some(found)
 }
 
-/// A state that cannot be written makes the next run longer, and no more.
-fn keep(memory: &Memory<'_>, found: &Found) {
-    if let Err(error) = memory.keep(|| found.state()) {
-        eprintln!("portcullis-audit: {error:#}");
-    }
-}
-
 /// What a retention entry says.
 fn retention(entry: &[u8]) -> Option<RetentionRecord> {
     let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
@@ -170,7 +161,7 @@ impl Found {
                 Some(position) if position.size >= kept.saturating_add(KEEP_EVERY) || walk.is_at_last_full() => {
                     kept = position.size;
                     self.tiles = Some(position);
-                    keep(memory, self);
+                    memory.keep(|| self.state());
                 }
                 _ => {}
             }
@@ -208,12 +199,12 @@ impl Found {
                 self.judge(&mut gathered);
                 if self.next >= kept.saturating_add(KEEP_EVERY) {
                     kept = self.next;
-                    keep(memory, self);
+                    memory.keep(|| self.state());
                 }
             }
         }
         self.judge(&mut gathered);
-        keep(memory, self);
+        memory.keep(|| self.state());
         bar.finish_and_clear();
         if let Some(index) = self.last_pruned.filter(|index| *index >= self.retained_from) {
             let why = || format!("entry {index}: pruned, and the log does not say so");

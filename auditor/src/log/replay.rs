@@ -180,7 +180,7 @@ fn replay(
         tally = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         tally.other.sort_unstable();
         tally.broken.sort_unstable();
-        memory.keep(|| json!({ "head": source.head_json(), "tally": tally }))?;
+        memory.keep(|| json!({ "head": source.head_json(), "tally": tally }));
         if ended {
             bar.finish_and_clear();
             return Ok((tally, reader.quorum));

@@ -9,6 +9,9 @@ use portcullis_permit::VerifyingKey;
 use portcullis_wire::hex::{hex, unhex};
 use serde_json::{Value, json};
 
+/// Entries after which it is remembered how far an audit has come.
+pub(crate) const KEEP_EVERY: u64 = 65_536;
+
 /// A file, or none, with a state of one log.
 pub(crate) struct Memory<'a> {
     pub(crate) path: Option<&'a Path>,
@@ -29,16 +32,15 @@ impl Memory<'_> {
         state.map(Some).with_context(|| format!("{}: not of this log", path.display()))
     }
 
-    /// Keeps a state, in place of the last one as a whole.
-    ///
-    /// # Errors
-    /// I/O errors.
-    pub(crate) fn keep(&self, state: impl FnOnce() -> Value) -> Result<()> {
-        let Some(path) = self.path else { return Ok(()) };
+    /// Keeps a state, in place of the last one as a whole. One that cannot be
+    /// written makes the next run longer, and says nothing of the log.
+    pub(crate) fn keep(&self, state: impl FnOnce() -> Value) {
+        let Some(path) = self.path else { return };
         let kept = json!({ "key": self.key.to_string(), "state": state() });
         let draft = path.with_extension("draft");
-        let written = fs::write(&draft, kept.to_string()).and_then(|()| fs::rename(&draft, path));
-        written.with_context(|| path.display().to_string())
+        if let Err(error) = fs::write(&draft, kept.to_string()).and_then(|()| fs::rename(&draft, path)) {
+            eprintln!("portcullis-audit: {}: {error}", path.display());
+        }
     }
 }
 

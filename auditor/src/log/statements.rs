@@ -123,16 +123,7 @@ impl<'a> Statements<'a> {
 
     /// Judges all of them together.
     pub(crate) fn judge(&self, checks: &mut Checks) {
-        checks.require(
-            "log.statements",
-            self.unsigned.is_none(),
-            || {
-                self.unsigned
-                    .map_or_else(|| "all signed".into(), |i| format!("entry {i} is not signed by the authority"))
-            },
-            || "every entry is a statement by the endorsed permit key".into(),
-            "signature of every entry",
-        );
+        judge_signatures(self.unsigned, checks);
         checks.require(
             "log.time",
             self.times.wrong.is_none(),
@@ -192,6 +183,20 @@ impl Times {
         }
         self.latest = self.latest.max(time);
     }
+}
+
+/// Every entry is signed; else, the first that is not.
+pub(crate) fn judge_signatures(unsigned: Option<u64>, checks: &mut Checks) {
+    checks.require(
+        "log.statements",
+        unsigned.is_none(),
+        || {
+            unsigned
+                .map_or_else(|| "all signed".into(), |index| format!("entry {index} is not signed by the authority"))
+        },
+        || "every entry is a statement by the endorsed permit key".into(),
+        "signature of every entry",
+    );
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl Folder<'_> {
             match walk.position() {
                 Some(at) if gathered.is_enough() || walk.is_at_last_full() => {
                     gathered.hand_to(statements);
-                    memory.keep(|| json!({ "position": position_json(&at), "statements": statements.to_json() }))?;
+                    memory.keep(|| json!({ "position": position_json(&at), "statements": statements.to_json() }));
                 }
                 _ => {}
             }

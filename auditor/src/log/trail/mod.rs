@@ -22,15 +22,14 @@ use serde_json::{Map, json};
 use self::event::Event;
 use self::line::Line;
 use self::origin::origin;
-use super::resume::Memory;
+use super::resume::{KEEP_EVERY, Memory};
 use super::source::{self, Source, signed_kind};
+use super::statements::judge_signatures;
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
-/// Entries whose signatures are verified together, on all cores, and after how
-/// many it is remembered how far it has come.
+/// Entries whose signatures are verified together, on all cores.
 const TOGETHER: usize = 1024;
-const KEEP_EVERY: u64 = 65_536;
 
 /// Where the archive has evidence and facts among the blobs of a permit.
 const EVIDENCE: usize = 1;
@@ -107,13 +106,7 @@ fn follow(source: &mut Source, id: PermitId, resume: Option<&Path>, checks: &mut
         "the permit that was asked for",
     );
     let line = line?;
-    checks.require(
-        "log.statements",
-        line.unsigned.is_none(),
-        || line.unsigned.map_or_else(|| "all signed".into(), |at| format!("entry {at} is not signed by the authority")),
-        || "every entry is a statement by the endorsed permit key".into(),
-        "signature of every entry",
-    );
+    judge_signatures(line.unsigned, checks);
     checks.require(
         "archive.hole",
         line.hole.is_none(),
@@ -145,7 +138,7 @@ fn read(source: &mut Source, mut line: Line, id: PermitId, memory: &Memory<'_>) 
         bar.set_position(line.next);
         if ended || line.next >= kept.saturating_add(KEEP_EVERY) {
             kept = line.next;
-            memory.keep(|| json!({ "head": source.head_json(), "permit": id.to_string(), "line": line }))?;
+            memory.keep(|| json!({ "head": source.head_json(), "permit": id.to_string(), "line": line }));
         }
         if ended {
             bar.finish_and_clear();

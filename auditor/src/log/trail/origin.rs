@@ -21,9 +21,9 @@ pub(super) fn origin(source: &mut Source, id: PermitId) -> Result<Option<PermitI
     each_permit(source, |permit, entry, source| {
         let asked = permit.id == id;
         if asked {
-            found = Some(recorded(&permit, entry, source));
+            found = Some(recorded(permit, entry, source));
         }
-        Ok(!asked)
+        !asked
     })?;
     match found {
         Some(None) => by_parents(source, id).map(Some),
@@ -53,29 +53,27 @@ fn by_parents(source: &mut Source, id: PermitId) -> Result<PermitId> {
             let origin = origins.get(&parent).copied().unwrap_or(parent);
             origins.insert(permit.id, origin);
         }
-        Ok(permit.id != id)
+        permit.id != id
     })?;
     Ok(origins.get(&id).copied().unwrap_or(id))
 }
 
 /// Hands over permits from the beginning on, until told to stop.
-fn each_permit(
-    source: &mut Source,
-    mut take: impl FnMut(Permit, &ArchivedEntry, &mut Source) -> Result<bool>,
-) -> Result<()> {
+fn each_permit(source: &mut Source, mut take: impl FnMut(&Permit, &ArchivedEntry, &mut Source) -> bool) -> Result<()> {
     source.start_at(0)?;
     let bar = source.bar("looking");
     while let Some((index, entry)) = source.next_entry()? {
         bar.set_position(index);
-        let object = Sign1::parse(&entry.statement, MAX_ENTRY)?;
-        if Kind::of(&object) != Some(Kind::Permit) {
-            continue;
-        }
-        let permit = Permit::decode(object.payload().unwrap_or_default())?;
-        if !take(permit, &entry, source)? {
+        // What is no statement is refused where the line is read.
+        if permit(&entry.statement).is_some_and(|permit| !take(&permit, &entry, source)) {
             break;
         }
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+fn permit(statement: &[u8]) -> Option<Permit> {
+    let object = Sign1::parse(statement, MAX_ENTRY).ok().filter(|object| Kind::of(object) == Some(Kind::Permit))?;
+    Permit::decode(object.payload()?).ok()
 }
