@@ -1,13 +1,12 @@
-//! Where entries gather for the next batch. Whoever hands one in wakes the log's
-//! thread once for a whole batch: waking it for each would cost more than
-//! anything that is done for an entry.
+//! Where entries gather for the next batch. Whoever hands one in wakes the thread
+//! that takes them in once for a whole batch: waking it for each would cost more
+//! than anything that is done for an entry.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::log::Hashed;
-use crate::log_error::LogError;
+use crate::log::{LogError, NewEntry};
 use crate::writer::Outcome;
 
 /// Most entries in a batch, and most bytes of what they archive: readers hold
@@ -29,9 +28,9 @@ pub(crate) struct Gathering {
 
 #[derive(Default)]
 struct Waiting {
-    entries: VecDeque<(Hashed, Reply)>,
+    entries: VecDeque<(NewEntry, Reply)>,
     bytes: usize,
-    /// For how many the log's thread waits; nothing while it is at work.
+    /// How many the thread that takes them in waits for; nothing while it is at work.
     wanted: Option<usize>,
     closed: bool,
 }
@@ -42,7 +41,7 @@ impl Waiting {
     }
 
     /// As many as fit, in the order in which they came.
-    fn batch(&mut self) -> Vec<(Hashed, Reply)> {
+    fn batch(&mut self) -> Vec<(NewEntry, Reply)> {
         let (mut batch, mut bytes) = (Vec::with_capacity(self.entries.len().min(MAX_BATCH)), 0_usize);
         while batch.len() < MAX_BATCH
             && bytes < MAX_BYTES
@@ -58,7 +57,7 @@ impl Waiting {
 
 impl Gathering {
     /// Hands in an entry; gives the reply back where the log was closed.
-    pub(crate) fn put(&self, entry: Hashed, reply: Reply) -> Result<(), Reply> {
+    pub(crate) fn put(&self, entry: NewEntry, reply: Reply) -> Result<(), Reply> {
         let length = entry.length();
         let mut waiting = self.lock();
         if waiting.closed {
@@ -86,7 +85,7 @@ impl Gathering {
 
     /// The next batch: what is there, once it is `expected` entries or the window
     /// is over. `None` once the log was closed and nothing is left.
-    pub(crate) fn next(&self, expected: usize) -> Option<Vec<(Hashed, Reply)>> {
+    pub(crate) fn next(&self, expected: usize) -> Option<Vec<(NewEntry, Reply)>> {
         let mut waiting = self.lock();
         while !waiting.has(1) {
             waiting.wanted = Some(1);
@@ -122,12 +121,11 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::log::NewEntry;
 
     fn put(gathering: &Gathering, archived: usize) -> bool {
         let blobs = vec![vec![0; archived].into()];
         let entry = NewEntry { statement: vec![1], blobs, seen: None };
-        gathering.put(Hashed::of(entry), Box::new(|_| ())).is_ok()
+        gathering.put(entry, Box::new(|_| ())).is_ok()
     }
 
     #[test]
@@ -173,7 +171,7 @@ mod tests {
         let gathering = Gathering::default();
         let (answer, told) = std::sync::mpsc::channel();
         let reply = move |outcome: Outcome| answer.send(outcome.map(|_| ()).unwrap_err().check).unwrap();
-        assert!(gathering.put(Hashed::of(NewEntry::default()), Box::new(reply)).is_ok());
+        assert!(gathering.put(NewEntry::default(), Box::new(reply)).is_ok());
         gathering.end();
         assert_eq!(told.try_recv(), Ok("log.storage"));
         assert!(!put(&gathering, 0));

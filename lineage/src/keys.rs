@@ -8,7 +8,7 @@ use portcullis_wire::sha256;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, VerifyingKey, public_half};
 use crate::journal::Mac;
-use crate::log_error::LogError;
+use crate::log::LogError;
 use crate::receipt::{ReceiptKey, SignedRoot};
 use crate::tree::Tree;
 use crate::view::Head;

@@ -1,21 +1,24 @@
-//! Group commit: one thread owns the log and commits what has gathered.
+//! Group commit: whoever hands in entries shares a sync and a signature with
+//! those who do so at the same time.
 //!
-//! While a batch is being synced, the next one gathers. Those who were answered
-//! together tend to ask again together: a batch waits for as many as the one
-//! before it had, for two milliseconds at most.
+//! ```text
+//! gathering -> intake -> commit -> answer
+//!                                    `--> publisher
+//! ```
+//!
+//! Those who were answered together tend to ask again together: a batch waits
+//! for as many as the one before it had, for two milliseconds at most.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
-use crate::gathering::{Gathering, Reply, WINDOW};
-use crate::log::{Hashed, Log, NewEntry};
-use crate::log_error::LogError;
+use crate::gathering::Gathering;
+use crate::log::{Log, LogError, NewEntry};
 use crate::publisher::Publisher;
+use crate::steps::Steps;
 use crate::view::{Committed, View};
-
-/// Entries by which readers may lag; then the log waits for the publisher.
-const MAX_LAG: u64 = 1 << 18;
 
 /// The log takes no more entries: a write failed, or it was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +38,7 @@ impl From<&LogError> for Stopped {
 /// What became of one entry.
 pub type Outcome = Result<Committed, Stopped>;
 
-/// A handle to the thread that writes the log. Dropping every handle closes it.
+/// A handle to the threads that write the log. Dropping every handle closes it.
 #[derive(Clone)]
 pub struct Writer {
     open: Arc<Open>,
@@ -51,7 +54,7 @@ impl Drop for Open {
     }
 }
 
-/// What the log's thread has: however it ends, nobody waits for it in vain.
+/// What the first of the log's threads has: however it ends, nobody waits in vain.
 struct Taking(Arc<Gathering>);
 
 impl Drop for Taking {
@@ -61,28 +64,39 @@ impl Drop for Taking {
 }
 
 impl Writer {
-    /// Starts the log's thread and the publisher's.
+    /// Starts the log's threads and the publisher's. The handle is that of the
+    /// one which ends last.
     ///
     /// # Errors
     /// Where the system gives no thread.
     pub fn start(log: Log, publisher: Publisher) -> io::Result<(Self, JoinHandle<()>)> {
         let open = Open(Arc::default());
         let taking = Taking(Arc::clone(&open.0));
-        let view = log.view();
-        let publishing = thread::Builder::new().name("publisher".into()).spawn(move || publisher.run())?;
-        let thread = thread::Builder::new().name("lineage".into()).spawn(move || {
-            run(log, &taking);
-            // The log is gone, so the publisher comes to its end.
+        let (view, stop) = (log.view(), log.stop());
+        let Log { intake, committer, showing } = log;
+        let steps = Arc::new(Steps::new(committer, showing, stop));
+        // Handed from one to the next, or next in turn there.
+        let (prepared, to_commit) = sync_channel(0);
+        let (sealed, to_answer) = sync_channel(1);
+        let (commits, answers) = (Arc::clone(&steps), Arc::clone(&steps));
+        let start = |name: &str| thread::Builder::new().name(name.into());
+        let publishing = start("log-publish").spawn(move || publisher.run())?;
+        let answering = start("log-answer").spawn(move || answers.answer_all(to_answer))?;
+        let committing = start("log-commit").spawn(move || commits.commit_all(to_commit, &sealed))?;
+        let thread = start("log-intake").spawn(move || {
+            steps.take_in(intake, &taking.0, prepared);
+            // Each comes to its end once nobody is before it.
+            drop((committing.join(), answering.join()));
+            drop(steps);
             drop(publishing.join());
         })?;
         Ok((Self { open: Arc::new(open), view }, thread))
     }
 
-    /// Hands in an entry; `reply` is called from the log's thread once it is
-    /// durable, or once it is certain that it never will be.
+    /// Hands in an entry; `reply` is called from a thread of the log once the
+    /// entry is durable, or once the log has stopped.
     pub fn append(&self, entry: NewEntry, reply: impl FnOnce(Outcome) + Send + 'static) {
-        // Hashed by whoever asks: the log's thread is one for all.
-        if let Err(reply) = self.open.0.put(Hashed::of(entry), Box::new(reply)) {
+        if let Err(reply) = self.open.0.put(entry, Box::new(reply)) {
             reply(Err((&LogError::Stopped).into()));
         }
     }
@@ -93,27 +107,8 @@ impl Writer {
         &self.view
     }
 
-    /// Commits what is queued, publishes it and ends the thread.
+    /// Commits what is queued, publishes it and ends the threads.
     pub fn close(&self) {
         self.open.0.close();
-    }
-}
-
-fn run(mut log: Log, Taking(gathering): &Taking) {
-    let mut expected = 1;
-    while let Some(batch) = gathering.next(expected) {
-        expected = batch.len();
-        let (entries, replies) = batch.into_iter().unzip();
-        commit(&mut log, entries, replies);
-        while log.unpublished() > MAX_LAG {
-            thread::sleep(WINDOW);
-        }
-    }
-}
-
-fn commit(log: &mut Log, entries: Vec<Hashed>, replies: Vec<Reply>) {
-    match log.commit(entries) {
-        Ok(committed) => replies.into_iter().zip(committed).for_each(|(reply, entry)| reply(Ok(entry))),
-        Err(error) => replies.into_iter().for_each(|reply| reply(Err((&error).into()))),
     }
 }

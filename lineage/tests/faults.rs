@@ -7,10 +7,10 @@
 #![expect(clippy::arithmetic_side_effects, reason = "small numbers of a test; overflow would fail it")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use portcullis_lineage::{
-    ArchiveReader, Blob, Fault, Keys, Log, LogError, MemoryStorage, NewEntry, Publisher, Replay, Storage,
+    ArchiveReader, Blob, Fault, Keys, Log, LogError, MemoryStorage, NewEntry, Publisher, Replay, Storage, Writer,
 };
 
 /// A generator that a seed determines (xorshift64*).
@@ -102,6 +102,10 @@ impl Life {
 
     fn batch(&mut self) -> Vec<NewEntry> {
         let count = 1 + self.random.below(12);
+        self.entries(count)
+    }
+
+    fn entries(&mut self, count: u64) -> Vec<NewEntry> {
         let seen = self.signed.last_key_value().map(|(size, _)| *size);
         let entry = |n: u64| {
             let length = 1 + usize::try_from(n % 40).unwrap();
@@ -150,6 +154,53 @@ impl Life {
                 self.start();
             }
         }
+    }
+
+    /// Many write at once, and a fault strikes somewhere among their batches.
+    fn write(&mut self) {
+        let (log, publisher) = self.log.take().unwrap();
+        let (writer, thread) = Writer::start(log, publisher).unwrap();
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        // Now and then so many that batches are handed from step to step.
+        let most = if self.random.below(8) == 0 { 600 } else { 12 };
+        let counts = [(); 4].map(|()| 1 + self.random.below(most));
+        let askers = counts.map(|count| self.entries(count));
+        let asked: usize = askers.iter().map(Vec::len).sum();
+        let fault = self.fault();
+        std::thread::scope(|scope| {
+            for batch in askers {
+                let (writer, outcomes) = (writer.clone(), Arc::clone(&outcomes));
+                scope.spawn(move || {
+                    for entry in batch {
+                        let (statement, outcomes) = (entry.statement.clone(), Arc::clone(&outcomes));
+                        writer.append(entry, move |done| outcomes.lock().unwrap().push((statement, done)));
+                    }
+                });
+            }
+            self.disk.inject(fault);
+        });
+        writer.close();
+        thread.join().unwrap();
+        self.disk.heal();
+        let outcomes = std::mem::take(&mut *outcomes.lock().unwrap());
+        assert_eq!(outcomes.len(), asked, "each is answered once");
+        for (statement, outcome) in outcomes {
+            match outcome {
+                Ok(done) => {
+                    assert!(self.answered.insert(done.index(), statement).is_none());
+                    self.sign(done.checkpoint().size(), *done.checkpoint().root());
+                    self.count("answered by the writer");
+                }
+                Err(stopped) => {
+                    assert_eq!(stopped.check, "log.storage");
+                    self.count("refused by the writer");
+                }
+            }
+        }
+        if self.random.below(2) == 0 {
+            self.disk.cut_power();
+        }
+        self.start();
     }
 
     fn fault(&mut self) -> Fault {
@@ -240,7 +291,7 @@ impl Life {
     fn live(&mut self, steps: u64) {
         self.start();
         for _ in 0..steps {
-            match self.random.below(20) {
+            match self.random.below(22) {
                 0..=9 => self.append(None),
                 10..=13 => {
                     let fault = self.fault();
@@ -259,7 +310,8 @@ impl Life {
                 16 => self.log.as_mut().unwrap().1.sync().unwrap(),
                 17 => self.backup = Some(self.disk.image()),
                 18 => self.rot(),
-                _ => self.restore(),
+                19 => self.restore(),
+                _ => self.write(),
             }
         }
         // The archive has everything that the answered entries refer to.
@@ -286,6 +338,8 @@ fn threat_27_no_life_of_a_log_loses_or_forks() {
     // A test that never met a fault shows nothing.
     for what in [
         "answered",
+        "answered by the writer",
+        "refused by the writer",
         "fault",
         "killed",
         "rollback refused",

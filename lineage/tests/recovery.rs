@@ -3,11 +3,11 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use portcullis_lineage::{
     ArchiveReader, Checkpoint, Fault, FileStorage, Keys, Log, LogError, MemoryStorage, NewEntry, Publisher, Storage,
-    Tree, TreeError, VerifyingKey, Writer, verify_directory, verify_receipts,
+    Tree, TreeError, VerifyingKey, verify_directory, verify_receipts,
 };
 
 fn keys() -> Keys {
@@ -276,27 +276,6 @@ fn the_keys_of_another_log_do_not_open_it() {
     let refused = Log::open(Arc::new(disk), other).map(|_| ()).unwrap_err();
     assert_eq!(refused.check(), "log.journal.foreign");
     assert!(VerifyingKey::parse("x").is_err());
-}
-
-#[test]
-fn the_writer_commits_in_groups_and_answers_everybody() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, publisher) = files(folder.path()).unwrap();
-    let (writer, thread) = Writer::start(log, publisher).unwrap();
-    let answers = Arc::new(Mutex::new(Vec::new()));
-    for n in 0..500 {
-        let answers = Arc::clone(&answers);
-        writer.append(entry(n), move |outcome| answers.lock().unwrap().push(outcome.unwrap().index()));
-    }
-    writer.close();
-    thread.join().unwrap();
-    let answers = answers.lock().unwrap();
-    assert_eq!(*answers, (0..500).collect::<Vec<u64>>());
-    assert_eq!(verify(folder.path()).len(), 500);
-    let late = Arc::new(Mutex::new(None));
-    let answer = Arc::clone(&late);
-    writer.append(entry(9), move |outcome| *answer.lock().unwrap() = Some(outcome.unwrap_err().check));
-    assert_eq!(*late.lock().unwrap(), Some("log.storage"));
 }
 
 /// Whoever reads sees the tree as it was, and the log goes on meanwhile.

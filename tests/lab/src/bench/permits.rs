@@ -216,7 +216,7 @@ fn log_time(pid: Pid) -> Result<Duration> {
     for task in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
         let task = task?.path();
         let name = fs::read_to_string(task.join("comm"))?;
-        if matches!(name.trim(), "lineage" | "publisher") {
+        if name.starts_with("log-") {
             time += ticks_of(&task.join("stat").display().to_string())?;
         }
     }
