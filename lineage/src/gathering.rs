@@ -17,7 +17,28 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// syncs, so those who were answered together are waited for.
 pub(crate) const WINDOW: Duration = Duration::from_millis(2);
 
-pub(crate) type Reply = Box<dyn FnOnce(Outcome) + Send>;
+/// Somebody who waits for an entry: told once, however it ends.
+pub(crate) struct Reply(Option<Box<dyn FnOnce(Outcome) + Send>>);
+
+impl Reply {
+    pub(crate) fn new(reply: impl FnOnce(Outcome) + Send + 'static) -> Self {
+        Self(Some(Box::new(reply)))
+    }
+
+    pub(crate) fn tell(mut self, outcome: Outcome) {
+        if let Some(reply) = self.0.take() {
+            reply(outcome);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            reply(Err((&LogError::Stopped).into()));
+        }
+    }
+}
 
 /// Entries that wait for a batch.
 #[derive(Default)]
@@ -56,17 +77,19 @@ impl Waiting {
 }
 
 impl Gathering {
-    /// Hands in an entry; gives the reply back where the log was closed.
-    pub(crate) fn put(&self, entry: NewEntry, reply: Reply) -> Result<(), Reply> {
+    /// Hands in an entry, unless the log was closed.
+    pub(crate) fn put(&self, entry: NewEntry, reply: Reply) {
         let length = entry.length();
         let mut waiting = self.lock();
         if waiting.closed {
-            return Err(reply);
+            // Who is told may hand in again: not under the lock.
+            drop(waiting);
+            drop(reply);
+            return;
         }
         waiting.bytes = waiting.bytes.saturating_add(length);
         waiting.entries.push_back((entry, reply));
         self.wake(waiting);
-        Ok(())
     }
 
     /// Nothing is taken any more.
@@ -80,7 +103,7 @@ impl Gathering {
     pub(crate) fn end(&self) {
         self.close();
         let left = std::mem::take(&mut self.lock().entries);
-        left.into_iter().for_each(|(_, reply)| reply(Err((&LogError::Stopped).into())));
+        drop(left);
     }
 
     /// The next batch: what is there, once it is `expected` entries or the window
@@ -122,10 +145,13 @@ mod tests {
 
     use super::*;
 
+    /// Whether an entry was taken, and not refused at once.
     fn put(gathering: &Gathering, archived: usize) -> bool {
         let blobs = vec![vec![0; archived].into()];
         let entry = NewEntry { statement: vec![1], blobs, seen: None };
-        gathering.put(entry, Box::new(|_| ())).is_ok()
+        let (answer, told) = std::sync::mpsc::channel();
+        gathering.put(entry, Reply::new(move |_| answer.send(()).unwrap_or_default()));
+        told.try_recv().is_err()
     }
 
     #[test]
@@ -171,7 +197,8 @@ mod tests {
         let gathering = Gathering::default();
         let (answer, told) = std::sync::mpsc::channel();
         let reply = move |outcome: Outcome| answer.send(outcome.map(|_| ()).unwrap_err().check).unwrap();
-        assert!(gathering.put(NewEntry::default(), Box::new(reply)).is_ok());
+        gathering.put(NewEntry::default(), Reply::new(reply));
+        assert!(told.try_recv().is_err());
         gathering.end();
         assert_eq!(told.try_recv(), Ok("log.storage"));
         assert!(!put(&gathering, 0));

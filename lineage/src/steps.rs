@@ -21,27 +21,15 @@ const MAX_LAG: u64 = 1 << 18;
 /// Entries of a batch that is not worth handing on.
 const FEW: usize = 256;
 
-/// Those who wait for a batch: however it ends, each is told.
-pub(crate) struct Waiting(Vec<Reply>);
+/// Those who wait for a batch.
+pub(crate) type Waiting = Vec<Reply>;
 
-impl Waiting {
-    fn answer(mut self, outcomes: impl IntoIterator<Item = Outcome>) {
-        self.0.drain(..).zip(outcomes).for_each(|(reply, outcome)| reply(outcome));
-    }
-
-    fn refuse(mut self, error: &LogError) {
-        self.tell(error);
-    }
-
-    fn tell(&mut self, error: &LogError) {
-        self.0.drain(..).for_each(|reply| reply(Err(error.into())));
-    }
+fn answer(waiting: Waiting, outcomes: impl IntoIterator<Item = Outcome>) {
+    waiting.into_iter().zip(outcomes).for_each(|(reply, outcome)| reply.tell(outcome));
 }
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.tell(&LogError::Stopped);
-    }
+fn refuse(waiting: Waiting, error: &LogError) {
+    answer(waiting, std::iter::repeat_with(|| Err(error.into())));
 }
 
 /// What the steps after the first have.
@@ -63,8 +51,7 @@ impl Steps {
         let mut expected = 1;
         while let Some(batch) = gathering.next(expected) {
             expected = batch.len();
-            let (entries, replies) = batch.into_iter().unzip();
-            let waiting = Waiting(replies);
+            let (entries, waiting): (_, Waiting) = batch.into_iter().unzip();
             match intake.prepare(entries) {
                 Ok(prepared) if expected <= FEW && self.under_way.load(Ordering::Acquire) == 0 => {
                     self.commit_and_answer(prepared, waiting);
@@ -73,7 +60,7 @@ impl Steps {
                     self.under_way.fetch_add(1, Ordering::Relaxed);
                     self.hand(&next, prepared, waiting);
                 }
-                Err(error) => waiting.refuse(&error),
+                Err(error) => refuse(waiting, &error),
             }
             while intake.lag() > MAX_LAG {
                 thread::sleep(WINDOW);
@@ -86,7 +73,7 @@ impl Steps {
         for (prepared, waiting) in inbox {
             match self.commit(prepared) {
                 Ok(sealed) => self.hand(next, sealed, waiting),
-                Err(error) => waiting.refuse(&error),
+                Err(error) => refuse(waiting, &error),
             }
         }
     }
@@ -102,7 +89,7 @@ impl Steps {
     fn commit_and_answer(&self, prepared: Prepared, waiting: Waiting) {
         match self.commit(prepared) {
             Ok(sealed) => self.answer(sealed, waiting),
-            Err(error) => waiting.refuse(&error),
+            Err(error) => refuse(waiting, &error),
         }
     }
 
@@ -113,8 +100,8 @@ impl Steps {
 
     fn answer(&self, sealed: Sealed, waiting: Waiting) {
         match self.showing.lock() {
-            Ok(mut showing) => waiting.answer(showing.show(sealed).into_iter().map(Ok)),
-            Err(_) => waiting.refuse(&self.stopped()),
+            Ok(mut showing) => answer(waiting, showing.show(sealed).into_iter().map(Ok)),
+            Err(_) => refuse(waiting, &self.stopped()),
         }
     }
 

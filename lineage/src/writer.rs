@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
-use crate::gathering::Gathering;
+use crate::gathering::{Gathering, Reply};
 use crate::log::{Log, LogError, NewEntry};
 use crate::publisher::Publisher;
 use crate::steps::Steps;
@@ -96,9 +96,7 @@ impl Writer {
     /// Hands in an entry; `reply` is called from a thread of the log once the
     /// entry is durable, or once the log has stopped.
     pub fn append(&self, entry: NewEntry, reply: impl FnOnce(Outcome) + Send + 'static) {
-        if let Err(reply) = self.open.0.put(entry, Box::new(reply)) {
-            reply(Err((&LogError::Stopped).into()));
-        }
+        self.open.0.put(entry, Reply::new(reply));
     }
 
     /// Heads and proofs.
