@@ -180,11 +180,12 @@ mod tests {
         let gathering = Arc::new(Gathering::default());
         let taking = Arc::clone(&gathering);
         let thread = thread::spawn(move || {
-            let mut taken = 0;
+            // Kept: whoever is dropped is told so, as if it had been refused.
+            let mut taken = Vec::new();
             while let Some(batch) = taking.next(MAX_BATCH) {
-                taken += batch.len();
+                taken.extend(batch);
             }
-            taken
+            taken.len()
         });
         assert!((0..2000).all(|_| put(&gathering, 0)));
         gathering.close();
