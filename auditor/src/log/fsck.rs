@@ -161,7 +161,7 @@ impl Found {
                 Some(position) if position.size >= kept.saturating_add(KEEP_EVERY) || walk.is_at_last_full() => {
                     kept = position.size;
                     self.tiles = Some(position);
-                    memory.keep(|| self.state());
+                    self.keep(memory);
                 }
                 _ => {}
             }
@@ -199,18 +199,26 @@ impl Found {
                 self.judge(&mut gathered);
                 if self.next >= kept.saturating_add(KEEP_EVERY) {
                     kept = self.next;
-                    memory.keep(|| self.state());
+                    self.keep(memory);
                 }
             }
         }
         self.judge(&mut gathered);
-        memory.keep(|| self.state());
         bar.finish_and_clear();
         if let Some(index) = self.last_pruned.filter(|index| *index >= self.retained_from) {
             let why = || format!("entry {index}: pruned, and the log does not say so");
             self.hole.get_or_insert_with(why);
         }
+        self.keep(memory);
         Ok(())
+    }
+
+    /// Remembers how far it has come. A hole is looked for again, from before it:
+    /// it may have been mended.
+    fn keep(&self, memory: &Memory<'_>) {
+        if self.hole.is_none() {
+            memory.keep(|| self.state());
+        }
     }
 
     /// Judges entries together, on all cores.
@@ -274,7 +282,6 @@ impl Found {
             "last_pruned": self.last_pruned,
             "retained_from": self.retained_from,
             "shared": self.shared,
-            "hole": self.hole,
         })
     }
 
@@ -294,7 +301,7 @@ impl Found {
             last_pruned: number("last_pruned"),
             retained_from: number("retained_from")?,
             shared: shared.map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>()?,
-            hole: state.get("hole")?.as_str().map(str::to_owned),
+            hole: None,
             orphans: Vec::new(),
         })
     }
