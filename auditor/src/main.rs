@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use portcullis_auditor::run;
+
+/// A replay allocates what the daemon does, for every decision of a log.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     run(std::env::args_os()).into()
