@@ -2,8 +2,8 @@
 //! those who do so at the same time.
 //!
 //! ```text
-//! gathering -> intake -> commit -> answer
-//!                                    `--> publisher
+//! gathering -> intake -> commit, answer
+//!                                `--> publisher
 //! ```
 //!
 //! Those who were answered together tend to ask again together: a batch waits
@@ -75,18 +75,16 @@ impl Writer {
         let (view, stop) = (log.view(), log.stop());
         let Log { intake, committer, showing } = log;
         let steps = Arc::new(Steps::new(committer, showing, stop));
-        // Handed from one to the next, or next in turn there.
+        // Nothing waits between the two: who has a batch hands it over.
         let (prepared, to_commit) = sync_channel(0);
-        let (sealed, to_answer) = sync_channel(1);
-        let (commits, answers) = (Arc::clone(&steps), Arc::clone(&steps));
+        let commits = Arc::clone(&steps);
         let start = |name: &str| thread::Builder::new().name(name.into());
         let publishing = start("log-publish").spawn(move || publisher.run())?;
-        let answering = start("log-answer").spawn(move || answers.answer_all(to_answer))?;
-        let committing = start("log-commit").spawn(move || commits.commit_all(to_commit, &sealed))?;
+        let committing = start("log-commit").spawn(move || commits.commit_all(to_commit))?;
         let thread = start("log-intake").spawn(move || {
             steps.take_in(intake, &taking.0, prepared);
             // Each comes to its end once nobody is before it.
-            drop((committing.join(), answering.join()));
+            drop(committing.join());
             drop(steps);
             drop(publishing.join());
         })?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::error::LogError;
 use super::intake::Prepared;
 use super::stop::Stop;
-use crate::journal::{ArchivedBatch, Header, JournalError};
+use crate::journal::{ArchivedBatch, Header};
 use crate::keys::Keys;
 use crate::storage::Storage;
 use crate::tree::Tree;
@@ -25,7 +25,6 @@ const RECORD: usize = 1024 * 1024;
 struct Written {
     batch: ArchivedBatch,
     seen: Vec<Option<u64>>,
-    tree: Arc<Tree>,
 }
 
 /// A batch that is durable: nothing else is ever signed.
@@ -43,6 +42,8 @@ pub(crate) struct Sealed {
 pub(crate) struct Committer {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) keys: Keys,
+    /// The tree of what was written: between two batches, of what is durable.
+    pub(super) tree: Tree,
     /// The head of the last batch; none before the first.
     pub(super) head: Option<Arc<Head>>,
     pub(super) newest: Segment,
@@ -83,17 +84,15 @@ impl Committer {
 
     fn write_and_seal(&mut self, prepared: Prepared) -> Result<Sealed, LogError> {
         let written = self.write(prepared)?;
+        // In memory alone, while the disk is at work.
+        written.batch.entries.iter().for_each(|entry| self.tree.push(entry.leaf));
         let durable = written.sync(&*self.storage)?;
         self.seal(durable)
     }
 
-    fn write(&mut self, Prepared { entries, seen, tree }: Prepared) -> Result<Written, LogError> {
-        let (first, checkpoint) = self.before();
-        let found = tree.size().saturating_sub(entries.len() as u64);
-        if found != first {
-            // A batch is missing between this one and the last.
-            return Err(JournalError::Gap { found, required: first }.into());
-        }
+    fn write(&mut self, Prepared { entries, seen }: Prepared) -> Result<Written, LogError> {
+        let first = self.tree.size();
+        let checkpoint = self.head.as_ref().map(|head| head.checkpoint.note().to_owned());
         self.next_segment(first, checkpoint.as_deref())?;
         let batch = ArchivedBatch { first, checkpoint, entries };
         self.keys.mac.batch(&batch, &mut self.record);
@@ -101,20 +100,14 @@ impl Committer {
         self.newest.length = self.newest.length.saturating_add(self.record.len() as u64);
         self.record.clear();
         self.record.shrink_to(RECORD);
-        Ok(Written { batch, seen, tree })
-    }
-
-    /// Size and checkpoint of the tree before the next batch.
-    fn before(&self) -> (u64, Option<String>) {
-        let checkpoint = self.head.as_ref().map(|head| &head.checkpoint);
-        (checkpoint.map_or(0, |head| head.size()), checkpoint.map(|head| head.note().to_owned()))
+        Ok(Written { batch, seen })
     }
 
     /// Begins another segment where the newest is full, or somebody wants it
     /// closed and it has entries.
     fn next_segment(&mut self, first: u64, checkpoint: Option<&str>) -> Result<(), LogError> {
         if self.newest.is_full(first) || first > self.newest.first && self.closing.swap(false, Ordering::Relaxed) {
-            let edge = self.head.as_ref().map(|head| head.tree.edge().rows()).unwrap_or_default();
+            let edge = self.tree.edge().rows();
             let header = self.keys.mac.header(&Header { first, checkpoint: checkpoint.map(Into::into), edge });
             self.storage.put_segment(first, &header)?;
             self.newest = Segment { first, length: header.len() as u64, ..self.newest };
@@ -122,39 +115,10 @@ impl Committer {
         Ok(())
     }
 
-    fn seal(&mut self, Durable(Written { batch, seen, tree }): Durable) -> Result<Sealed, LogError> {
-        let head = Arc::new(self.keys.sign(tree)?);
+    fn seal(&mut self, Durable(Written { batch, seen }): Durable) -> Result<Sealed, LogError> {
+        let head = Arc::new(self.keys.sign(self.tree.snapshot())?);
         self.head = Some(Arc::clone(&head));
         let statements = batch.entries.into_iter().map(|entry| entry.statement).collect();
         Ok(Sealed { first: batch.first, statements, seen, head })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read;
-
-    use super::*;
-    use crate::log::{Log, NewEntry};
-    use crate::storage::MemoryStorage;
-
-    /// What is signed is the tree of what the journal has, whatever was prepared.
-    #[test]
-    fn a_batch_that_does_not_follow_is_neither_written_nor_signed() {
-        let keys = || Keys::from_seeds("log.test/commit", &[1; 32], &[2; 32]).unwrap();
-        let disk = MemoryStorage::new();
-        let (mut log, _publisher) = Log::open(Arc::new(disk.clone()), keys()).unwrap();
-        let batch = |n: u8| vec![NewEntry { statement: vec![n], ..NewEntry::default() }];
-        log.append(batch(0)).unwrap();
-        let before = disk.image();
-        let [_missing, second] = [1, 2].map(|n| log.intake.prepare(batch(n)).unwrap());
-        assert_eq!(log.committer.commit(second).map(|_| ()).unwrap_err().check(), "log.journal.gap");
-        assert!(matches!(log.append(batch(3)), Err(LogError::Stopped)));
-        let journal = |disk: &MemoryStorage| {
-            let mut bytes = Vec::new();
-            disk.open_segment(0).unwrap().read_to_end(&mut bytes).unwrap();
-            bytes
-        };
-        assert_eq!(journal(&disk), journal(&before));
     }
 }

@@ -1,5 +1,5 @@
-//! The first step of a batch: what it refers to is archived, and the tree grows
-//! by its statements. Nobody is shown that tree before the batch is durable.
+//! The first step of a batch: its statements are hashed, and what they refer to
+//! is archived.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use super::stop::Stop;
 use crate::MAX_ENTRY;
 use crate::archive::{Archive, Blob};
 use crate::journal::ArchivedEntry;
-use crate::tree::Tree;
 
 /// A statement on its way into the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,22 +34,21 @@ impl NewEntry {
 pub(crate) struct Prepared {
     pub(super) entries: Vec<ArchivedEntry>,
     pub(super) seen: Vec<Option<u64>>,
-    /// The tree that the batch makes.
-    pub(super) tree: Arc<Tree>,
 }
 
 /// Where batches come in, one after the other.
 pub(crate) struct Intake {
     archive: Archive,
-    tree: Tree,
+    /// Entries of the log with those that were prepared.
+    size: u64,
     /// Entries on the disk in full bundles.
     published: Arc<AtomicU64>,
     stop: Stop,
 }
 
 impl Intake {
-    pub(super) const fn new(archive: Archive, tree: Tree, published: Arc<AtomicU64>, stop: Stop) -> Self {
-        Self { archive, tree, published, stop }
+    pub(super) const fn new(archive: Archive, size: u64, published: Arc<AtomicU64>, stop: Stop) -> Self {
+        Self { archive, size, published, stop }
     }
 
     /// Prepares a batch.
@@ -70,13 +68,13 @@ impl Intake {
             entries.push(ArchivedEntry::new(statement, blobs));
             seen.push(largest);
         }
-        entries.iter().for_each(|entry| self.tree.push(entry.leaf));
-        Ok(Prepared { entries, seen, tree: self.tree.snapshot() })
+        self.size = self.size.saturating_add(entries.len() as u64);
+        Ok(Prepared { entries, seen })
     }
 
     /// Entries by which readers lag. A log that has stopped waits for nobody.
     pub(crate) fn lag(&self) -> u64 {
         let published = self.published.load(Ordering::Relaxed);
-        if self.stop.is_set() { 0 } else { self.tree.size().saturating_sub(published) }
+        if self.stop.is_set() { 0 } else { self.size.saturating_sub(published) }
     }
 }

@@ -16,11 +16,10 @@
 //! of a batch has the signed checkpoint of the tree *before* it.
 //!
 //! These are three steps, each with a state of its own: a batch is prepared
-//! ([`Intake`]: archive, tree), committed ([`Committer`]: journal, sync,
+//! ([`Intake`]: hashes, archive), committed ([`Committer`]: journal, tree, sync,
 //! signatures) and shown ([`Showing`]: view, observer, readers, answers). Under
-//! load a [`crate::Writer`] takes them side by side: one batch is prepared and
-//! another answered while a third is synced. Only one is ever between the
-//! journal and its signature.
+//! load a [`crate::Writer`] prepares one batch while another is synced. Only one
+//! is ever between the journal and its signature.
 
 mod commit;
 mod error;
@@ -32,8 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 
+pub(crate) use commit::Committer;
 use commit::Segment;
-pub(crate) use commit::{Committer, Sealed};
 pub use error::LogError;
 pub use intake::NewEntry;
 pub(crate) use intake::{Intake, Prepared};
@@ -122,9 +121,9 @@ impl Log {
         publisher.publish()?;
         let stop = Stop::default();
         let showing = Showing { view: View::of(head.as_deref()), observer: Box::new(|_, _| ()), outbox };
-        let intake = Intake::new(Archive::new(Arc::clone(&storage)), tree, published, stop.clone());
+        let intake = Intake::new(Archive::new(Arc::clone(&storage)), tree.size(), published, stop.clone());
         let (record, closing) = (Vec::new(), Arc::new(AtomicBool::new(false)));
-        let committer = Committer { storage, keys, head, newest, record, closing, stop };
+        let committer = Committer { storage, keys, tree, head, newest, record, closing, stop };
         let log = Self { intake, committer, showing };
         Ok((log, publisher))
     }

@@ -32,8 +32,34 @@ pub struct FileStorage {
 #[derive(Debug)]
 struct Newest {
     file: File,
-    /// Up to where the system was told that nobody reads it again soon.
+    /// Its length in bytes.
+    length: u64,
+    /// Up to where it has left memory.
     dropped: u64,
+}
+
+impl Newest {
+    fn of(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file, length, dropped: whole_pages(length) })
+    }
+
+    /// The disk begins to write this at once, while the log goes on; what was
+    /// appended before, and synced, leaves memory.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        let before = self.length;
+        self.length = before.saturating_add(bytes.len() as u64);
+        forget(&self.file, self.dropped, self.length);
+        self.dropped = whole_pages(before);
+        Ok(())
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        (self.length, self.dropped) = (length, whole_pages(length));
+        self.file.sync_all()
+    }
 }
 
 /// Files from this size on are not kept in memory once they are on the disk, and
@@ -83,9 +109,8 @@ impl FileStorage {
     }
 
     fn append_to(&self, first: u64) -> io::Result<()> {
-        let file = OpenOptions::new().append(true).open(self.segment(first))?;
-        let dropped = whole_pages(file.metadata()?.len());
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Newest { file, dropped });
+        let newest = Newest::of(OpenOptions::new().append(true).open(self.segment(first))?)?;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
         Ok(())
     }
 
@@ -173,26 +198,15 @@ impl Storage for FileStorage {
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.with_newest(|newest| {
-            newest.file.set_len(length)?;
-            newest.dropped = whole_pages(length);
-            newest.file.sync_all()
-        })
+        self.with_newest(|newest| newest.truncate(length))
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        self.with_newest(|newest| newest.file.write_all(bytes))
+        self.with_newest(|newest| newest.append(bytes))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with_newest(|newest| {
-            newest.file.sync_data()?;
-            // The last page is written to again.
-            let end = whole_pages(newest.file.metadata()?.len());
-            forget(&newest.file, newest.dropped, end);
-            newest.dropped = end;
-            Ok(())
-        })
+        self.with_newest(|newest| newest.file.sync_data())
     }
 
     fn get(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
