@@ -22,13 +22,13 @@ use portcullis_attester::{
 };
 use portcullis_permit::BootCounters;
 use portcullis_wire::hex::{hex, unhex_array};
-use tss_esapi::Context;
 use tss_esapi::constants::CapabilityType;
 use tss_esapi::handles::PcrHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{CapabilityData, Digest, DigestValues};
 use tss_esapi::tcti_ldr::TctiNameConf;
+use tss_esapi::{Context, Error, WrapperErrorKind};
 use zeroize::Zeroizing;
 
 /// First handles of transient objects and of loaded sessions (TPM 2.0 Part 2, §7.2).
@@ -181,7 +181,11 @@ fn flush_leftovers(tcti: &str) -> Result<()> {
         let CapabilityData::Handles(handles) = found else { continue };
         for handle in handles.as_ref() {
             let object = context.execute_without_session(|context| context.tr_from_tpm_public(*handle))?;
-            context.flush_context(object)?;
+            match context.flush_context(object) {
+                // The TPM has flushed it; tss-esapi wonders that it did not load it.
+                Ok(()) | Err(Error::WrapperError(WrapperErrorKind::InvalidHandleState)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(())
@@ -437,5 +441,40 @@ impl SealDevice for SoftTpm {
         let pad = sha256(&[&self.area, &digest]);
         let secret: Vec<u8> = blob.private.iter().zip(pad).map(|(a, b)| a ^ b).collect();
         secret.try_into().map(Zeroizing::new).map_err(|_| AttesterError::Form("sealed secret"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// A policy session, with SHA-256 and neither salt nor binding: TPM 2.0 Part 3,
+    /// §11.1.
+    fn start_session(tpm: &mut TcpStream) {
+        let mut command = vec![0x80, 0x01, 0, 0, 0, 43, 0, 0, 0x01, 0x76];
+        command.extend([0x40, 0, 0, 0x07, 0x40, 0, 0, 0x07, 0, 16]);
+        command.extend([1; 16]);
+        command.extend([0, 0, 0x01, 0, 0x10, 0, 0x0b]);
+        tpm.write_all(&command).unwrap();
+        let mut answer = [0; 32];
+        assert!(tpm.read(&mut answer).unwrap() > 10);
+        assert_eq!(answer[6..10], [0; 4], "{answer:?}");
+    }
+
+    /// As many sessions as a TPM holds are left by a process that was killed.
+    #[test]
+    fn what_a_killed_process_left_is_flushed() {
+        let folder = tempfile::tempdir().unwrap();
+        let swtpm = Swtpm::start(folder.path()).unwrap();
+        let mut killed = TcpStream::connect(("127.0.0.1", swtpm.port)).unwrap();
+        (0..3).for_each(|_| start_session(&mut killed));
+        drop(killed);
+        let tcti = tcti(folder.path()).unwrap();
+        let mut context = Context::new(TctiNameConf::from_str(&tcti).unwrap()).unwrap();
+        let (left, _) = context.get_capability(CapabilityType::Handles, LOADED_SESSION_FIRST, 16).unwrap();
+        let CapabilityData::Handles(left) = left else { panic!("{left:?}") };
+        assert_eq!(left.as_ref(), []);
     }
 }
