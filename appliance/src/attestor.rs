@@ -66,8 +66,7 @@ pub(crate) struct Attestor {
 }
 
 impl Attestor {
-    /// Starts the thread. Join it before the process ends: it closes the devices,
-    /// and libraries under it do not bear that during exit.
+    /// Starts the thread, which [`crate::threads::Threads`] joins.
     pub(crate) fn start(machine: Machine, anchoring: Anchoring) -> Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = channel();
         let ak_name = machine.ak_name().map(Into::into);

@@ -26,6 +26,7 @@ use crate::retention;
 use crate::sealing::{self, Keys};
 use crate::selfcheck::{self, Own};
 use crate::serve::{listen_nodes, listen_public};
+use crate::threads::Threads;
 use crate::watch;
 
 /// How a program opens the storage of a log.
@@ -104,6 +105,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let pruner = log.pruner();
     let (writer, log_thread) = Writer::start(log, publisher)?;
     let (attestor, attestor_thread) = Attestor::start(machine, anchoring)?;
+    let threads = Threads::new((&writer, log_thread), (&attestor, attestor_thread));
     let nodes = TcpListener::bind(config.listen.nodes).await.with_context(|| config.listen.nodes.to_string())?;
     let public = TcpListener::bind(config.listen.public).await.with_context(|| config.listen.public.to_string())?;
     let authority = Authority::new(
@@ -120,10 +122,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let authority = Arc::new(authority);
     let anchor = tokio::spawn(watch::anchor(Arc::clone(&authority)));
     // Witnesses first: a log that was rolled back gets no entry more.
-    if let Err(refused) = watch::first_quorum(&authority).await {
-        authority.close();
-        return Err(refused.into());
-    }
+    watch::first_quorum(&authority).await?;
     authority.log_boot(own.result.bytes(), own.evidence).await?;
 
     let (stop, stopped) = flag::channel(false);
@@ -155,12 +154,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     {
         tracing::error!(error, "the last head is not anchored");
     }
-    authority.close();
-    let threads = [("log", log_thread), ("attestor", attestor_thread)];
-    for (name, thread) in threads {
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
-        joined.map_err(|_| anyhow::anyhow!("the {name} thread failed"))?;
-    }
+    threads.end()?;
     tracing::info!("stopped");
     Ok(())
 }

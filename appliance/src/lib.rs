@@ -43,6 +43,7 @@ mod signer;
 mod status;
 mod strangers;
 mod succession;
+mod threads;
 mod watch;
 mod witnesses;
 

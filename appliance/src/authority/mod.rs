@@ -241,10 +241,4 @@ impl Authority {
         let signed = list.sign(&key, self.origin()).map_err(|error| Failure::Internal(error.to_string()))?;
         Ok(kept.keep(signed.into(), changes, now))
     }
-
-    /// Ends the log and the attestor in order.
-    pub(crate) fn close(&self) {
-        self.attestor.close();
-        self.writer.close();
-    }
 }
