@@ -92,11 +92,15 @@ impl Anchoring {
         }
         tpm.increment_counter(selection)?;
         let anchoring = Self { key, counter: tpm.read_counter()? };
+        // At once, so that whoever breaks off the wait, however often, leaves an
+        // anchor that fits the counter.
+        anchoring.write(tpm, selection, head, false)?;
         if !(anchored.clean && anchored.counter == found.counter) {
             tracing::info!(seconds = LEASE.as_secs(), "the last stop was not clean: waiting for it to be over");
             std::thread::sleep(LEASE);
+            // The one before may have written meanwhile.
+            anchoring.write(tpm, selection, head, false)?;
         }
-        anchoring.write(tpm, selection, head, false)?;
         Ok(anchoring)
     }
 
@@ -176,23 +180,27 @@ mod tests {
 
     /// NV memory without a TPM around it.
     #[derive(Default)]
-    struct Memory(Option<Anchor>);
+    struct Memory {
+        anchor: Option<Anchor>,
+        /// Writes until it breaks.
+        breaks_after: Option<usize>,
+    }
 
     impl Memory {
         fn anchor(&mut self) -> Result<&mut Anchor, AttesterError> {
-            self.0.as_mut().ok_or(AttesterError::Form("NV index"))
+            self.anchor.as_mut().ok_or(AttesterError::Form("NV index"))
         }
     }
 
     impl AnchorDevice for Memory {
         fn define_anchor(&mut self, _: &Selection) -> Result<(), AttesterError> {
             // As the specification has it: above every counter that there was.
-            let counter = self.0.map_or(1, |old| old.counter.saturating_add(1));
-            self.0 = Some(Anchor { counter, data: [0; ANCHOR_LENGTH] });
+            let counter = self.anchor.map_or(1, |old| old.counter.saturating_add(1));
+            self.anchor = Some(Anchor { counter, data: [0; ANCHOR_LENGTH] });
             Ok(())
         }
         fn read_anchor(&mut self) -> Result<Option<Anchor>, AttesterError> {
-            Ok(self.0)
+            Ok(self.anchor)
         }
         fn read_counter(&mut self) -> Result<u64, AttesterError> {
             Ok(self.anchor()?.counter)
@@ -203,6 +211,11 @@ mod tests {
             Ok(())
         }
         fn write_anchor(&mut self, data: &[u8; ANCHOR_LENGTH], _: &Selection) -> Result<(), AttesterError> {
+            match &mut self.breaks_after {
+                Some(0) => return Err(AttesterError::Form("power")),
+                Some(writes) => *writes = writes.saturating_sub(1),
+                None => {}
+            }
             self.anchor()?.data = *data;
             Ok(())
         }
@@ -248,7 +261,7 @@ mod tests {
 
         // Two clones start on one TPM: the older counts no more.
         let older = begin(&mut tpm, &log).unwrap();
-        let anchored = tpm.0;
+        let anchored = tpm.anchor;
         assert_eq!(older.counter(), tpm.read_counter().unwrap());
         let started = Instant::now();
         let younger = begin(&mut tpm, &log).unwrap();
@@ -258,14 +271,32 @@ mod tests {
 
         // NV memory of before, under a counter that cannot go back; somebody
         // else's; and indices made anew.
-        let mut old = Memory(anchored);
+        let mut old = Memory { anchor: anchored, breaks_after: None };
         old.anchor().unwrap().counter = 40;
         assert_eq!(refused(&mut old, &log), "anchor.counter");
-        let mut forged = Memory(anchored);
+        let mut forged = Memory { anchor: anchored, breaks_after: None };
         forged.anchor().unwrap().data[3] ^= 1;
         assert_eq!(refused(&mut forged, &log), "anchor.forged");
         tpm.define_anchor(&selection).unwrap();
         assert_eq!(refused(&mut tpm, &log), "anchor.forged");
+    }
+
+    /// After a stop that was not clean somebody breaks off the wait of the next
+    /// start, twice: that is no tampering.
+    #[test]
+    fn a_start_can_be_broken_off_while_it_waits() {
+        let (disk, mut tpm) = (MemoryStorage::new(), Memory::default());
+        let mut log = log(&disk);
+        append(&mut log, b"genesis");
+        Anchoring::define(&mut tpm, &Selection(Vec::new()), &[1; 32], &log.head().unwrap()).unwrap();
+        let killed = begin(&mut tpm, &log).unwrap();
+        for _ in 0..2 {
+            tpm.breaks_after = Some(1);
+            assert!(begin(&mut tpm, &log).is_err());
+        }
+        tpm.breaks_after = None;
+        let started = begin(&mut tpm, &log).unwrap();
+        assert_eq!(started.counter(), killed.counter() + 3);
     }
 
     #[test]
