@@ -6,7 +6,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -14,7 +13,6 @@ use portcullis_firmware_policy::{Decision, VerifiedBundle};
 use portcullis_lineage::{Blob, FileStorage, Keys, Log, NewEntry};
 use portcullis_permit::{BootRecord, Endorsement, Kind, Quorum, SigningKey, Suite, statement};
 
-use super::bare::Bare;
 use crate::scene::{Device, NOW, ORIGIN, PCRS, Plan, Scene};
 
 /// Decisions that share a checkpoint, as under load.
@@ -103,24 +101,6 @@ fn endorse(folder: &Path, scene: &Scene, keys: &Keys, key: &SigningKey) -> Resul
     let beside = folder.parent().context("a folder")?;
     fs::write(beside.join("endorsement.pce"), quorum.encode())?;
     Ok(fs::write(beside.join("governance.cbor"), scene.governance().encode())?)
-}
-
-/// Verifications a second, on all cores together, of requests of so many bytes.
-pub(super) fn bare_rate(cores: usize, request: usize, verify: fn(&Bare) -> Result<()>) -> Result<f64> {
-    const EACH: usize = 4000;
-    let started = Instant::now();
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores)
-            .map(|_| {
-                scope.spawn(|| -> Result<()> {
-                    let bare = Bare::new(request)?;
-                    (0..EACH).try_for_each(|_| verify(&bare))
-                })
-            })
-            .collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker stopped"))?)
-    })?;
-    Ok((EACH * cores) as f64 / started.elapsed().as_secs_f64())
 }
 
 /// The greatest resident memory of a process until it ends, in MiB.

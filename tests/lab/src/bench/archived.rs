@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,8 +11,9 @@ use portcullis_attest::snp::generation::Generation;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::archive::{archive, bare_rate, size_of, watch_memory};
+use super::archive::{archive, size_of, watch_memory};
 use super::bare::Bare;
+use super::turns::{BareRate, take_turns};
 use crate::scene::Scene;
 
 /// What to measure.
@@ -85,19 +85,19 @@ impl<'a> Archived<'a> {
     pub(super) fn measure(&self, program: Program<'_>) -> Result<()> {
         let Program { name, mut command, signatures, verify, judge } = program;
         let cores = thread::available_parallelism()?.get();
-        let before = bare_rate(cores, self.request, verify)?;
-        let started = Instant::now();
+        let mut bare = BareRate::new(cores, self.request, verify)?;
         let mut running = command.stdout(Stdio::piped()).spawn()?;
         let peak = watch_memory(running.id());
-        let output = running.stdout.take().context("output").and_then(|out| Ok(std::io::read_to_string(out)?))?;
+        let mut output = running.stdout.take().context("output")?;
+        let output = thread::spawn(move || std::io::read_to_string(&mut output));
+        let elapsed = take_turns(&mut running, &mut bare)?.as_secs_f64();
         let status = running.wait()?;
-        let elapsed = started.elapsed().as_secs_f64();
+        let output = output.join().map_err(|_| anyhow::anyhow!("the output stopped"))??;
         let peak = peak.join().map_err(|_| anyhow::anyhow!("the watch stopped"))?;
-        let after = bare_rate(cores, self.request, verify)?;
 
         ensure!(status.success(), "{name}: {status}: {output}");
         judge(&serde_json::from_str(&output).with_context(|| output.clone())?)?;
-        let (rate, bare) = (self.options.decisions as f64 / elapsed, before.max(after));
+        let (rate, bare) = (self.options.decisions as f64 / elapsed, bare.per_second());
         println!("bare verification  {:>8.0} decisions/s on each of {cores} cores ({signatures})", bare / cores as f64);
         println!("{name:<18} {:>8.0} decisions/s on each, {elapsed:.1} s in all", rate / cores as f64);
         println!("share              {:>8.2}", rate / bare);

@@ -8,6 +8,7 @@ mod permits;
 mod policy;
 mod rehearse;
 mod replay;
+mod turns;
 
 use std::path::Path;
 
