@@ -1,11 +1,12 @@
 //! Signing keys of the two suites, and their public halves as COSE keys.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, ML_DSA_65, ML_DSA_65_SIGNING,
-    PqdsaKeyPair, VerificationAlgorithm,
+    ParsedPublicKey, PqdsaKeyPair, VerificationAlgorithm,
 };
 use data_encoding::BASE64;
 use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, map, sha256};
@@ -96,18 +97,29 @@ impl From<Error> for KeyError {
 }
 
 /// A public key that verifies statements.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct PublicKey {
     suite: Suite,
     /// Uncompressed P-256 point (65 bytes), or an ML-DSA-65 key (1952 bytes).
     bytes: Vec<u8>,
     thumbprint: Digest,
+    /// The key as the cryptography wants it, from its first use on; `None` where
+    /// these bytes are no key, and nothing verifies.
+    decoded: Arc<OnceLock<Option<ParsedPublicKey>>>,
 }
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        (self.suite, &self.bytes) == (other.suite, &other.bytes)
+    }
+}
+
+impl Eq for PublicKey {}
 
 impl PublicKey {
     fn new(suite: Suite, bytes: Vec<u8>) -> Self {
         let members = map(required_members(suite, &bytes));
-        Self { suite, thumbprint: sha256(&[&encode(&members)]), bytes }
+        Self { suite, thumbprint: sha256(&[&encode(&members)]), bytes, decoded: Arc::default() }
     }
 
     /// Reads a deterministic COSE_Key (RFC 9052 §7, RFC 9964).
@@ -161,11 +173,12 @@ impl PublicKey {
     /// Whether `signature` over `message` is by this key.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        let algorithm: &dyn VerificationAlgorithm = match self.suite {
+        let algorithm: &'static dyn VerificationAlgorithm = match self.suite {
             Suite::Classic => &ECDSA_P256_SHA256_FIXED,
             Suite::Pq => &ML_DSA_65,
         };
-        algorithm.verify_sig(&self.bytes, message, signature).is_ok()
+        let decoded = self.decoded.get_or_init(|| ParsedPublicKey::new(algorithm, &self.bytes).ok());
+        decoded.as_ref().is_some_and(|key| key.verify_sig(message, signature).is_ok())
     }
 }
 

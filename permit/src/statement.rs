@@ -14,6 +14,8 @@ const KID: i64 = 4;
 const CWT_CLAIMS: i64 = 15;
 /// `typ` (RFC 9596).
 const TYP: i64 = 16;
+/// CoAP content format of `application/statuslist+cwt`, as `typ` names it.
+const STATUS_LIST: u64 = 279;
 /// Largest statement accepted, in bytes: a request with its evidence.
 pub const MAX_LENGTH: usize = 640 * 1024;
 
@@ -109,8 +111,17 @@ impl Kind {
     /// The value of `typ`: the registered content format where there is one.
     fn typ(self) -> Value {
         match self {
-            Self::StatusList => 279.into(),
+            Self::StatusList => STATUS_LIST.into(),
             other => other.media_type().into(),
+        }
+    }
+
+    /// Whether this is the value of `typ`.
+    fn is(self, typ: &Value) -> bool {
+        match (self, typ) {
+            (Self::StatusList, Value::Integer(number)) => *number == STATUS_LIST.into(),
+            (Self::StatusList, _) => false,
+            (other, typ) => typ.as_text() == Some(other.media_type()),
         }
     }
 
@@ -118,7 +129,7 @@ impl Kind {
     #[must_use]
     pub fn of(object: &Sign1) -> Option<Self> {
         let typ = object.protected(TYP)?;
-        Self::ALL.into_iter().find(|kind| *typ == kind.typ())
+        Self::ALL.into_iter().find(|kind| kind.is(typ))
     }
 }
 
@@ -191,7 +202,7 @@ pub fn verify(bytes: &[u8], kind: Kind, key: &PublicKey) -> Result<VerifiedState
 /// # Errors
 /// [`PermitError`].
 pub fn verify_object(object: Sign1, kind: Kind, key: &PublicKey) -> Result<VerifiedStatement, PermitError> {
-    if object.protected(TYP) != Some(&kind.typ()) {
+    if !object.protected(TYP).is_some_and(|typ| kind.is(typ)) {
         return Err(PermitError::Kind { required: kind });
     }
     object.only_labels(&[ALG, KID, CWT_CLAIMS, TYP], &[portcullis_lineage::RECEIPTS_LABEL, WITNESSED_LABEL])?;
