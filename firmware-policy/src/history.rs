@@ -101,20 +101,20 @@ impl Default for History {
 
 impl History {
     /// Takes the next entry. For a decision, `blobs` gets what the archive has
-    /// for it: request, evidence, facts, in this order.
+    /// for it: request, evidence, facts, and of a permit the attestation result,
+    /// in this order.
     ///
     /// # Errors
     /// [`HistoryError`], or that of `blobs`.
     pub fn take<E: From<HistoryError>>(
         &mut self,
-        entry: &[u8],
+        entry: &Sign1,
         blobs: impl FnOnce() -> Result<Vec<Vec<u8>>, E>,
     ) -> Result<Option<PastDecision>, E> {
-        let object = Sign1::parse(entry, MAX_ENTRY).map_err(HistoryError::from)?;
-        let payload = object.payload().unwrap_or_default();
-        let decided = match Kind::of(&object) {
+        let payload = entry.payload().unwrap_or_default();
+        let decided = match Kind::of(entry) {
             Some(Kind::Permit) => Decided::permit(&Permit::decode(payload).map_err(HistoryError::from)?),
-            Some(Kind::Denial) => Decided::denial(&Denial::unverified(entry).map_err(HistoryError::from)?),
+            Some(Kind::Denial) => Decided::denial(&Denial::read(entry).map_err(HistoryError::from)?),
             Some(Kind::Revocation) => {
                 self.revoke(payload)?;
                 return Ok(None);
@@ -126,7 +126,7 @@ impl History {
             }
             _ => return Ok(None),
         };
-        let signed = (object.protected_bytes().to_vec(), payload.to_vec());
+        let signed = (entry.protected_bytes().to_vec(), payload.to_vec());
         Ok(self.decision(decided, signed, blobs()?).map(Some)?)
     }
 
@@ -144,6 +144,11 @@ impl History {
         }
         if sha256(&[&facts]) != decided.facts {
             return Err(HistoryError::Other("record of facts"));
+        }
+        // Nothing that the signed statement does not name.
+        let result = blobs.next();
+        if result.is_some_and(|result| decided.result != Some(sha256(&[&result]))) || blobs.next().is_some() {
+            return Err(HistoryError::Other("attestation result"));
         }
         let facts = RecordedFacts::decode(&facts)?;
         let state = self.states.iter().rev().find(|state| state.digest() == facts.revocations());
@@ -186,23 +191,31 @@ impl PastDecision {
     /// # Errors
     /// [`HistoryError`]: the bundle or the evidence is another, or the request's
     /// signature does not verify.
-    pub fn replay(self, bundle: &VerifiedBundle, key: &PublicKey) -> Result<Replayed, HistoryError> {
+    pub fn replay(&self, bundle: &VerifiedBundle, key: &PublicKey) -> Result<Replayed, HistoryError> {
         if *bundle.digest() != self.bundle {
             return Err(HistoryError::Other("bundle"));
         }
-        if sha256(&[&self.evidence]) != self.evidence_digest {
-            return Err(HistoryError::Other("evidence"));
-        }
-        let received = ReceivedRequest::rejoin(self.facts.envelope(), self.request, self.evidence)?;
+        let other = HistoryError::Other("evidence");
+        let received = match ReceivedRequest::rejoin(self.facts.envelope(), &self.request, &self.evidence) {
+            Err(_) if sha256(&[&self.evidence]) != self.evidence_digest => return Err(other),
+            received => received?,
+        };
         let facts = self.facts.with(&self.revocations).ok_or(HistoryError::Revocations)?;
         let header = |kind, subject: &str| statement::protected(kind, key, facts.issuer, subject);
-        let (again, check) = match decide(&received, &facts, bundle) {
-            Decision::Authorized { permit, .. } => ((header(Kind::Permit, &permit.subject), permit.encode()), None),
+        let (again, evidence, check) = match decide(&received, &facts, bundle) {
+            Decision::Authorized { permit, .. } => {
+                ((header(Kind::Permit, &permit.subject), permit.encode()), permit.evidence, None)
+            }
             Decision::Denied(denial) => (
                 (header(Kind::Denial, &denial.subject), denial.encode()),
+                denial.evidence,
                 denial.refusals.into_iter().next().map(|refusal| refusal.check),
             ),
         };
+        // The decision has hashed the evidence: the digest is its own.
+        if evidence != self.evidence_digest {
+            return Err(other);
+        }
         Ok(if again == self.signed { Replayed::Same } else { Replayed::Other(check) })
     }
 }
@@ -215,16 +228,34 @@ struct Decided {
     bundle: Digest,
     evidence: Digest,
     facts: Digest,
+    /// SHA-256 of the attestation result, of a permit.
+    result: Option<Digest>,
 }
 
 impl Decided {
     fn permit(permit: &Permit) -> Self {
-        let Permit { subject, id, bundle, evidence, channel, .. } = permit;
-        Self { node: subject.clone(), permitted: true, id: *id, bundle: *bundle, evidence: *evidence, facts: *channel }
+        let Permit { subject, id, bundle, evidence, channel, result, .. } = permit;
+        Self {
+            node: subject.clone(),
+            permitted: true,
+            id: *id,
+            bundle: *bundle,
+            evidence: *evidence,
+            facts: *channel,
+            result: Some(*result),
+        }
     }
 
     fn denial(denial: &Denial) -> Self {
         let Denial { subject, id, bundle, evidence, facts, .. } = denial;
-        Self { node: subject.clone(), permitted: false, id: *id, bundle: *bundle, evidence: *evidence, facts: *facts }
+        Self {
+            node: subject.clone(),
+            permitted: false,
+            id: *id,
+            bundle: *bundle,
+            evidence: *evidence,
+            facts: *facts,
+            result: None,
+        }
     }
 }

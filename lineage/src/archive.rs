@@ -147,7 +147,8 @@ impl Archive {
         if let [Part::Here(bytes)] = blob.0.as_slice() {
             return Ok(bytes.clone());
         }
-        let mut whole = Vec::new();
+        let length = |part: &Part| if let Part::Here(bytes) = part { bytes.len() } else { WORTH_SHARING };
+        let mut whole = Vec::with_capacity(blob.0.iter().map(length).sum());
         for part in &blob.0 {
             match part {
                 Part::Here(bytes) => whole.extend_from_slice(bytes),

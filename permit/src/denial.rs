@@ -132,7 +132,11 @@ impl Denial {
         Self::read(&object)
     }
 
-    pub(crate) fn read(object: &Sign1) -> Result<Self, PermitError> {
+    /// As [`Self::unverified`], of an object that was parsed already.
+    ///
+    /// # Errors
+    /// [`PermitError::Malformed`].
+    pub fn read(object: &Sign1) -> Result<Self, PermitError> {
         let mut names = Fields::of(object.protected(15).cloned().ok_or(Error::Missing(15))?)?;
         let mut fields = Fields::of(decode(object.payload().unwrap_or_default(), MAX_DENIAL)?)?;
         let (_title, _detail) = (fields.text(TITLE)?, fields.text(DETAIL)?);

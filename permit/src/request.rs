@@ -111,16 +111,16 @@ impl ReceivedRequest {
     ///
     /// # Errors
     /// [`PermitError`].
-    pub fn rejoin(envelope: &[u8], encoded: Vec<u8>, evidence: Vec<u8>) -> Result<Self, PermitError> {
+    pub fn rejoin(envelope: &[u8], encoded: &[u8], evidence: &[u8]) -> Result<Self, PermitError> {
         let parts = decode(envelope, MAX_REQUEST)?.into_array().ok().and_then(|p| <[Value; 2]>::try_from(p).ok());
         let Some([Value::Bytes(protected), Value::Bytes(signature)]) = parts else {
             return Err(portcullis_wire::Error::Shape("the signature of a request").into());
         };
-        let payload = encode(&Value::Array(vec![bstr(&encoded), bstr(&evidence)]));
-        let request = PermitRequest::decode(&encoded)?;
+        let payload = encode(&Value::Array(vec![bstr(encoded), bstr(evidence)]));
+        let request = PermitRequest::decode(encoded)?;
         let object = Sign1::from_parts(protected, payload, signature)?;
         statement::verify_object(object, Kind::Request, &request.confirmation)?;
-        Ok(Self { request, encoded, evidence, envelope: envelope.to_vec() })
+        Ok(Self { request, encoded: encoded.to_vec(), evidence: evidence.to_vec(), envelope: envelope.to_vec() })
     }
 
     /// What the request was signed with, without what it signed: det-CBOR

@@ -5,10 +5,11 @@ mod common;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::tcb::Tcb;
 use portcullis_firmware_policy::document::{Distrust, Floor, Requirement};
-use portcullis_firmware_policy::{Activation, Decision, VerifiedBundle};
+use portcullis_firmware_policy::{Activation, Decision, History, HistoryError, Replayed, VerifiedBundle};
 use portcullis_lab::processor::{Fields, Processor};
 use portcullis_lab::scene::{self, Ask, Device, NOW, PCRS, Plan, Scene, Shows, chip_id, tcb};
-use portcullis_permit::Denial;
+use portcullis_permit::{Denial, SigningKey, Suite};
+use portcullis_wire::Sign1;
 use portcullis_wire::hex::hex;
 
 fn selection() -> portcullis_attest::tpm::pcr::Selection {
@@ -368,4 +369,44 @@ fn a_known_good_machine_is_drafted_and_must_be_reviewed() {
     deployment.policy(&["check", &deployment.text("bundle")]).unwrap();
     let again = deployment.policy(&["new", &new, "--from-evidence", &evidence, "--name", "node 1.1"]).unwrap_err();
     assert!(again.to_string().contains("drafts take the place of nothing"), "{again}");
+}
+
+/// What an archive has beside a statement is what the statement names, or the
+/// decision is not made again.
+#[test]
+fn a_decision_is_made_again_only_of_what_its_statement_names() {
+    let (scene, mut device) = scene(Generation::Milan);
+    let bundle = scene.bundle().unwrap();
+    let key = SigningKey::generate(Suite::Classic).unwrap();
+    let later = Plan { salt: 1, ..Plan::at(NOW + 1) };
+    let asks = [ask(&mut device), later.ask(&mut device, &selection()).unwrap()];
+    let archived = |ask: &Ask| -> (Sign1, [Vec<u8>; 4]) {
+        let Decision::Authorized { permit, result } = ask.decide(&bundle) else { panic!("denied") };
+        let [_, request, evidence, facts] = ask.archived();
+        let statement = Sign1::parse(&permit.sign(&key).unwrap(), 65_535).unwrap();
+        (statement, [request, evidence, facts, result.bytes().to_vec()])
+    };
+    let [(statement, blobs), (_, others)] = [archived(&asks[0]), archived(&asks[1])];
+    let replay = |blobs: &[Vec<u8>]| {
+        let past = History::default().take::<HistoryError>(&statement, || Ok(blobs.to_vec()))?;
+        past.unwrap().replay(&bundle, key.public())
+    };
+    assert_eq!(replay(&blobs), Ok(Replayed::Same));
+    assert_eq!(replay(&blobs[..3]), Ok(Replayed::Same), "the result is not what it was decided of");
+
+    for (at, what) in ["request", "evidence", "record of facts", "attestation result"].into_iter().enumerate() {
+        let mut changed = blobs.clone();
+        changed[at].clone_from(&others[at]);
+        assert_eq!(replay(&changed), Err(HistoryError::Other(what)), "another decision's {what}");
+        for place in (0..blobs[at].len()).step_by(blobs[at].len() / 16 + 1) {
+            let mut changed = blobs.clone();
+            changed[at][place] ^= 1;
+            assert_eq!(replay(&changed), Err(HistoryError::Other(what)), "byte {place} of the {what}");
+        }
+    }
+    let more = [&blobs[..], &others[3..]].concat();
+    assert_eq!(replay(&more), Err(HistoryError::Other("attestation result")), "one more than it names");
+    for (length, what) in ["request", "evidence", "facts"].into_iter().enumerate() {
+        assert_eq!(replay(&blobs[..length]), Err(HistoryError::Missing(what)));
+    }
 }

@@ -159,7 +159,7 @@ fn judge_witnesses(source: &Source, quorum: &WitnessQuorum, checks: &mut Checks)
 /// One decision on its way to a worker.
 struct Job {
     index: u64,
-    statement: Vec<u8>,
+    statement: Sign1,
     decision: PastDecision,
     bundle: Arc<VerifiedBundle>,
 }
@@ -293,26 +293,20 @@ struct Reader {
 impl Reader {
     fn read(&mut self, item: Item, governance: &Governance) -> Result<Option<Job>, Finding> {
         let Item { index, statement, blobs } = item;
-        let object = Sign1::parse(&statement, MAX_ENTRY).map_err(Finding::broken)?;
-        // Request, evidence and facts of a decision are compared where it is
-        // made again.
-        let compared = if matches!(Kind::of(&object), Some(Kind::Permit | Kind::Denial)) { 3 } else { 0 };
-        for (at, blob) in blobs.iter().enumerate() {
-            match blob {
-                Ok(_) if at < compared => {}
-                Ok(blob) if names(&object, blob) => {}
-                Ok(_) => return Err(Finding::broken("the archive has something that the statement does not name")),
-                Err(ArchiveError::Pruned(_)) => {}
-                Err(error) => return Err(Finding::broken(error)),
-            }
-        }
+        let statement = Sign1::parse(&statement, MAX_ENTRY).map_err(Finding::broken)?;
         let mut blobs = Some(blobs);
         let decision = self.history.take::<Finding>(&statement, || {
             let blobs = blobs.take().unwrap_or_default();
+            if blobs.iter().any(Result::is_err) {
+                // What is left beside pruned evidence is still what was named.
+                compare(&statement, &blobs)?;
+            }
             blobs.into_iter().map(|blob| blob.map_err(Finding::from)).collect()
         })?;
         let Some(decision) = decision else {
-            return self.learn(&statement, blobs.unwrap_or_default(), governance).map(|()| None);
+            let blobs = blobs.unwrap_or_default();
+            compare(&statement, &blobs)?;
+            return self.learn(statement, blobs, governance).map(|()| None);
         };
         let bundle = self.bundles.get(&decision.bundle).cloned();
         let bundle = bundle.ok_or_else(|| Finding::broken("decided under a bundle that the log does not show"))?;
@@ -322,13 +316,12 @@ impl Reader {
     /// A bundle that rules from here on.
     fn learn(
         &mut self,
-        entry: &[u8],
+        entry: Sign1,
         blobs: Vec<Result<Vec<u8>, ArchiveError>>,
         governance: &Governance,
     ) -> Result<(), Finding> {
-        let object = Sign1::parse(entry, MAX_ENTRY).map_err(Finding::broken)?;
-        let Some(kind @ (Kind::Boot | Kind::Policy)) = Kind::of(&object) else { return Ok(()) };
-        let signed = statement::verify_object(object, kind, &self.key).map_err(Finding::broken)?;
+        let Some(kind @ (Kind::Boot | Kind::Policy)) = Kind::of(&entry) else { return Ok(()) };
+        let signed = statement::verify_object(entry, kind, &self.key).map_err(Finding::broken)?;
         let digest = match kind {
             Kind::Boot => BootRecord::decode(signed.payload()).map(|record| record.bundle),
             _ => PolicyRecord::decode(signed.payload()).map(|record| record.bundle),
@@ -348,6 +341,17 @@ impl Reader {
     }
 }
 
+/// Whatever was archived with an entry is what it names, or was pruned. Those of
+/// a decision are compared as it is made again.
+fn compare(entry: &Sign1, blobs: &[Result<Vec<u8>, ArchiveError>]) -> Result<(), Finding> {
+    blobs.iter().try_for_each(|blob| match blob {
+        Ok(blob) if names(entry, blob) => Ok(()),
+        Ok(_) => Err(Finding::broken("the archive has something that the statement does not name")),
+        Err(ArchiveError::Pruned(_)) => Ok(()),
+        Err(error) => Err(Finding::broken(error)),
+    })
+}
+
 fn work(receiver: &Mutex<Receiver<Vec<Job>>>, tally: &Mutex<Tally>, key: &PublicKey) {
     loop {
         let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -356,8 +360,7 @@ fn work(receiver: &Mutex<Receiver<Vec<Job>>>, tally: &Mutex<Tally>, key: &Public
         let mut same = 0_u64;
         for Job { index, statement, decision, bundle } in chunk {
             let kind = if decision.permitted { Kind::Permit } else { Kind::Denial };
-            let signed =
-                Sign1::parse(&statement, MAX_ENTRY).is_ok_and(|o| statement::verify_object(o, kind, key).is_ok());
+            let signed = statement::verify_object(statement, kind, key).is_ok();
             match decision.replay(&bundle, key) {
                 _ if !signed => findings.push((index, Finding::broken("not signed by the authority"))),
                 Ok(Replayed::Same) => same = same.saturating_add(1),

@@ -86,7 +86,7 @@ fn decide_one(ask: &Value, bundles: &[VerifiedBundle]) -> Result<[u8; 32]> {
         anyhow::bail!("no request");
     };
     let bundle = bundles.get(usize::try_from(*number)?).context("a bundle")?;
-    let received = ReceivedRequest::rejoin(envelope, request.clone(), evidence.clone())?;
+    let received = ReceivedRequest::rejoin(envelope, request, evidence)?;
     let (recorded, revocations) = (RecordedFacts::decode(facts)?, Revocations::default());
     let facts = recorded.with(&revocations).context("revocations")?;
     Ok(match decide(&received, &facts, bundle) {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use portcullis_firmware_policy::{History, PastDecision};
-use portcullis_lineage::{ArchiveError, ArchiveReader, FileStorage};
+use portcullis_lineage::{ArchiveError, ArchiveReader, FileStorage, MAX_ENTRY};
+use portcullis_wire::Sign1;
 
 /// A decision, with its place in the log.
 pub(super) struct Archived {
@@ -57,7 +58,8 @@ impl Archive {
         let archive = self.reader.archive();
         for (index, entry) in (batch.first..).zip(batch.entries) {
             let blobs = || entry.blobs.iter().map(|blob| Ok(archive.read(blob)?)).collect();
-            match self.history.take::<anyhow::Error>(&entry.statement, blobs) {
+            let statement = Sign1::parse(&entry.statement, MAX_ENTRY).with_context(|| format!("entry {index}"))?;
+            match self.history.take::<anyhow::Error>(&statement, blobs) {
                 Ok(decision) => decisions.extend(decision.map(|decision| Archived { index, decision })),
                 Err(error) if matches!(error.downcast_ref(), Some(ArchiveError::Pruned(_))) => {
                     self.pruned = self.pruned.saturating_add(1);

@@ -74,7 +74,7 @@ fn work(receiver: &Mutex<Receiver<Vec<Archived>>>, proposal: &Proposal) -> Resul
 
 fn play(decision: PastDecision, proposal: &Proposal) -> Result<Outcome> {
     let PastDecision { facts, request, evidence, evidence_digest, revocations, .. } = decision;
-    let received = ReceivedRequest::rejoin(facts.envelope(), request, evidence).context("the archived request")?;
+    let received = ReceivedRequest::rejoin(facts.envelope(), &request, &evidence).context("the archived request")?;
     let recorded = facts.with(&revocations).context("other revocations than were recorded")?;
     let rehearsal = rehearse(&received, &recorded, proposal.moment(facts.time()), &proposal.content);
     if rehearsal.evidence != evidence_digest {
