@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::bare::Bare;
 
 /// How long a turn is.
-const TURN: Duration = Duration::from_secs(2);
+const TURN: Duration = Duration::from_millis(500);
 /// How often it is seen whether the program has ended.
 const LOOK: Duration = Duration::from_millis(2);
 
