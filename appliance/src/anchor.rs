@@ -90,6 +90,12 @@ impl Anchoring {
             let why = format!("another tree of size {} is anchored", anchored.size);
             return Err(Refused::new("anchor.fork", why).into());
         }
+        if anchored.counter != found.counter {
+            // Before this start counts, too: however many end between the two, the
+            // anchor is never further behind than by one.
+            let counted = Anchored { counter: found.counter, clean: false, ..anchored };
+            tpm.write_anchor(&counted.data(&key), selection)?;
+        }
         tpm.increment_counter(selection)?;
         let anchoring = Self { key, counter: tpm.read_counter()? };
         // At once, so that whoever breaks off the wait, however often, leaves an
@@ -297,6 +303,29 @@ mod tests {
         tpm.breaks_after = None;
         let started = begin(&mut tpm, &log).unwrap();
         assert_eq!(started.counter(), killed.counter() + 3);
+    }
+
+    /// Starts that are killed after they counted and before they wrote: as many in
+    /// a row as somebody likes.
+    #[test]
+    fn a_start_can_be_broken_off_after_it_counted() {
+        let (disk, mut tpm) = (MemoryStorage::new(), Memory::default());
+        let mut log = log(&disk);
+        append(&mut log, b"genesis");
+        Anchoring::define(&mut tpm, &Selection(Vec::new()), &[1; 32], &log.head().unwrap()).unwrap();
+        let behind = |tpm: &Memory| {
+            let found = tpm.anchor.unwrap();
+            found.counter - Anchored::read(&found.data, &Anchoring::key(&[1; 32])).unwrap().counter
+        };
+        // The first writes nothing, and each that follows writes for the one before.
+        for writes in [0, 1, 1, 0, 1] {
+            tpm.breaks_after = Some(writes);
+            assert!(begin(&mut tpm, &log).is_err());
+            assert_eq!(behind(&tpm), 1);
+        }
+        tpm.breaks_after = None;
+        let started = begin(&mut tpm, &log).unwrap();
+        assert_eq!((behind(&tpm), started.counter()), (0, tpm.read_counter().unwrap()));
     }
 
     #[test]
