@@ -1,0 +1,93 @@
+//! Appends over bare group commit, in turns: both have the same share of whatever
+//! else the machine does meanwhile.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rustix::fs::syncfs;
+
+use super::answers::Answers;
+use super::group_commit::GroupCommit;
+use super::load::Load;
+use super::{Options, ms};
+
+/// How long a turn is, and how long the disk alone is measured in each round.
+const TURN: Duration = Duration::from_secs(1);
+const SYNCS: Duration = Duration::from_millis(250);
+/// The batch window of the log, for the limit of the 99th percentile.
+const WINDOW: Duration = Duration::from_millis(2);
+
+/// For each number of writers, a row.
+///
+/// # Errors
+/// Below the limits, or a receipt that does not verify.
+pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
+    println!("{} B entries, each answered with a receipt under a durable checkpoint\n", options.entry);
+    println!(
+        "{:>8} {:>11} {:>10} {:>6} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>8}",
+        "writers",
+        "appends/s",
+        "bare/s",
+        "share",
+        "p50 ms",
+        "p99 ms",
+        "limit",
+        "bare p99",
+        "CPU µs",
+        "bare CPU",
+        "sync ms"
+    );
+    let mut missed = Vec::new();
+    for writers in &options.writers {
+        let folder = tempfile::tempdir_in(scratch)?.keep();
+        let Measured { mut bare, mut log, sync } = measure(&folder, *writers, options)?;
+        let ([p50, p99], [bare_p99]) = (log.percentiles([50, 99])?, bare.percentiles([99])?);
+        let (share, limit) = (log.per_second() / bare.per_second(), sync * 3 + WINDOW);
+        println!(
+            "{writers:>8} {:>11.0} {:>10.0} {share:>6.2} {:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>9.1} {:>9.1} {:>8.2}",
+            log.per_second(),
+            bare.per_second(),
+            ms(p50),
+            ms(p99),
+            ms(limit),
+            ms(bare_p99),
+            log.cpu_micros(),
+            bare.cpu_micros(),
+            ms(sync),
+        );
+        if *writers == 64 {
+            if share < options.limit {
+                missed.push(format!("share {share:.2}, required at least {:.2}", options.limit));
+            }
+            if p99 > limit {
+                missed.push(format!("p99 {:.2} ms, required at most {:.2}", ms(p99), ms(limit)));
+            }
+        }
+    }
+    ensure!(missed.is_empty(), "64 writers: {}", missed.join("; "));
+    Ok(())
+}
+
+struct Measured {
+    bare: Answers,
+    log: Answers,
+    /// Mean time of one write of as many entries as there are writers.
+    sync: Duration,
+}
+
+fn measure(folder: &Path, writers: usize, options: &Options) -> Result<Measured> {
+    let (mut group_commit, mut load) = (GroupCommit::new(folder)?, Load::new(folder)?);
+    let (mut bare, mut log, mut syncs) = (Answers::default(), Answers::default(), Duration::ZERO);
+    let (asked, rounds) = ((writers, options.entry), u32::try_from(options.seconds)?.max(1));
+    for _ in 0..rounds {
+        bare.add(group_commit.turn(asked, TURN)?);
+        syncs += group_commit.sync_time(writers * options.entry, SYNCS)?;
+        log.add(load.turn(asked, TURN)?);
+        // What the disk still has of the log is none of the next turn's business.
+        syncfs(File::open(folder)?)?;
+    }
+    load.end()?;
+    Ok(Measured { bare, log, sync: syncs / rounds })
+}

@@ -1,0 +1,96 @@
+//! A log under load: every entry is answered with a receipt.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use portcullis_lineage::{FileStorage, Log, NewEntry, ReceiptKey, Writer, verify_receipts};
+use tokio::sync::oneshot;
+
+use super::answers::{Answers, closed_loop};
+use super::keys;
+
+/// How long full tiles may be behind the last answer.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
+/// Entries of a tile.
+const TILE: usize = 256;
+/// So few entries are published within a second, but not at once.
+const LEFT_FOR_LATER: usize = 1024;
+
+/// A log that is appended to, and published.
+pub(super) struct Load {
+    folder: PathBuf,
+    receipt_key: ReceiptKey,
+    writer: Writer,
+    thread: JoinHandle<()>,
+    /// Entries in it.
+    size: usize,
+}
+
+impl Load {
+    pub(super) fn new(folder: &Path) -> Result<Self> {
+        let (folder, keys) = (folder.join("log"), keys()?);
+        let receipt_key = keys.receipt_key();
+        let (mut log, publisher) = Log::open(Arc::new(FileStorage::open(&folder)?), keys)?;
+        // A tree of one leaf has no receipt.
+        log.append(vec![NewEntry { statement: vec![1], ..NewEntry::default() }])?;
+        let (writer, thread) = Writer::start(log, publisher)?;
+        Ok(Self { folder, receipt_key, writer, thread, size: 1 })
+    }
+
+    /// So many writers for so long, and until all of it is published.
+    pub(super) fn turn(&mut self, load: (usize, usize), duration: Duration) -> Result<Answers> {
+        // Verifying is the asker's business, elsewhere; a sample shows that it would.
+        let samples = RefCell::new(Vec::new());
+        let (samples, writer) = (&samples, &self.writer);
+        let answers = closed_loop(load, duration, |serial, statement| {
+            let (reply, outcome) = oneshot::channel();
+            let sample = (serial % 1024 == 0).then(|| statement.clone());
+            let new = NewEntry { statement, ..NewEntry::default() };
+            writer.append(new, move |done| drop(reply.send(done)));
+            async move {
+                let done = outcome.await.context("no answer")?.map_err(|stopped| anyhow!(stopped.reason))?;
+                let receipts = done.receipts()?;
+                samples.borrow_mut().extend(sample.map(|statement| (statement, receipts)));
+                Ok(())
+            }
+        })?;
+        let answers = answers.and_then(|appended| {
+            self.size += appended;
+            self.wait_until_published()
+        })?;
+        for (statement, receipts) in samples.take() {
+            verify_receipts(Some(&receipts), &statement, &self.receipt_key, None)?;
+        }
+        Ok(answers)
+    }
+
+    /// Until the tiles are written that this load leaves to be written.
+    fn wait_until_published(&self) -> Result<()> {
+        let Some(last) = (self.size.saturating_sub(LEFT_FOR_LATER) / TILE).checked_sub(1) else { return Ok(()) };
+        let (started, path) = (Instant::now(), self.folder.join(tile_path(last)));
+        while !path.exists() {
+            ensure!(started.elapsed() < PUBLISHED_WITHIN, "{} is not published", path.display());
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(self) -> Result<()> {
+        self.writer.close();
+        self.thread.join().map_err(|_| anyhow!("the log's threads failed"))
+    }
+}
+
+/// The tile of leaf hashes with this number (C2SP tlog-tiles).
+fn tile_path(number: usize) -> String {
+    let (mut path, mut rest) = (format!("{:03}", number % 1000), number / 1000);
+    while rest > 0 {
+        path = format!("x{:03}/{path}", rest % 1000);
+        rest /= 1000;
+    }
+    format!("tile/0/{path}")
+}
