@@ -61,7 +61,7 @@ pub use reader::{LogReader, ReaderError, head_of};
 pub use receipt::{RECEIPTS_LABEL, ReceiptError, ReceiptKey, SignedRoot, VerifiedInclusion, verify_receipts};
 pub use replay::{Replay, ReplayError};
 pub use storage::{Fault, FileStorage, MemoryStorage, Storage, get_number, put_number};
-pub use tiles::{TilePath, tile_paths};
+pub use tiles::{TILE, TilePath, tile_path, tile_paths};
 pub use tree::{Tree, TreeError};
 pub use view::{Committed, View};
 pub use witness::{AddCheckpoint, MAX_REQUEST, WitnessRefusal, witness};

@@ -1,7 +1,7 @@
 //! Paths and entry bundles of C2SP tlog-tiles v0.1.0.
 
 /// Hashes in a full tile, and entries in a full bundle.
-pub(crate) const TILE: u64 = 256;
+pub const TILE: u64 = 256;
 /// Levels of the tree that one level of tiles spans.
 pub(crate) const TILE_HEIGHT: usize = 8;
 
@@ -17,7 +17,8 @@ fn tile_number(n: u64) -> String {
 }
 
 /// Path of a tile; `level` is a number or `entries`, `width` below 256 is partial.
-pub(crate) fn tile_path(level: &str, n: u64, width: u64) -> String {
+#[must_use]
+pub fn tile_path(level: &str, n: u64, width: u64) -> String {
     let number = tile_number(n);
     if width == TILE { format!("tile/{level}/{number}") } else { format!("tile/{level}/{number}.p/{width}") }
 }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use portcullis_lineage::{FileStorage, Log, NewEntry, ReceiptKey, Writer, verify_receipts};
+use portcullis_lineage::{FileStorage, Log, NewEntry, ReceiptKey, TILE, Writer, tile_path, verify_receipts};
 use tokio::sync::oneshot;
 
 use super::answers::{Answers, closed_loop};
@@ -15,10 +15,8 @@ use super::keys;
 
 /// How long full tiles may be behind the last answer.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
-/// Entries of a tile.
-const TILE: usize = 256;
 /// So few entries are published within a second, but not at once.
-const LEFT_FOR_LATER: usize = 1024;
+const LEFT_FOR_LATER: u64 = 1024;
 
 /// A log that is appended to, and published.
 pub(super) struct Load {
@@ -27,7 +25,7 @@ pub(super) struct Load {
     writer: Writer,
     thread: JoinHandle<()>,
     /// Entries in it.
-    size: usize,
+    size: u64,
 }
 
 impl Load {
@@ -59,7 +57,7 @@ impl Load {
             }
         })?;
         let answers = answers.and_then(|appended| {
-            self.size += appended;
+            self.size += appended as u64;
             self.wait_until_published()
         })?;
         for (statement, receipts) in samples.take() {
@@ -71,7 +69,7 @@ impl Load {
     /// Until the tiles are written that this load leaves to be written.
     fn wait_until_published(&self) -> Result<()> {
         let Some(last) = (self.size.saturating_sub(LEFT_FOR_LATER) / TILE).checked_sub(1) else { return Ok(()) };
-        let (started, path) = (Instant::now(), self.folder.join(tile_path(last)));
+        let (started, path) = (Instant::now(), self.folder.join(tile_path("0", last, TILE)));
         while !path.exists() {
             ensure!(started.elapsed() < PUBLISHED_WITHIN, "{} is not published", path.display());
             thread::sleep(Duration::from_millis(1));
@@ -83,14 +81,4 @@ impl Load {
         self.writer.close();
         self.thread.join().map_err(|_| anyhow!("the log's threads failed"))
     }
-}
-
-/// The tile of leaf hashes with this number (C2SP tlog-tiles).
-fn tile_path(number: usize) -> String {
-    let (mut path, mut rest) = (format!("{:03}", number % 1000), number / 1000);
-    while rest > 0 {
-        path = format!("x{:03}/{path}", rest % 1000);
-        rest /= 1000;
-    }
-    format!("tile/0/{path}")
 }
