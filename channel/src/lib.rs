@@ -2,8 +2,8 @@
 //! hybrid preferred, no resumption, no early data, both sides with ephemeral
 //! self-signed keys.
 //!
-//! There is no PKI. A certificate here proves possession of its key and nothing
-//! else; who holds the key is what attestation says, through the binder.
+//! There is no PKI. A certificate proves possession of its key and nothing else.
+//! Attestation says who holds the key, through the binder.
 //!
 //! ```
 //! use portcullis_channel::Identity;
@@ -13,7 +13,7 @@
 //! # Ok::<(), portcullis_channel::ChannelError>(())
 //! ```
 //!
-//! What it does not do: authenticate anybody.
+//! It does not authenticate the peer.
 
 mod verifier;
 
@@ -34,7 +34,7 @@ use verifier::AnyKey;
 /// RFC 9266 §2.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// Why there is no channel. Each is a denial.
+/// Why no channel was established. Each is a denial.
 #[derive(Debug)]
 pub enum ChannelError {
     /// Making the ephemeral key or certificate failed.
@@ -63,8 +63,8 @@ impl From<rustls::Error> for ChannelError {
     }
 }
 
-/// A P-256 key with its self-signed certificate: ephemeral, but for auditors,
-/// whom governors know by their keys.
+/// A P-256 key with its self-signed certificate. It is ephemeral, except for auditors,
+/// whose keys governors list in the bundle.
 pub struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
@@ -81,7 +81,7 @@ impl Identity {
         Self::of(key.map_err(|_| ChannelError::Identity)?)
     }
 
-    /// An identity with a key that is kept: a P-256 private key, PKCS#8.
+    /// An identity with a stored key: a P-256 private key, PKCS#8.
     ///
     /// # Errors
     /// [`ChannelError::Identity`].
@@ -108,7 +108,7 @@ impl Identity {
         PrivateKeyDer::Pkcs8(self.key.clone_key())
     }
 
-    /// Configuration of the side that listens. Every client must present a key.
+    /// Configuration of the server side. Every client must present a key.
     ///
     /// # Errors
     /// [`ChannelError::Tls`].
@@ -125,7 +125,7 @@ impl Identity {
         Ok(config)
     }
 
-    /// Configuration of the side that connects.
+    /// Configuration of the client side.
     ///
     /// # Errors
     /// [`ChannelError::Tls`].

@@ -39,7 +39,7 @@ impl AnyKey {
     }
 }
 
-/// TLS 1.2 is not configured, so this is never asked for; it refuses all the same.
+/// TLS 1.2 is not configured, so this is never called; it refuses anyway.
 const TLS12: Error = Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedCipherSuite);
 
 impl ServerCertVerifier for AnyKey {

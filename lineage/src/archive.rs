@@ -1,10 +1,9 @@
-//! What statements refer to by digest: evidence, collateral, bundles.
+//! The archive: evidence, collateral and bundles, which statements name by digest.
 //!
-//! Blobs are kept with their entry in the journal. Parts of them that come
-//! again and again (certificates, event logs, bundles) are files of their own
-//! under `archive/`, named by their SHA-256: one certificate of a chip is there
-//! once, however many permits rest on it. Whatever is read back is checked
-//! against its digest.
+//! Blobs are stored with their entry in the journal. Parts that many blobs share
+//! (certificates, event logs, bundles) are separate files under `archive/`, named by
+//! their SHA-256: a certificate of a chip is stored once, however many permits depend
+//! on it. Everything that is read back is checked against its digest.
 
 use std::fmt;
 use std::io;
@@ -19,11 +18,11 @@ use portcullis_wire::{Digest, sha256};
 use crate::journal::{Part, StoredBlob};
 use crate::storage::Storage;
 
-/// Shared files that are known without asking the storage.
+/// Shared files that are known to exist without asking the storage.
 const KNOWN: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// Shared files whose bytes are kept in memory by readers.
 const CACHED: NonZeroUsize = NonZeroUsize::new(64).unwrap();
-/// Shorter parts are not worth a file, in bytes.
+/// Shorter parts do not get a file of their own, in bytes.
 const WORTH_SHARING: usize = 256;
 
 /// Something to be archived.
@@ -34,21 +33,21 @@ pub struct Blob {
 }
 
 impl From<Vec<u8>> for Blob {
-    /// A blob that nothing else has a part of.
+    /// A blob that shares no part with others.
     fn from(bytes: Vec<u8>) -> Self {
         Self { bytes, shared: Vec::new() }
     }
 }
 
 impl Blob {
-    /// A blob with parts that others have too: ascending ranges that do not
-    /// overlap. Those that do not fit are not shared.
+    /// A blob with shared parts: ascending ranges that do not overlap. Ranges that do not
+    /// fit are not shared.
     #[must_use]
     pub const fn with_shared(bytes: Vec<u8>, shared: Vec<Range<usize>>) -> Self {
         Self { bytes, shared }
     }
 
-    /// A blob that comes again as a whole.
+    /// A blob that is shared as a whole.
     #[must_use]
     pub fn recurring(bytes: Vec<u8>) -> Self {
         let whole = 0..bytes.len();
@@ -62,14 +61,14 @@ impl Blob {
     }
 }
 
-/// Why a blob is not to be had.
+/// Why a blob is unavailable.
 #[derive(Debug)]
 pub enum ArchiveError {
-    /// It was removed after its time.
+    /// It was removed when its retention time ended.
     Pruned(Digest),
     /// A file is missing.
     Missing(Digest),
-    /// A file is another one than its name says: bit rot, or an edit.
+    /// The contents of a file do not match its name: bit rot, or an edit.
     Altered(Digest),
     /// It cannot be read.
     Storage(io::Error),
@@ -102,7 +101,7 @@ impl Archive {
         Self { storage, known: LruCache::new(KNOWN), cached: LruCache::new(CACHED) }
     }
 
-    /// Takes a blob apart; its shared parts are durable when this returns.
+    /// Splits a blob; its shared parts are durable when this returns.
     pub(crate) fn store(&mut self, blob: Blob) -> io::Result<StoredBlob> {
         let Blob { bytes, shared } = blob;
         if shared.is_empty() {
@@ -129,7 +128,7 @@ impl Archive {
         let digest = sha256(&[part]);
         if self.known.get(&digest).is_none() {
             let path = shared_path(&digest);
-            // One that rotted is put right by the next that comes.
+            // A damaged file is replaced by the next intact copy.
             if self.storage.get(&path)?.as_deref() != Some(part) {
                 self.storage.put_durable(&path, part)?;
             }
@@ -138,8 +137,7 @@ impl Archive {
         Ok(Part::Shared { digest, length: part.len() as u64 })
     }
 
-    /// Puts a blob together again. Its digest is for the caller to compare with
-    /// what the signed statement says.
+    /// Joins the parts of a blob. The caller compares its digest with the signed statement.
     ///
     /// # Errors
     /// [`ArchiveError`].
@@ -178,7 +176,7 @@ impl Archive {
     }
 }
 
-/// Where a shared file is: `archive/ab/abcd…`.
+/// Path of a shared file: `archive/ab/abcd…`.
 #[must_use]
 pub fn shared_path(digest: &Digest) -> String {
     let name = hex(digest);
@@ -205,7 +203,7 @@ mod tests {
             assert_eq!(stored.0.len(), 5);
             assert_eq!(archive.read(stored).unwrap(), whole(n));
         }
-        // What does not fit is kept whole.
+        // Ranges that do not fit: the blob is stored whole.
         for bad in [(700, 900), (0, 20), (10, 10)] {
             let ranges = Vec::from([bad.0..bad.1, 5..9]);
             let stored = archive.store(Blob::with_shared(whole(1), ranges)).unwrap();

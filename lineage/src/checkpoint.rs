@@ -25,7 +25,7 @@ pub enum CheckpointError {
     },
     /// No valid signature by the log's key.
     Signature,
-    /// Not a verifier key of the C2SP form.
+    /// Not a verifier key in the C2SP form.
     Key,
 }
 
@@ -108,8 +108,8 @@ impl Checkpoint {
         Self { size, root, note: format!("{body}\n{line}") }
     }
 
-    /// Size and root that a note claims, whoever signed it: to find out cheaply
-    /// whether they agree with a tree that is at hand.
+    /// Size and root that a note claims, without verification: a cheap way to compare it
+    /// with a local tree.
     #[must_use]
     pub fn unverified(note: &str) -> Option<(u64, Digest)> {
         let mut lines = note.split('\n').skip(1);
@@ -117,7 +117,7 @@ impl Checkpoint {
         Some((size, root.try_into().ok()?))
     }
 
-    /// Verifies a note against the log's key. Lines of other signers are passed over.
+    /// Verifies a note against the log's key. Lines of other signers are ignored.
     ///
     /// # Errors
     /// [`CheckpointError`].
@@ -142,7 +142,7 @@ impl Checkpoint {
         Ok(Self { size: number, root, note: note.to_owned() })
     }
 
-    /// The same with another signature line; `None` where it becomes too long.
+    /// The checkpoint with another signature line; `None` if it becomes too long.
     pub(crate) fn with_line(&self, line: &str) -> Option<Self> {
         let note = format!("{}{line}\n", self.note);
         note::split(&note).is_some().then(|| Self { note, ..self.clone() })

@@ -1,5 +1,5 @@
-//! C2SP tlog-cosignature v1.0.1: witnesses vouch that a log has not forked
-//! before their eyes, and when they saw it.
+//! C2SP tlog-cosignature v1.0.1: a witness states that it has seen no fork of a log,
+//! and when.
 
 use std::fmt;
 
@@ -34,15 +34,15 @@ impl WitnessKey {
         &self.name
     }
 
-    /// When this witness cosigned a checkpoint, Unix seconds; `None` where no
-    /// line is its own and verifies.
+    /// When this witness cosigned a checkpoint, Unix seconds; `None` if no line of it
+    /// verifies.
     #[must_use]
     pub fn cosigned(&self, checkpoint: &Checkpoint) -> Option<u64> {
         let (text, lines) = note::split(checkpoint.note())?;
         lines.lines().find_map(|line| self.verify(text, line))
     }
 
-    /// When this witness made a line for a text.
+    /// Time in this witness's signature line for a text.
     fn verify(&self, text: &str, line: &str) -> Option<u64> {
         let id = note::key_id(&self.name, TYPE_COSIGNATURE, &self.public);
         let bytes = note::signature(line, &self.name, id)?;
@@ -52,7 +52,7 @@ impl WitnessKey {
         key.verify(message(text, time).as_bytes(), signature).is_ok().then_some(time)
     }
 
-    /// A checkpoint with this witness's line, out of what it answered.
+    /// The checkpoint with this witness's line, taken from its answer.
     #[must_use]
     pub fn attach(&self, checkpoint: &Checkpoint, answer: &str) -> Option<Checkpoint> {
         let (text, _) = note::split(checkpoint.note())?;

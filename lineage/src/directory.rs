@@ -1,4 +1,4 @@
-//! Verifying the readers' view, as an auditor gets it: from files alone.
+//! Verifies the published files of a log, as an auditor gets them.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use crate::tree::{Edge, Tile};
 /// Why a published log was refused.
 #[derive(Debug)]
 pub enum DirectoryError {
-    /// A file that the checkpoint promises cannot be read.
+    /// A file that the checkpoint implies cannot be read.
     Missing {
         /// Path below the log's folder.
         path: String,
@@ -21,24 +21,24 @@ pub enum DirectoryError {
     },
     /// The checkpoint does not verify.
     Checkpoint(CheckpointError),
-    /// An entry bundle of another form or number of entries.
+    /// An entry bundle with a wrong form or number of entries.
     Bundle {
         /// Path below the log's folder.
         path: String,
     },
-    /// A hash tile that is not that of the entries.
+    /// A hash tile that does not match the entries.
     Tile {
         /// Path below the log's folder.
         path: String,
     },
-    /// A walk cannot go on from there.
+    /// A walk cannot continue from this position.
     Position {
-        /// Entries that were read before.
+        /// Entries that the earlier walk read.
         found: u64,
         /// Size of the log.
         size: u64,
     },
-    /// The entries lead to another root than the checkpoint's.
+    /// The root over the entries differs from the checkpoint's.
     Root {
         /// Root of the entries.
         found: Digest,
@@ -77,9 +77,9 @@ impl VerifiedLog {
     }
 }
 
-/// How far a walk has come: whoever kept it goes on from there, in the same log
-/// or in the one that it has grown to. It is not believed: a walk that goes on
-/// from anything else does not come to the root of the checkpoint.
+/// The position of a walk. A later walk continues from it, in the same log or after it
+/// has grown. The position is not trusted: from a wrong one the walk does not reach the
+/// root of the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalkPosition {
     /// Entries that were read, in full bundles.
@@ -91,9 +91,9 @@ pub struct WalkPosition {
 /// Position of the first entry, and the entries.
 pub type EntryBundle = (u64, Vec<Vec<u8>>);
 
-/// A published log on its way to being verified, bundle by bundle. What is made
-/// of its entries counts once [`DirectoryWalk::finish`] has shown that all of
-/// them are sound. Memory does not grow with the log.
+/// A published log that is being verified, bundle by bundle. Results about its entries
+/// count only after [`DirectoryWalk::finish`] has shown that all of them are sound.
+/// Memory does not grow with the log.
 pub struct DirectoryWalk<F> {
     directory: Directory<F>,
     checkpoint: Checkpoint,
@@ -101,7 +101,7 @@ pub struct DirectoryWalk<F> {
 }
 
 impl<F: FnMut(&str) -> io::Result<Vec<u8>>> DirectoryWalk<F> {
-    /// Begins, or goes on from a position. `fetch` takes a path such as
+    /// Starts a walk, or continues from a position. `fetch` takes a path such as
     /// `tile/0/000` or `checkpoint`.
     ///
     /// # Errors
@@ -122,18 +122,17 @@ impl<F: FnMut(&str) -> io::Result<Vec<u8>>> DirectoryWalk<F> {
         Ok(Self { directory, checkpoint, edge })
     }
 
-    /// The head that the walk is to come to.
+    /// The head that the walk must reach.
     pub const fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// Whether the next bundle is the last, and not full: where a log ends, it
-    /// goes on later.
+    /// Whether the next bundle is the last and partial. A later walk reads it again.
     pub fn is_at_last_full(&self) -> bool {
         self.checkpoint.size().saturating_sub(self.edge.size()) < TILE
     }
 
-    /// Where a walk can go on later; `None` within a bundle.
+    /// The position from which a later walk can continue; `None` inside a bundle.
     pub fn position(&self) -> Option<WalkPosition> {
         let size = self.edge.size();
         size.is_multiple_of(TILE).then(|| WalkPosition { size, edge: self.edge.rows() })
@@ -178,8 +177,8 @@ impl<F: FnMut(&str) -> io::Result<Vec<u8>>> DirectoryWalk<F> {
     }
 }
 
-/// Verifies a published log from its beginning to its end. `visit` gets every
-/// entry with its position.
+/// Verifies a published log from its first entry to its last. `visit` gets every entry
+/// with its position.
 ///
 /// # Errors
 /// [`DirectoryError`].
@@ -207,8 +206,8 @@ impl<F: FnMut(&str) -> io::Result<Vec<u8>>> Directory<F> {
         }
     }
 
-    /// A tile of a width: a log that goes on growing replaces a partial tile by
-    /// the full one, which begins in the same way.
+    /// Reads a tile of this width. When the log grows, the full tile, which starts with the
+    /// same hashes, replaces a partial one.
     fn tile(&mut self, level: &str, n: u64, width: u64) -> Result<(String, Vec<u8>, bool), DirectoryError> {
         match self.read(tile_path(level, n, width)) {
             Err(DirectoryError::Missing { error, .. }) if width < TILE && error.kind() == io::ErrorKind::NotFound => {
@@ -253,8 +252,8 @@ mod tests {
         NewEntry { statement: n.to_be_bytes().to_vec(), ..NewEntry::default() }
     }
 
-    /// A walk that stopped goes on, in the log that has grown since; from a
-    /// position that was altered it comes nowhere.
+    /// A stopped walk continues in the log after it has grown; from an altered position it
+    /// fails.
     #[test]
     fn a_walk_goes_on_from_where_it_was() {
         let disk = MemoryStorage::new();

@@ -1,4 +1,4 @@
-//! Audit bundles: one file with what an offline check needs.
+//! Audit bundles: one file with everything that an offline check needs.
 //!
 //! ```text
 //! CBOR sequence (RFC 8742) of byte strings, each with one of
@@ -8,8 +8,8 @@
 //! blob   = [ part, ... ]    part = bytes | [ SHA-256, length, 0 shared / 1 pruned ]
 //! ```
 //!
-//! A shared file comes before the first entry that refers to it. Every entry has
-//! a receipt (RFC 9942) for the checkpoint's tree, so it proves itself alone.
+//! A shared file precedes the first entry that refers to it. Every entry has a receipt
+//! (RFC 9942) for the checkpoint's tree, so each entry can be verified alone.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -32,7 +32,7 @@ const MAX_ITEM: usize = 160 * 1024 * 1024;
 /// Largest entry with its receipt, in bytes.
 const MAX_STATEMENT: usize = 80 * 1024;
 
-/// Why an audit bundle is not written, or not read.
+/// Why an audit bundle is not written or not read.
 #[derive(Debug)]
 pub enum ExportError {
     /// I/O errors.
@@ -48,14 +48,14 @@ pub enum ExportError {
         /// What is wrong with it.
         error: ReceiptError,
     },
-    /// An entry is at another place, or of another tree.
+    /// An entry is at another position, or in another tree.
     Place {
         /// Position that the bundle says it has.
         index: u64,
     },
     /// No receipt can be made.
     Tree(TreeError),
-    /// The archive lacks something.
+    /// Something is missing from the archive.
     Archive {
         /// Position of the entry.
         index: u64,
@@ -118,7 +118,7 @@ impl<'a, W: Write> BundleWriter<'a, W> {
         Ok(Self { out, log, written: HashSet::new() })
     }
 
-    /// Writes an entry, and the shared files that it is the first to refer to.
+    /// Writes an entry, after the shared files that it is the first to refer to.
     ///
     /// # Errors
     /// [`ExportError`].
@@ -139,7 +139,7 @@ impl<'a, W: Write> BundleWriter<'a, W> {
         Ok(write_item(&mut self.out, &item)?)
     }
 
-    /// Hands back what was written to.
+    /// Returns the inner writer.
     ///
     /// # Errors
     /// I/O errors.
@@ -206,7 +206,7 @@ fn read_part(value: Value) -> Result<Part, Error> {
     }
 }
 
-/// Reads an audit bundle. Every entry that it gives out is in the log.
+/// Reads an audit bundle. Every entry that it returns is in the log.
 pub struct BundleReader<R> {
     input: R,
     checkpoint: Checkpoint,
@@ -218,8 +218,8 @@ pub struct BundleReader<R> {
     position: u64,
 }
 
-/// The documents of a bundle, whoever made it: to find out which keys to verify
-/// it with.
+/// The documents of a bundle, without verification: they name the keys to verify it
+/// with.
 ///
 /// # Errors
 /// [`ExportError`].
@@ -269,7 +269,7 @@ impl<R: Read + Seek> BundleReader<R> {
         &self.selection
     }
 
-    /// What came with it.
+    /// The documents in the bundle.
     pub const fn documents(&self) -> &BTreeMap<String, Vec<u8>> {
         &self.documents
     }
@@ -321,8 +321,7 @@ impl<R: Read + Seek> BundleReader<R> {
         Ok((index, ArchivedEntry::new(statement, stored)))
     }
 
-    /// Puts a blob together again. Its digest is for the caller to compare with
-    /// what the signed statement says.
+    /// Joins the parts of a blob. The caller compares its digest with the signed statement.
     ///
     /// # Errors
     /// [`ArchiveError`].

@@ -1,6 +1,5 @@
-//! Where entries gather for the next batch. Whoever hands one in wakes the thread
-//! that takes them in once for a whole batch: waking it for each would cost more
-//! than anything that is done for an entry.
+//! Entries gather here for the next batch. The log's thread is woken once for a whole
+//! batch: waking it for each entry would cost more than processing the entry.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,11 +12,11 @@ use crate::writer::Outcome;
 /// one batch in memory.
 const MAX_BATCH: usize = 512;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// How long a batch gathers, at most: a sync costs about as much, whatever it
-/// syncs, so those who were answered together are waited for.
+/// Longest time for which a batch gathers. A sync costs about the same for any number
+/// of entries, so the batch waits for the writers that were answered together.
 pub(crate) const WINDOW: Duration = Duration::from_millis(2);
 
-/// Somebody who waits for an entry: told once, however it ends.
+/// A writer that waits for an entry. It is told the outcome exactly once.
 pub(crate) struct Reply(Option<Box<dyn FnOnce(Outcome) + Send>>);
 
 impl Reply {
@@ -51,7 +50,7 @@ pub(crate) struct Gathering {
 struct Waiting {
     entries: VecDeque<(NewEntry, Reply)>,
     bytes: usize,
-    /// How many the thread that takes them in waits for; nothing while it is at work.
+    /// The number of entries for which the log's thread waits; `None` while it works.
     wanted: Option<usize>,
     closed: bool,
 }
@@ -61,7 +60,7 @@ impl Waiting {
         self.closed || self.bytes >= MAX_BYTES || self.entries.len() >= count.min(MAX_BATCH)
     }
 
-    /// As many as fit, in the order in which they came.
+    /// Takes as many entries as fit, in order of arrival.
     fn batch(&mut self) -> Vec<(NewEntry, Reply)> {
         let (mut batch, mut bytes) = (Vec::with_capacity(self.entries.len().min(MAX_BATCH)), 0_usize);
         while batch.len() < MAX_BATCH
@@ -82,7 +81,7 @@ impl Gathering {
         let length = entry.length();
         let mut waiting = self.lock();
         if waiting.closed {
-            // Who is told may hand in again: not under the lock.
+            // A reply may submit another entry, so replies are called without the lock.
             drop(waiting);
             drop(reply);
             return;
@@ -92,22 +91,22 @@ impl Gathering {
         self.wake(waiting);
     }
 
-    /// Nothing is taken any more.
+    /// No more entries are accepted.
     pub(crate) fn close(&self) {
         let mut waiting = self.lock();
         waiting.closed = true;
         self.wake(waiting);
     }
 
-    /// Nobody takes anything any more: who still waits is told so.
+    /// The log has stopped: every waiting writer is told.
     pub(crate) fn end(&self) {
         self.close();
         let left = std::mem::take(&mut self.lock().entries);
         drop(left);
     }
 
-    /// The next batch: what is there, once it is `expected` entries or the window
-    /// is over. `None` once the log was closed and nothing is left.
+    /// The next batch: what has gathered once there are `expected` entries or the window is
+    /// over. `None` once the log is closed and nothing is left.
     pub(crate) fn next(&self, expected: usize) -> Option<Vec<(NewEntry, Reply)>> {
         let mut waiting = self.lock();
         while !waiting.has(1) {
@@ -145,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether an entry was taken, and not refused at once.
+    /// Whether an entry was accepted, not refused at once.
     fn put(gathering: &Gathering, archived: usize) -> bool {
         let blobs = vec![vec![0; archived].into()];
         let entry = NewEntry { statement: vec![1], blobs, seen: None };
@@ -180,7 +179,7 @@ mod tests {
         let gathering = Arc::new(Gathering::default());
         let taking = Arc::clone(&gathering);
         let thread = thread::spawn(move || {
-            // Kept: whoever is dropped is told so, as if it had been refused.
+            // Dropping a reply tells the writer that the entry was refused, so it is kept here.
             let mut taken = Vec::new();
             while let Some(batch) = taking.next(MAX_BATCH) {
                 taken.extend(batch);

@@ -4,7 +4,7 @@
 //! statement --append--> durable entry under a signed checkpoint --receipt--> proof
 //! ```
 //!
-//! What is on disk, and what each part is worth to somebody who controls it:
+//! Files on the disk, and the effect of altering each:
 //!
 //! | path | what | if it is altered |
 //! |---|---|---|
@@ -19,8 +19,8 @@
 //! The journal is the log; `checkpoint` and `tile` are a view of it for readers.
 //! One batch is one record and one `fdatasync`, after which it is durable as a
 //! whole or not there at all.
-//!
-//! What this crate does not do: look into statements. It neither knows what a
+//! This crate does not look into statements. It does not know what a permit is or who
+//! may sign one.
 //! permit is nor who may sign one.
 
 mod archive;

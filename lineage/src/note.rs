@@ -1,4 +1,4 @@
-//! C2SP signed note v1.0.0: a text, and lines of signatures under it.
+//! C2SP signed note v1.0.0: a text with signature lines under it.
 
 use data_encoding::BASE64;
 use portcullis_wire::{Digest, sha256};
@@ -16,7 +16,7 @@ pub(crate) fn split(note: &str) -> Option<(&str, &str)> {
     Some((text, signatures.strip_prefix('\n').filter(|lines| lines.ends_with('\n'))?))
 }
 
-/// A name that keys may have: printable, without spaces and `+`, not empty.
+/// Whether a key may have this name: printable, without spaces and `+`, not empty.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 200 && name.chars().all(|c| c.is_ascii_graphic() && c != '+')
 }
@@ -27,7 +27,7 @@ pub(crate) fn key_id(name: &str, kind: u8, public: &[u8; 32]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// `name+hex(id)+base64(type ‖ key)` of an Ed25519 key of a type; `None` for
+/// Parses `name+hex(id)+base64(type ‖ key)` of an Ed25519 key of this type; `None` for
 /// anything else.
 pub(crate) fn parse_key(vkey: &str, kind: u8) -> Option<(String, [u8; 32])> {
     let mut parts = vkey.trim_end().splitn(3, '+');
@@ -88,8 +88,8 @@ mod tests {
             let signed: Vec<String> = signed.map(|(name, _)| name).collect();
             let expected: Vec<&str> =
                 case["verified"].as_array().into_iter().flatten().flat_map(|v| v.as_str()).collect();
-            // What the other one refuses as a whole may be readable here line by
-            // line: a checkpoint needs the log's own valid line, and no more.
+            // The other implementation may refuse a note as a whole whose lines are readable
+            // here: a checkpoint only needs the log's own valid line.
             if case["verified"].is_array() {
                 assert_eq!(signed, expected, "{}", case["desc"]);
                 verified += signed.len();

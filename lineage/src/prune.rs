@@ -1,6 +1,5 @@
-//! Evidence that has had its time is taken out of the archive. The log stays as
-//! it is: statements, hashes, checkpoints; and of what is taken out, digest and
-//! length.
+//! Removes evidence from the archive after its retention time. Statements, hashes and
+//! checkpoints stay, and so do digest and length of what is removed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +9,8 @@ use portcullis_wire::sha256;
 use crate::journal::{ArchivedEntry, JournalError, Mac, Part, SegmentReader};
 use crate::storage::Storage;
 
-/// Takes blobs out of segments that are written no more, beside a running log.
-/// Files that blobs share stay: others refer to them.
+/// Removes blobs from segments that are no longer written, while the log runs. Shared
+/// files stay, because other blobs refer to them.
 #[derive(Clone)]
 pub struct Pruner {
     storage: Arc<dyn Storage>,
@@ -19,7 +18,7 @@ pub struct Pruner {
     closing: Arc<AtomicBool>,
 }
 
-/// A segment whose entries have all had their time.
+/// A segment whose entries are all past their retention time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     /// Its first entry.
@@ -33,8 +32,8 @@ impl Pruner {
         Self { storage, mac, closing }
     }
 
-    /// What `look` makes of the first entry of the newest segment of which it
-    /// makes anything.
+    /// The first value that `look` returns for an entry of the newest segment in which it
+    /// returns any.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -49,14 +48,12 @@ impl Pruner {
         Ok(None)
     }
 
-    /// The next batch begins another segment: only those that are written no more
-    /// are pruned.
+    /// Makes the next batch begin a new segment, because only closed segments are pruned.
     pub fn close_newest(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// The oldest segment from `from` on, if it is written no more and `kept`
-    /// is false for all of its entries.
+    /// The oldest closed segment from `from` on for all entries of which `kept` is false.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -76,8 +73,8 @@ impl Pruner {
         Ok(Some(due))
     }
 
-    /// Takes the blobs of a segment's entries out, for those that `expires` says.
-    /// Returns how many bytes. The segment is replaced as a whole, or not at all.
+    /// Removes the blobs of a segment's entries for which `expires` is true, and returns
+    /// how many bytes. The segment is replaced as a whole, or not at all.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -153,7 +150,7 @@ mod tests {
         }
         publisher.sync().unwrap();
         let pruner = log.pruner();
-        // Entries up to ten have had their time; those after stay.
+        // Entries up to ten are past their time; later ones stay.
         let kept = |statement: &[u8]| statement[0] > 10;
         let (mut from, mut taken) = (0, 0);
         while let Some(due) = pruner.due(from, kept).unwrap() {
@@ -164,7 +161,7 @@ mod tests {
         assert!(from > 0 && from <= 22, "{from}");
         assert_eq!(taken, from * 400);
 
-        // The log opens, replays, and says what is gone.
+        // The log opens, replays, and names what was removed.
         let head = log.head().unwrap();
         drop((log, publisher));
         let (log, _) = Log::open_with(Arc::clone(&storage), keys(), 3_000).unwrap();

@@ -1,5 +1,5 @@
-//! What readers see: C2SP tiles, entry bundles and the checkpoint, written from
-//! what the journal has.
+//! Publishes what readers see: C2SP tiles, entry bundles and the checkpoint, written
+//! from the contents of the journal.
 
 use std::io;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::view::Head;
 
 /// How long readers may lag behind the log.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
-/// Entries of which full bundles and tiles are written, however soon.
+/// Number of entries after which full bundles and tiles are written at once.
 const MANY: usize = 1024;
-/// How often what was published is made durable. A start goes on from there.
+/// How often published files are made durable. A start continues from there.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
-/// The file that says up to where readers' files are durable. Whoever lowers the
-/// number makes the next start longer, whoever raises it makes proofs fail.
+/// The file that says up to where published files are durable. A lower number makes the
+/// next start longer, a higher one makes proofs fail.
 const MARK: &str = "published";
 /// The file with the checkpoint that readers see.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
@@ -31,38 +31,38 @@ pub(crate) struct Fresh {
     pub(crate) head: Arc<Head>,
 }
 
-/// Writes what readers see. It lags behind the log and never blocks it.
+/// Writes published files. It lags behind the log and never blocks it.
 pub struct Publisher {
     storage: Arc<dyn Storage>,
     inbox: Receiver<Fresh>,
-    /// Entries of the last, partial bundle and everything after it.
+    /// Entries of the last, partial bundle and all later ones.
     pending: Vec<Vec<u8>>,
     /// Number of the first pending bundle.
     bundle: u64,
     head: Option<Arc<Head>>,
-    /// Entries in full bundles that were written, for the log to see.
+    /// Number of entries in full bundles that were written, shared with the log.
     full: Arc<AtomicU64>,
     /// Size of the tree that readers see.
     published: u64,
     durable: u64,
 }
 
-/// Up to where readers' files are durable, a multiple of the size of a bundle.
+/// Up to where published files are durable, a multiple of the bundle size.
 pub(crate) fn mark(storage: &dyn Storage) -> io::Result<u64> {
     let size = get_number(storage, MARK)?.unwrap_or(0);
     Ok(size.saturating_sub(size % TILE))
 }
 
 impl Publisher {
-    /// Publishes from a size on, a multiple of the size of a bundle.
+    /// Publishes from a size on, which is a multiple of the bundle size.
     pub(crate) fn new(storage: Arc<dyn Storage>, inbox: Receiver<Fresh>, full: Arc<AtomicU64>, from: u64) -> Self {
         full.store(from, Ordering::Relaxed);
         let (pending, bundle) = (Vec::new(), from / TILE);
         Self { storage, inbox, pending, bundle, head: None, full, published: 0, durable: from }
     }
 
-    /// Takes entries of a tree while a log is being opened: what is full is
-    /// written, so that memory does not hold all of it.
+    /// Takes entries while a log is being opened. Full bundles are written at once, so that
+    /// memory does not hold all of them.
     pub(crate) fn recover(&mut self, entries: Vec<Vec<u8>>, tree: &Tree) -> io::Result<()> {
         self.pending.extend(entries);
         if self.pending.len() >= MANY { self.publish_full(tree) } else { Ok(()) }
@@ -78,8 +78,8 @@ impl Publisher {
         self.head = Some(fresh.head);
     }
 
-    /// Writes what readers have not got yet: entries, tiles, then the
-    /// checkpoint, so that a checkpoint never promises what cannot be read.
+    /// Writes what readers do not have yet: entries, tiles, then the checkpoint, so that a
+    /// checkpoint never refers to files that are missing.
     ///
     /// # Errors
     /// I/O errors. The log itself is not harmed.
@@ -107,7 +107,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Writes the bundles and tiles that are full, which nothing will replace.
+    /// Writes the full bundles and tiles, which nothing will replace.
     fn publish_full(&mut self, tree: &Tree) -> io::Result<()> {
         self.publish_full_bundles()?;
         let (had, has) = (self.full.load(Ordering::Relaxed), self.bundle.saturating_mul(TILE));
@@ -124,7 +124,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes, and makes it durable: the next start goes on from here.
+    /// Publishes and makes it durable: the next start continues from here.
     ///
     /// # Errors
     /// I/O errors.
@@ -138,10 +138,10 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes as batches come, until the log is gone.
+    /// Publishes as batches arrive, until the log is closed.
     pub(crate) fn run(mut self) {
-        // Whoever waits for an answer goes first. Where the system does not let it,
-        // it takes turns.
+        // Waiting writers have priority. If the system refuses the lower priority, the
+        // publisher competes with them.
         let _as_before = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
         let (mut published, mut synced) = (Instant::now(), Instant::now());
         loop {
@@ -150,7 +150,7 @@ impl Publisher {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            // What fails is tried again; readers lag, the log itself is whole.
+            // A failure is retried: readers lag, the log itself is intact.
             if self.is_behind() && published.elapsed() >= PUBLISH_EVERY {
                 let _lagging = self.publish();
                 published = Instant::now();
@@ -178,7 +178,7 @@ impl Publisher {
             self.bundle = self.bundle.saturating_add(1);
             Ok(())
         });
-        // Number and entries go together, also where a later one failed.
+        // Number and entries change together, even if a later step failed.
         let written = self.bundle.saturating_sub(first).saturating_mul(TILE);
         let written = usize::try_from(written).unwrap_or(usize::MAX).min(self.pending.len());
         drop(self.pending.drain(..written));
@@ -194,8 +194,8 @@ impl Publisher {
     }
 }
 
-/// Number of hashes at a level of tiles in a tree of so many leaves; `None` where
-/// the tree is not as high.
+/// Number of hashes at a level of tiles in a tree with this many leaves; `None` if the
+/// tree is not that high.
 fn hashes_at(level: usize, size: u64) -> Option<u64> {
     let shift = u32::try_from(level.saturating_mul(TILE_HEIGHT)).unwrap_or(u32::MAX);
     size.checked_shr(shift).filter(|count| *count > 0)

@@ -1,5 +1,5 @@
-//! Writing CBOR item by item, in its one deterministic form: records are
-//! megabytes of byte strings, and receipts are made for every answer.
+//! Writes deterministic CBOR item by item. Records are megabytes of byte strings, and
+//! receipts are made for every answer.
 
 /// Major types (RFC 8949, §3.1).
 pub(crate) const UNSIGNED: u8 = 0;

@@ -1,4 +1,4 @@
-//! A log from its published files: proofs and receipts without its keys.
+//! A log as its published files show it: proofs and receipts without its keys.
 
 use std::fmt;
 use std::io;
@@ -27,7 +27,7 @@ pub enum ReaderError {
         /// What the system said.
         error: io::Error,
     },
-    /// The file with the signed root is none.
+    /// The file with the signed root is malformed.
     Malformed(Error),
     /// The checkpoint does not verify.
     Checkpoint(CheckpointError),
@@ -65,7 +65,7 @@ fn read(storage: &dyn Storage, path: String) -> Result<Vec<u8>, ReaderError> {
     }
 }
 
-/// The head that the file with the signed root is of, and the signed object.
+/// The head and the signed object of the file with the signed root.
 fn read_root(bytes: &[u8], key: &VerifyingKey) -> Result<(Checkpoint, Vec<u8>), ReaderError> {
     let items = decode(bytes, MAX_FILE)?.into_array().ok();
     let items = items.and_then(|items| <[Value; 2]>::try_from(items).ok());
@@ -75,8 +75,7 @@ fn read_root(bytes: &[u8], key: &VerifyingKey) -> Result<(Checkpoint, Vec<u8>), 
     Ok((Checkpoint::verify(&note, key).map_err(ReaderError::Checkpoint)?, object))
 }
 
-/// The head that a file `signed-root` is of: whoever fetches a log learns from it
-/// which tiles there are.
+/// The head in a `signed-root` file. It tells a mirror which tiles exist.
 ///
 /// # Errors
 /// [`ReaderError`].
@@ -84,7 +83,7 @@ pub fn head_of(signed_root: &[u8], key: &VerifyingKey) -> Result<Checkpoint, Rea
     read_root(signed_root, key).map(|(head, _)| head)
 }
 
-/// A published log at one size, shown to be what its keys signed.
+/// A published log at one size, verified against its keys.
 pub struct LogReader {
     checkpoint: Checkpoint,
     root: SignedRoot,
@@ -92,7 +91,7 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// Reads the head, and as many tiles as lead to its root.
+    /// Reads the head and the tiles that lead to its root.
     ///
     /// # Errors
     /// [`ReaderError`].
@@ -125,7 +124,8 @@ impl LogReader {
             rows.push(match width {
                 0 => Vec::new(),
                 _ => read(&*storage, tile_path(&level, number, width)).or_else(|missing| {
-                    // A log that went on has the full tile, which begins alike.
+                    // A log that has grown has the full tile, which starts with the same
+                    // hashes.
                     let mut full = read(&*storage, tile_path(&level, number, TILE)).map_err(|_| missing)?;
                     full.truncate(usize::try_from(width.saturating_mul(32)).unwrap_or(0));
                     Ok::<_, ReaderError>(full)
@@ -138,7 +138,7 @@ impl LogReader {
         Ok(Self { checkpoint, root, tree: Tree::of(edge, storage) })
     }
 
-    /// The file that says all this.
+    /// The bytes of the `signed-root` file.
     pub(crate) fn file(checkpoint: &Checkpoint, root: &SignedRoot) -> Vec<u8> {
         encode(&Value::Array(vec![checkpoint.note().into(), bstr(root.bytes())]))
     }

@@ -1,8 +1,8 @@
 //! COSE receipts (RFC 9942) over the RFC 9162 tree.
 //!
-//! One signature over the root serves a whole batch: receipts of the batch
-//! differ in their inclusion path only. Where a node has told the size of the
-//! largest tree it has seen, a consistency receipt for the same root goes with it.
+//! One signature over the root serves a whole batch: receipts of a batch differ only in
+//! their inclusion path. If a node has named the largest tree it has seen, a
+//! consistency receipt for the same root is added.
 
 use std::fmt;
 
@@ -30,11 +30,11 @@ const MAX_RECEIPT: usize = 8 * 1024;
 /// Why receipts were refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiptError {
-    /// No receipt at all.
+    /// There is no receipt.
     Absent,
     /// Malformed receipt.
     Malformed(Error),
-    /// Algorithm, tree kind or key are not those of the log.
+    /// Algorithm, tree type or key are not the log's.
     Foreign(&'static str),
     /// The path does not fit index and size.
     Path,
@@ -98,7 +98,7 @@ fn protected(key: &ReceiptKey) -> Vec<(i64, Value)> {
     vec![(ALG, ED25519_ALG.into()), (KID, bstr(key.thumbprint())), (VDS, RFC9162_SHA256.into())]
 }
 
-/// A root with the receipt key's signature: everything of a receipt but its proof.
+/// A root with the receipt key's signature: a receipt without its proof.
 #[derive(Clone, Debug)]
 pub struct SignedRoot {
     size: u64,
@@ -107,8 +107,8 @@ pub struct SignedRoot {
     frame: Frame,
 }
 
-/// What all receipts of one root have in common: the bytes before a proof, and
-/// those after it.
+/// The parts that all receipts of one root share: the bytes before a proof and after
+/// it.
 #[derive(Clone, Debug)]
 struct Frame {
     before: Vec<u8>,
@@ -158,8 +158,8 @@ impl SignedRoot {
         Ok(Self { size, root, frame: Frame::of(&object), object })
     }
 
-    /// The signed object: a receipt without its proof. With it, whoever has the
-    /// tiles makes receipts for every entry.
+    /// The signed object: a receipt without its proof. With it and the tiles, anybody can
+    /// make receipts for every entry.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         self.object.signed_part()
@@ -234,8 +234,8 @@ impl VerifiedInclusion {
 
 /// Verifies the value of header 394 for an entry.
 ///
-/// `seen` is the largest tree that the verifier has accepted before: the tree
-/// of the receipt must be shown to extend it.
+/// `seen` is the largest tree that the verifier has accepted before; the receipts must
+/// show that the tree extends it.
 ///
 /// # Errors
 /// [`ReceiptError`].
@@ -322,8 +322,8 @@ fn read_proof(receipt: &Value, key: &ReceiptKey, kind: i64) -> Result<(Sign1, Pr
 mod tests {
     use super::*;
 
-    /// Receipts are written by hand, for speed: they are what the encoder makes of
-    /// the same values, for paths and numbers of every width.
+    /// Receipts are written by hand for speed. Their bytes equal the encoder's for the same
+    /// values, for paths and numbers of every width.
     #[test]
     fn receipts_are_what_the_encoder_makes_of_them() {
         let key = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();

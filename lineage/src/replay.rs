@@ -1,9 +1,9 @@
-//! The journal again from a place on, every entry shown to be in the log.
+//! Reads the journal from a position on and shows that every entry is in the log.
 //!
-//! The record of a batch has the signed checkpoint of the tree before it, so a
-//! batch is given out once the next one, or the head, has shown that the log
-//! signed a tree with exactly these entries. The first record of a segment has
-//! the edge of the tree, so nothing before it is read.
+//! The record of a batch contains the signed checkpoint of the tree before it. A batch
+//! is therefore returned once the next one, or the head, has shown that the log signed
+//! a tree with exactly these entries. The first record of a segment has the edge of the
+//! tree, so nothing before it is read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::journal::{ArchivedBatch, Header, JournalError, Segments, Step};
 use crate::storage::Storage;
 use crate::tree::Edge;
 
-/// Why a journal is not the log.
+/// Why a journal does not match the log.
 #[derive(Debug)]
 pub enum ReplayError {
     /// The journal is damaged, or has a gap.
@@ -69,20 +69,20 @@ impl ReplayError {
     }
 }
 
-/// Batches of a journal up to a head, verified.
+/// Verified batches of a journal up to a head.
 pub struct Replay {
     segments: Segments<'static>,
     key: VerifyingKey,
     head: Checkpoint,
     /// The tree of everything that was read.
     edge: Option<Edge>,
-    /// Read, and not yet shown to be signed.
+    /// Read, but not yet shown to be signed.
     waiting: Option<ArchivedBatch>,
 }
 
 impl Replay {
-    /// Reads from the segment that holds `entry`: the first batch may start
-    /// before it. What the journal has beyond the head is passed over.
+    /// Reads from the segment that holds `entry`; the first batch may start before the
+    /// entry. Records beyond the head are ignored.
     ///
     /// # Errors
     /// [`ReplayError`].
@@ -140,14 +140,14 @@ impl Replay {
     }
 }
 
-/// The edge that a segment goes on from, as this log signed it.
+/// The edge from which a segment continues, as this log signed it.
 pub(crate) fn signed_edge(header: &Header, key: &VerifyingKey) -> Result<Edge, ReplayError> {
     let edge = Edge::read(header.first, &header.edge).ok_or(ReplayError::Root { size: header.first })?;
     check(header.checkpoint.as_deref(), key, &edge)?;
     Ok(edge)
 }
 
-/// A checkpoint in the journal is by this log, and of this tree.
+/// Checks that a checkpoint in the journal is by this log and of this tree.
 pub(crate) fn check(note: Option<&str>, key: &VerifyingKey, edge: &Edge) -> Result<(), ReplayError> {
     let size = edge.size();
     let Some(note) = note else {

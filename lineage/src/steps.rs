@@ -1,11 +1,10 @@
-//! The steps of a batch, and who takes them.
+//! The steps of a batch and the threads that run them.
 //!
-//! One thread takes entries in, another commits and answers: while a batch is
-//! synced, the next one gathers and is prepared. Each has one batch at a time, in
-//! order.
+//! One thread prepares batches, another commits and answers. While a batch is synced,
+//! the next one gathers and is prepared. Each thread has one batch at a time, in order.
 //!
-//! A batch of few goes through all steps on the first thread, if no other is
-//! under way: waking the second one would cost what is done for them.
+//! A small batch goes through all steps on the first thread if no other is under way:
+//! waking the second thread would cost as much as the steps.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,18 +14,18 @@ use std::thread;
 use crate::gathering::{Gathering, Reply, WINDOW};
 use crate::log::{Committer, Intake, LogError, Prepared, Showing, Stop};
 
-/// Entries by which readers may lag; then the log waits for the publisher.
+/// Number of entries by which readers may lag before the log waits for the publisher.
 const MAX_LAG: u64 = 1 << 18;
-/// Entries of a batch that is not worth handing on.
+/// Number of entries up to which a batch is not handed to the second thread.
 const FEW: usize = 256;
 
-/// Those who wait for a batch.
+/// The writers that wait for a batch.
 pub(crate) type Waiting = Vec<Reply>;
 
-/// What there is to do once a batch has been prepared.
+/// The steps that follow once a batch is prepared.
 pub(crate) struct Steps {
     last: Mutex<(Committer, Showing)>,
-    /// Batches that were handed on, and not answered yet.
+    /// Batches that were handed over and not answered yet.
     under_way: AtomicUsize,
     stop: Stop,
 }
@@ -36,7 +35,7 @@ impl Steps {
         Self { last: (committer, showing).into(), under_way: AtomicUsize::new(0), stop }
     }
 
-    /// Takes batches in until nobody hands in entries any more.
+    /// Takes batches until the log is closed.
     pub(crate) fn take_in(&self, mut intake: Intake, gathering: &Gathering, next: SyncSender<(Prepared, Waiting)>) {
         let mut expected = 1;
         while let Some(batch) = gathering.next(expected) {
@@ -49,7 +48,7 @@ impl Steps {
                 Ok(prepared) => {
                     self.under_way.fetch_add(1, Ordering::Relaxed);
                     if next.send((prepared, waiting)).is_err() {
-                        // Nobody commits any more. Those who wait are told as it is dropped.
+                        // The committing thread is gone. Dropping the batch tells its writers.
                         self.stop.set();
                     }
                 }
@@ -61,7 +60,7 @@ impl Steps {
         }
     }
 
-    /// Commits what is handed on, and answers.
+    /// Commits batches that are handed over, and answers.
     pub(crate) fn commit_all(&self, inbox: Receiver<(Prepared, Waiting)>) {
         for (prepared, waiting) in inbox {
             self.commit_and_answer(prepared, waiting);
@@ -71,7 +70,7 @@ impl Steps {
 
     fn commit_and_answer(&self, prepared: Prepared, waiting: Waiting) {
         let Ok(mut last) = self.last.lock() else {
-            // Whoever had it before broke off in the middle of a batch.
+            // The thread panicked in the middle of a batch.
             self.stop.set();
             return refuse(waiting, &LogError::Stopped);
         };

@@ -28,12 +28,12 @@ pub fn tile_path(level: &str, n: u64, width: u64) -> String {
 pub struct TilePath {
     /// Path below the log's folder.
     pub path: String,
-    /// For a partial tile: the full one, which takes its place as the log grows
-    /// and begins alike.
+    /// For a partial tile: the full tile, which replaces it as the log grows and starts
+    /// with the same hashes.
     pub grown: Option<String>,
 }
 
-/// Every hash tile and entry bundle that a log of this size has.
+/// Every hash tile and entry bundle of a log of this size.
 pub fn tile_paths(size: u64) -> impl Iterator<Item = TilePath> {
     let levels = (0_u32..).map(move |level| size.checked_shr(level.saturating_mul(8)).unwrap_or(0));
     let levels = levels.take_while(|count| *count > 0).zip(0_u32..);
@@ -65,7 +65,7 @@ pub(crate) fn bundle(entries: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-/// The entries of a bundle; `None` for what is no bundle.
+/// The entries of a bundle; `None` if it is malformed.
 pub(crate) fn split_bundle(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut entries = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {

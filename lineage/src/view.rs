@@ -1,5 +1,5 @@
-//! What others see of a log: heads, proofs, receipts. All of it is made from a
-//! tree as it was, so that whoever reads holds nobody up.
+//! A read-only view of a log: heads, proofs, receipts. All of it comes from a snapshot
+//! of the tree, so readers delay nobody.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -38,12 +38,12 @@ impl Committed {
         &self.head.checkpoint
     }
 
-    /// The value of header 394. It is made by whoever asks, so that the log's
-    /// thread goes on meanwhile.
+    /// The value of header 394. The caller's thread makes it, so the log's thread continues
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`TreeError::Beyond`] for the first entry of a log, whose tree RFC 9942
-    /// cannot express; others where tiles are missing or were altered.
+    /// [`TreeError::Beyond`] for the first entry of a log, whose tree RFC 9942 cannot
+    /// express; others if tiles are missing or were altered.
     pub fn receipts(&self) -> Result<Value, TreeError> {
         let Head { root, tree, .. } = &*self.head;
         if root.size() < 2 {
@@ -53,8 +53,8 @@ impl Committed {
     }
 }
 
-/// The log as other threads see it: heads and proofs, no writing. Whoever reads
-/// does not hold up the log, however long it takes.
+/// The log as other threads see it: heads and proofs, no writing. Readers never delay
+/// the log.
 #[derive(Clone, Debug)]
 pub struct View(Arc<RwLock<Shown>>);
 
@@ -65,7 +65,7 @@ struct Shown {
 }
 
 impl View {
-    /// A view of a log as it is: with its head, or of an empty tree.
+    /// A view of a log with its head, or of an empty tree.
     pub(crate) fn of(head: Option<&Head>) -> Self {
         let view = Self(Arc::default());
         head.into_iter().for_each(|head| view.show(head));

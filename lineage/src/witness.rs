@@ -1,4 +1,4 @@
-//! C2SP tlog-witness v1.0.0: what a log sends, and what a witness makes of it.
+//! C2SP tlog-witness v1.0.0: the request of a log and the decision of a witness.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub const MAX_REQUEST: usize = 32 * 1024;
 /// The body of `POST /add-checkpoint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddCheckpoint {
-    /// Size of the tree that the witness has cosigned last.
+    /// Size of the tree that the witness cosigned last.
     pub old: u64,
     /// Consistency path from that one.
     pub proof: Vec<Digest>,
@@ -43,7 +43,7 @@ impl AddCheckpoint {
         (proof.len() <= MAX_PROOF).then(|| Self { old, proof, note: note.to_owned() })
     }
 
-    /// Origin that the note claims: which log it is of.
+    /// Origin in the note: it names the log.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
         self.note.split('\n').next()
@@ -53,23 +53,23 @@ impl AddCheckpoint {
 /// Why a witness does not cosign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WitnessRefusal {
-    /// Not a request, or sizes that cannot be.
+    /// Not a valid request, or impossible sizes.
     Malformed,
-    /// No log that this witness knows.
+    /// This witness does not know the log.
     UnknownLog,
     /// Not signed by the log.
     Signature,
-    /// The witness has cosigned another size last.
+    /// The witness last cosigned another size.
     Conflict {
-        /// That size.
+        /// The size that it cosigned.
         size: u64,
     },
-    /// The checkpoint does not extend the one that was cosigned last.
+    /// The checkpoint does not extend the one cosigned last.
     Inconsistent,
 }
 
 impl WitnessRefusal {
-    /// The status code that says so.
+    /// The HTTP status code of the answer.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
@@ -96,8 +96,8 @@ impl fmt::Display for WitnessRefusal {
 
 impl std::error::Error for WitnessRefusal {}
 
-/// What a witness that has cosigned `last` makes of a request by the log with
-/// this key: the checkpoint to remember durably, and only then to cosign.
+/// Checks a request of the log with this key against `last`, the checkpoint cosigned
+/// last. Returns the checkpoint; the witness stores it durably before it cosigns.
 ///
 /// # Errors
 /// [`WitnessRefusal`].
@@ -160,7 +160,7 @@ mod tests {
         let first = witness(&ask(&log, 0, &heads[1]), key, None).unwrap();
         let second = witness(&ask(&log, 2, &heads[3]), key, last(&first)).unwrap();
         assert_eq!(second.size(), 4);
-        // The same again, for a newer time.
+        // The same checkpoint again, for a newer time.
         assert!(witness(&ask(&log, 4, &heads[3]), key, last(&second)).is_ok());
 
         let refused = |request: &AddCheckpoint, last| witness(request, key, last).unwrap_err();

@@ -1,13 +1,13 @@
-//! Group commit: whoever hands in entries shares a sync and a signature with
-//! those who do so at the same time.
+//! Group commit: entries that are submitted at the same time share a sync and a
+//! signature.
 //!
 //! ```text
 //! gathering -> intake -> commit, answer
 //!                                `--> publisher
 //! ```
 //!
-//! Those who were answered together tend to ask again together: a batch waits
-//! for as many as the one before it had, for two milliseconds at most.
+//! Writers that were answered together tend to submit again together, so a batch waits
+//! for as many entries as the one before it had, for two milliseconds at most.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::view::{Committed, View};
 pub struct Stopped {
     /// The check that failed, as a stable dotted id.
     pub check: &'static str,
-    /// Why, safe to show.
+    /// The reason, safe to show.
     pub reason: String,
 }
 
@@ -35,7 +35,7 @@ impl From<&LogError> for Stopped {
     }
 }
 
-/// What became of one entry.
+/// The outcome for one entry.
 pub type Outcome = Result<Committed, Stopped>;
 
 /// A handle to the threads that write the log. Dropping every handle closes it.
@@ -45,7 +45,7 @@ pub struct Writer {
     view: View,
 }
 
-/// The log is open for as long as somebody has this.
+/// The log is open while this exists.
 struct Open(Arc<Gathering>);
 
 impl Drop for Open {
@@ -54,7 +54,7 @@ impl Drop for Open {
     }
 }
 
-/// What the first of the log's threads has: however it ends, nobody waits in vain.
+/// State of the log's first thread; dropping it tells every waiting writer.
 struct Taking(Arc<Gathering>);
 
 impl Drop for Taking {
@@ -64,18 +64,18 @@ impl Drop for Taking {
 }
 
 impl Writer {
-    /// Starts the log's threads and the publisher's. The handle is that of the
-    /// one which ends last.
+    /// Starts the log's threads and the publisher's. The returned handle belongs to the
+    /// thread that ends last.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// The system's error if no thread can be started.
     pub fn start(log: Log, publisher: Publisher) -> io::Result<(Self, JoinHandle<()>)> {
         let open = Open(Arc::default());
         let taking = Taking(Arc::clone(&open.0));
         let (view, stop) = (log.view(), log.stop());
         let Log { intake, committer, showing } = log;
         let steps = Arc::new(Steps::new(committer, showing, stop));
-        // Nothing waits between the two: who has a batch hands it over.
+        // The channel has no buffer: the first thread hands a batch over directly.
         let (prepared, to_commit) = sync_channel(0);
         let commits = Arc::clone(&steps);
         let start = |name: &str| thread::Builder::new().name(name.into());
@@ -83,7 +83,7 @@ impl Writer {
         let committing = start("log-commit").spawn(move || commits.commit_all(to_commit))?;
         let thread = start("log-intake").spawn(move || {
             steps.take_in(intake, &taking.0, prepared);
-            // Each comes to its end once nobody is before it.
+            // Each thread ends when the one before it has ended.
             drop(committing.join());
             drop(steps);
             drop(publishing.join());
@@ -91,8 +91,8 @@ impl Writer {
         Ok((Self { open: Arc::new(open), view }, thread))
     }
 
-    /// Hands in an entry; `reply` is called from a thread of the log once the
-    /// entry is durable, or once the log has stopped.
+    /// Submits an entry; a thread of the log calls `reply` once the entry is durable or the
+    /// log has stopped.
     pub fn append(&self, entry: NewEntry, reply: impl FnOnce(Outcome) + Send + 'static) {
         self.open.0.put(entry, Reply::new(reply));
     }
@@ -103,7 +103,7 @@ impl Writer {
         &self.view
     }
 
-    /// Commits what is queued, publishes it and ends the threads.
+    /// Commits what is queued, publishes it, and ends the threads.
     pub fn close(&self) {
         self.open.0.close();
     }

@@ -9,10 +9,10 @@ pub enum Error {
     TooLong {
         /// Length of the input, in bytes.
         found: usize,
-        /// The most that the format allows, in bytes.
+        /// Largest length that the format allows, in bytes.
         limit: usize,
     },
-    /// The bytes are no CBOR, are nested too deeply, or bytes follow the item.
+    /// The bytes are not CBOR, are nested too deeply, or further bytes follow the item.
     Malformed,
     /// Valid CBOR, but not the core deterministic encoding (RFC 8949 §4.2.1).
     NotDeterministic,
@@ -22,7 +22,7 @@ pub enum Error {
     WrongType(i64),
     /// A key that the format does not define.
     UnknownKey(String),
-    /// The item as a whole has another shape than the format requires.
+    /// The item does not have the shape that the format requires.
     Shape(&'static str),
 }
 

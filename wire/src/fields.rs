@@ -2,7 +2,7 @@
 
 use crate::{Error, Value};
 
-/// The entries of one integer-keyed map that nobody has taken yet.
+/// The entries of an integer-keyed map that were not taken yet.
 #[derive(Debug)]
 pub struct Fields(Vec<(i64, Value)>);
 
@@ -10,8 +10,8 @@ impl Fields {
     /// Opens a decoded map.
     ///
     /// # Errors
-    /// [`Error::Shape`] for anything but a map, [`Error::UnknownKey`] for a key
-    /// that is no integer.
+    /// [`Error::Shape`] for anything but a map, [`Error::UnknownKey`] for a key that is not
+    /// an integer.
     pub fn of(value: Value) -> Result<Self, Error> {
         let Value::Map(entries) = value else { return Err(Error::Shape("a map")) };
         entries
@@ -103,7 +103,7 @@ impl Fields {
     /// Takes the value under `key` where it is present and not `null`, read by `read`.
     ///
     /// # Errors
-    /// What `read` refuses.
+    /// The error of `read`.
     pub fn maybe<T>(
         &mut self,
         key: i64,
@@ -119,7 +119,7 @@ impl Fields {
         }
     }
 
-    /// Refuses what nobody took.
+    /// Refuses entries that were not taken.
     ///
     /// # Errors
     /// [`Error::UnknownKey`].

@@ -1,4 +1,4 @@
-//! Bytes as people and scripts read them: lower-case hex.
+//! Lower-case hex, the text form of bytes for people and scripts.
 
 use data_encoding::HEXLOWER;
 

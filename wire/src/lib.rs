@@ -18,8 +18,8 @@
 //! # Ok::<(), portcullis_wire::Error>(())
 //! ```
 //!
-//! What it does not do: verify signatures (the crates that own the keys do),
-//! or accept floating point, which no Portcullis format uses.
+//! It does not verify signatures (the crates that own the keys do) and does not accept
+//! floating point, which no Portcullis format uses.
 
 mod error;
 mod fields;
@@ -52,7 +52,7 @@ pub fn sha256(parts: &[&[u8]]) -> Digest {
     sized(&context.finish())
 }
 
-/// SHA-256 over all that a reader has.
+/// SHA-256 over everything that a reader returns.
 ///
 /// # Errors
 /// The reader's.
@@ -86,7 +86,7 @@ pub fn bstr(bytes: impl AsRef<[u8]>) -> Value {
     Value::Bytes(bytes.as_ref().to_vec())
 }
 
-/// The value, or CBOR `null` where there is none.
+/// The value, or CBOR `null` if there is none.
 #[must_use]
 pub fn or_null(value: Option<Value>) -> Value {
     value.unwrap_or(Value::Null)

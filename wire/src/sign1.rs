@@ -1,5 +1,5 @@
-//! COSE_Sign1 (RFC 9052 §4.2) as Portcullis uses it: tagged, deterministic,
-//! the algorithm and everything that matters in the protected header.
+//! COSE_Sign1 (RFC 9052 §4.2) as Portcullis uses it: tagged, deterministic, with the
+//! algorithm and all relevant values in the protected header.
 
 use coset::{AsCborValue, CoseSign1, Header, ProtectedHeader, SignatureContext, sig_structure_data};
 
@@ -47,8 +47,8 @@ impl Sign1 {
         Self::of(protected_bytes, labels(unprotected)?, payload, signature, limit)
     }
 
-    /// An object of parts that were kept apart: with an empty unprotected header,
-    /// and the payload attached.
+    /// A COSE_Sign1 from separately stored parts: with an empty unprotected header and the
+    /// payload attached.
     ///
     /// # Errors
     /// As [`Sign1::parse`].
@@ -178,7 +178,7 @@ fn labels(value: Value) -> Result<Headers, Error> {
 /// With `detached`, the payload is signed but not carried.
 ///
 /// # Errors
-/// What `sign` fails with.
+/// The error of `sign`.
 pub fn sign1<E>(
     protected: Headers,
     payload: &[u8],
@@ -193,7 +193,7 @@ pub fn sign1<E>(
         payload: (!detached).then(|| payload.to_vec()),
         signature: sign(&tbs)?,
     };
-    // A header map of ours always converts; `null` would be refused by every reader.
+    // Our header maps always convert; every reader would refuse `null`.
     let value = object.to_cbor_value().unwrap_or(Value::Null);
     Ok(encode(&Value::Tag(TAG, Box::new(value))))
 }

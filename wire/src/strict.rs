@@ -20,8 +20,8 @@ pub fn decode(bytes: &[u8], limit: usize) -> Result<Value, Error> {
     }
 }
 
-/// Reads one item and returns what follows it. What is accepted is the one
-/// deterministic encoding of the value.
+/// Reads one item and returns the bytes after it. Only the deterministic encoding of
+/// the value is accepted.
 fn item(bytes: &[u8], depth: usize) -> Result<(Value, &[u8]), Error> {
     let depth = depth.checked_sub(1).ok_or(Error::Malformed)?;
     let (initial, rest) = bytes.split_first().ok_or(Error::Malformed)?;
@@ -60,7 +60,7 @@ fn item(bytes: &[u8], depth: usize) -> Result<(Value, &[u8]), Error> {
     }
 }
 
-/// Memory for as many items as the input can hold, whatever it promises.
+/// Capacity for as many items as the input can hold, whatever length it claims.
 fn room<T>(count: u64, bytes: &[u8]) -> Vec<T> {
     Vec::with_capacity(usize::try_from(count).unwrap_or(usize::MAX).min(bytes.len()).min(64))
 }
@@ -121,7 +121,7 @@ pub fn encode(value: &Value) -> Vec<u8> {
     out
 }
 
-/// About how many bytes the encoding takes, so that it is allocated once.
+/// Approximate length of the encoding, for one allocation.
 fn size_hint(value: &Value) -> usize {
     const HEAD: usize = 9;
     let content = match value {
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// What is accepted is what ciborium makes of the same bytes.
+    /// The decoder accepts only bytes that ciborium decodes to the same value.
     #[test]
     fn agrees_with_ciborium() {
         let texts = [
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(decode(&[0x81; 40], 64), Err(Error::Malformed));
         assert_eq!(decode(&[0x01, 0x01], 1), Err(Error::TooLong { found: 2, limit: 1 }));
         assert_eq!(decode(&[], 64), Err(Error::Malformed));
-        // a length that promises far more than there is must not allocate it
+        // A length that exceeds the input must not be allocated.
         assert_eq!(decode(&[0x5b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], 64), Err(Error::Malformed));
     }
 
@@ -283,8 +283,8 @@ mod tests {
         })
     }
 
-    /// The walk against the definition: an encoding is deterministic if it is
-    /// what the encoder makes of the value that an independent decoder reads.
+    /// Checks the decoder against the definition: an encoding is deterministic if the
+    /// encoder produces it from the value that an independent decoder reads.
     fn by_definition(bytes: &[u8]) -> bool {
         let mut rest = bytes;
         let value: Result<Value, _> = ciborium::from_reader(&mut rest);

@@ -1,5 +1,5 @@
-//! Reading a record item by item: records are megabytes of byte strings, of
-//! which a general reader would make several copies.
+//! Reads a record item by item. Records are megabytes of byte strings, which a general
+//! CBOR reader would copy several times.
 
 use portcullis_wire::Error;
 
@@ -9,7 +9,7 @@ pub(super) fn malformed() -> Error {
     Error::Shape("a journal record")
 }
 
-/// What is left of a record.
+/// The unread rest of a record.
 pub(super) struct Items<'a>(pub(super) &'a [u8]);
 
 impl<'a> Items<'a> {

@@ -1,4 +1,5 @@
-//! The journal: segments of records, one record a batch, whole or not there.
+//! The journal: segments of records. A batch is one record, present as a whole or not
+//! at all.
 //!
 //! ```text
 //! journal/<first entry, 20 digits>   = header record, batch record, ...
@@ -9,18 +10,18 @@
 //! blob   = [ part, ... ]    part = bytes | [ SHA-256, length, 0 shared / 1 pruned ]
 //! ```
 //!
-//! The sum of a header is SHA-256 over its body; that of a batch is too, but with
-//! the leaf hash of every statement in its place: the tree needs that hash as
-//! well, and no byte is hashed twice.
+//! The sum of a header is SHA-256 over its body. The sum of a batch is the same with
+//! the leaf hash of every statement in place of the statement: the tree needs that hash
+//! as well, so no byte is hashed twice.
 //!
-//! MAC is HMAC-SHA256 over magic and sum, under a key that follows
-//! from the log's: nobody else can put entries into a log that was closed.
-//! Auditors, who lack that key, see the same from the checkpoints: each record
-//! has the signed one of the tree before it.
+//! The MAC is HMAC-SHA256 over magic and sum, under a key derived from the log's keys,
+//! so nobody else can append entries to a closed log. Auditors do not have that key;
+//! they verify the signed checkpoints instead: each record has the one of the tree
+//! before it.
 //!
-//! A crash while a record is written leaves a tail that is too short or whose
-//! digest fails; since nobody was answered for it, it is cut off. Damage
-//! anywhere before the tail is not repaired: the log does not open.
+//! A crash while a record is written leaves a short tail, or one whose digest does not
+//! match. Nobody was answered for it, so it is cut off. Damage anywhere before the tail
+//! is not repaired: the log does not open.
 
 mod items;
 mod reader;
@@ -51,11 +52,11 @@ pub enum JournalError {
         /// Offset of the record in bytes.
         offset: u64,
     },
-    /// Segments do not follow on each other.
+    /// A segment does not follow on the one before it.
     Gap {
         /// Entry at which the next segment starts.
         found: u64,
-        /// Entry at which it must.
+        /// Entry at which it must start.
         required: u64,
     },
     /// It cannot be read.

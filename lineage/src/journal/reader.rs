@@ -1,4 +1,4 @@
-//! Reading segments, record by record, with the memory of one.
+//! Reads segments record by record, with the memory of one record.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const FRAME: usize = 72;
 /// Largest body, in bytes.
 const MAX_BODY: usize = 256 * 1024 * 1024;
 
-/// Marks records as a log's own.
+/// Marks records as written by this log.
 pub(crate) struct Mac(hmac::Key);
 
 impl Mac {
@@ -74,15 +74,14 @@ impl Frame {
     }
 }
 
-/// What a record says.
+/// The contents of a record.
 enum Record {
     Header(Header),
     Batch(ArchivedBatch),
 }
 
 impl Record {
-    /// Reads a body; `None` where its digest is not that of the frame. What is no
-    /// body has none.
+    /// Reads a body; `None` if its digest differs from the frame's, or if it is malformed.
     fn read(frame: &Frame, body: &[u8]) -> Option<Self> {
         match &frame.magic {
             HEADER if sha256(&[body]) == frame.sum => Header::decode(body).ok().map(Self::Header),
@@ -162,8 +161,8 @@ impl<'a> SegmentReader<'a> {
         Ok(Some(record))
     }
 
-    /// What is torn has nothing sound behind it; where something is, what is
-    /// not sound was damaged.
+    /// A torn record has nothing sound behind it. If something sound follows, the record is
+    /// damaged.
     fn sound_record_follows(&mut self, head: Vec<u8>, body: Vec<u8>) -> io::Result<bool> {
         let mut tail = [head, body].concat();
         self.reader.by_ref().take(MAX_BODY as u64).read_to_end(&mut tail)?;
@@ -176,7 +175,7 @@ impl<'a> SegmentReader<'a> {
     }
 }
 
-/// The segments of a journal from a place on, one after another.
+/// The segments of a journal from a position on, in order.
 pub(crate) struct Segments<'a> {
     storage: Arc<dyn Storage>,
     mac: Option<&'a Mac>,
@@ -187,7 +186,7 @@ pub(crate) struct Segments<'a> {
     last: u64,
 }
 
-/// What comes next in a journal.
+/// The next part of a journal.
 pub(crate) enum Step {
     /// Another segment begins.
     Segment(Header),
@@ -196,19 +195,20 @@ pub(crate) enum Step {
 }
 
 impl<'a> Segments<'a> {
-    /// From the segment that holds `entry` on: its first batch may start before it.
+    /// Starts at the segment that holds `entry`; its first batch may start before the
+    /// entry.
     pub(crate) fn from(storage: Arc<dyn Storage>, entry: u64, mac: Option<&'a Mac>) -> Result<Self, JournalError> {
         let mut all = storage.segments()?;
         drop(all.drain(..all.partition_point(|first| *first <= entry).saturating_sub(1)));
         Ok(Self { storage, mac, ahead: all.into_iter(), current: None, read: 0, last: 0 })
     }
 
-    /// Bytes that were read.
+    /// Bytes read.
     pub(crate) fn position(&self) -> u64 {
         self.read.saturating_add(self.current.as_ref().map_or(0, SegmentReader::position))
     }
 
-    /// Bytes of sound records in the segment that was read last.
+    /// Bytes of sound records in the last segment read.
     pub(crate) const fn last(&self) -> u64 {
         self.last
     }
@@ -235,7 +235,7 @@ impl<'a> Segments<'a> {
 pub struct ArchiveReader {
     segments: Segments<'static>,
     archive: Archive,
-    /// Where the next batch must start, once one has.
+    /// Where the next batch must start; `None` before the first.
     next: Option<u64>,
 }
 
@@ -250,7 +250,7 @@ impl ArchiveReader {
         Ok(Self { segments: Segments::from(storage, entry, None)?, archive, next: None })
     }
 
-    /// Bytes that were read.
+    /// Bytes read.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.segments.position()
@@ -261,8 +261,7 @@ impl ArchiveReader {
         &mut self.archive
     }
 
-    /// The next batch; `None` at the end, or before a record that was never
-    /// finished.
+    /// The next batch; `None` at the end, or before an unfinished record.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -336,7 +335,7 @@ mod tests {
             let expected = if in_mac(0) || in_mac(header.len()) { foreign } else { damaged };
             assert_eq!(read(&bad, Some(&mac)), Err(expected), "flip at {at}");
         }
-        // Who knows the format but not the key cannot add a record.
+        // Without the key nobody can add a record, even with knowledge of the format.
         let forged = [whole, record(&Mac::new(&[2; 32]), 2)].concat();
         assert_eq!(read(&forged, None).unwrap().0, [0, 1, 2]);
         assert!(read(&forged, Some(&mac)).unwrap_err().contains("did not write"));

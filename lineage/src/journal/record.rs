@@ -1,11 +1,11 @@
-//! What the records of a segment say.
+//! The contents of records.
 
 use portcullis_wire::{Digest, Error, merkle, sha256};
 
 use super::items::{Items, malformed};
 use crate::put::{ARRAY, BYTES, UNSIGNED, put_head, put_string, put_text_or_null};
 
-/// The first record of a segment: enough to go on from, and signed.
+/// The first record of a segment: the signed state from which the tree continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     /// Size of the tree before the segment.
@@ -27,18 +27,18 @@ pub struct ArchivedBatch {
     pub entries: Vec<ArchivedEntry>,
 }
 
-/// A statement with what it refers to by digest.
+/// A statement with the blobs that it names by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchivedEntry {
     /// The signed statement.
     pub statement: Vec<u8>,
-    /// What it refers to, in the order in which it was archived.
+    /// The blobs, in the order in which they were archived.
     pub blobs: Vec<StoredBlob>,
     /// Hash of the statement in the tree.
     pub(crate) leaf: Digest,
 }
 
-/// A blob as the journal holds it: in parts, some of which are elsewhere.
+/// A blob as the journal stores it: in parts, some of which are in other files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredBlob(pub Vec<Part>);
 
@@ -54,9 +54,9 @@ pub enum Part {
         /// Its length in bytes.
         length: u64,
     },
-    /// Removed after its time.
+    /// Removed when its retention time ended.
     Pruned {
-        /// SHA-256 of what it was.
+        /// SHA-256 of the removed bytes.
         digest: Digest,
         /// Its length in bytes.
         length: u64,
@@ -90,13 +90,13 @@ impl Header {
 }
 
 impl ArchivedBatch {
-    /// Appends the body of its record.
+    /// Appends the body of the record.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         self.put(out, |entry| &entry.statement);
     }
 
-    /// SHA-256 over the body with the hash of every statement in its place: a
-    /// statement is hashed once, for the tree and for the journal.
+    /// SHA-256 over the body with the hash of every statement in its place: a statement is
+    /// hashed once for tree and journal.
     pub(crate) fn sum(&self) -> Digest {
         let mut summary = Vec::new();
         self.put(&mut summary, |entry| &entry.leaf);
@@ -196,8 +196,8 @@ mod tests {
         body
     }
 
-    /// The reader takes what the general one takes of the same shape, and no
-    /// other encoding of it.
+    /// This reader accepts what the general one accepts of the same shape, and no other
+    /// encoding.
     #[test]
     fn records_have_one_encoding() {
         for length in [0, 1, 23, 24, 255, 256, 65_535, 65_536] {

@@ -1,5 +1,4 @@
-//! The second step of a batch: it is written to the journal, synced, and only
-//! then signed.
+//! The second step of a batch: it is written to the journal, synced, and then signed.
 
 use std::io;
 use std::sync::Arc;
@@ -14,20 +13,20 @@ use crate::storage::Storage;
 use crate::tree::Tree;
 use crate::view::Head;
 
-/// Entries after which the journal goes on in another segment, however small
+/// Number of entries after which the journal continues in a new segment, however small
 /// they are.
 const SEGMENT_ENTRIES: u64 = 1 << 17;
-/// Bytes for a record that are kept for the next one: memory that comes new from
-/// the system costs more than what is written there.
+/// Bytes of a record's buffer that are reused for the next record: fresh memory from
+/// the system costs more than filling it.
 const RECORD: usize = 1024 * 1024;
 
-/// A batch that was written to the journal, and is not durable before a sync.
+/// A batch that was written to the journal and is not durable until the next sync.
 struct Written {
     batch: ArchivedBatch,
     seen: Vec<Option<u64>>,
 }
 
-/// A batch that is durable: nothing else is ever signed.
+/// A durable batch: nothing else is ever signed.
 struct Durable(Written);
 
 /// A batch that is durable under a signed head.
@@ -38,17 +37,17 @@ pub(crate) struct Sealed {
     pub(super) head: Arc<Head>,
 }
 
-/// Where batches become durable, one after the other.
+/// Makes batches durable, one after the other.
 pub(crate) struct Committer {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) keys: Keys,
-    /// The tree of what was written: between two batches, of what is durable.
+    /// The tree of everything written; between two batches, of everything durable.
     pub(super) tree: Tree,
     /// The head of the last batch; none before the first.
     pub(super) head: Option<Arc<Head>>,
     pub(super) newest: Segment,
     pub(super) record: Vec<u8>,
-    /// Set once somebody wants the newest segment closed.
+    /// Set when the newest segment is to be closed.
     pub(super) closing: Arc<AtomicBool>,
     pub(super) stop: Stop,
 }
@@ -57,7 +56,7 @@ pub(crate) struct Committer {
 pub(super) struct Segment {
     /// Its first entry.
     pub(super) first: u64,
-    /// Its length in bytes, and the one after which another begins.
+    /// Its length in bytes, and the length after which a new one begins.
     pub(super) length: u64,
     pub(super) largest: u64,
 }
@@ -75,8 +74,8 @@ impl Written {
 }
 
 impl Committer {
-    /// Makes a batch durable, and signs the tree with it. Whatever fails leaves
-    /// the state of the disk unknown: nothing else is written after it.
+    /// Makes a batch durable and signs the tree with it. Any failure leaves the state of
+    /// the disk unknown, so nothing else is written after it.
     pub(crate) fn commit(&mut self, prepared: Prepared) -> Result<Sealed, LogError> {
         self.stop.check()?;
         self.write_and_seal(prepared).inspect_err(|_| self.stop.set())
@@ -84,7 +83,7 @@ impl Committer {
 
     fn write_and_seal(&mut self, prepared: Prepared) -> Result<Sealed, LogError> {
         let written = self.write(prepared)?;
-        // In memory alone, while the disk is at work.
+        // In memory only, while the disk works.
         written.batch.entries.iter().for_each(|entry| self.tree.push(entry.leaf));
         let durable = written.sync(&*self.storage)?;
         self.seal(durable)
@@ -103,8 +102,8 @@ impl Committer {
         Ok(Written { batch, seen })
     }
 
-    /// Begins another segment where the newest is full, or somebody wants it
-    /// closed and it has entries.
+    /// Begins a new segment if the newest is full, or if it is to be closed and has
+    /// entries.
     fn next_segment(&mut self, first: u64, checkpoint: Option<&str>) -> Result<(), LogError> {
         if self.newest.is_full(first) || first > self.newest.first && self.closing.swap(false, Ordering::Relaxed) {
             let edge = self.tree.edge().rows();

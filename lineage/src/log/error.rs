@@ -1,4 +1,4 @@
-//! Why a log does not open, or cannot be written any more.
+//! Why a log does not open or cannot be written any more.
 
 use std::fmt;
 use std::io;
@@ -9,13 +9,13 @@ use crate::MAX_ENTRY;
 use crate::replay::ReplayError;
 use crate::tree::TreeError;
 
-/// Why the log does not open, or cannot be written any more.
+/// Why the log does not open or cannot be written any more.
 #[derive(Debug)]
 pub enum LogError {
-    /// The storage failed. After a failed write nobody knows what is durable:
-    /// the log stops for good in this process.
+    /// The storage failed. After a failed write it is unknown what is durable, so the log
+    /// stops for good in this process.
     Storage(io::Error),
-    /// The journal is not that of this log: damaged, foreign, or of another tree.
+    /// The journal is not this log's: damaged, foreign, or of another tree.
     Replay(ReplayError),
     /// Readers have seen a larger tree: the journal is not the newest.
     Rollback {

@@ -1,5 +1,5 @@
-//! The first step of a batch: its statements are hashed, and what they refer to
-//! is archived.
+//! The first step of a batch: its statements are hashed, and the blobs they name are
+//! archived.
 
 use std::io;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::journal::ArchivedEntry;
 pub struct NewEntry {
     /// The signed statement, without unprotected headers.
     pub statement: Vec<u8>,
-    /// What the statement refers to by digest, to be archived with it.
+    /// The blobs that the statement names by digest, to be archived with it.
     pub blobs: Vec<Blob>,
-    /// Size of the largest tree that the asker has seen, for a consistency receipt.
+    /// Size of the largest tree that the requester has seen, for a consistency receipt.
     pub seen: Option<u64>,
 }
 
@@ -36,10 +36,10 @@ pub(crate) struct Prepared {
     pub(super) seen: Vec<Option<u64>>,
 }
 
-/// Where batches come in, one after the other.
+/// Prepares batches, one after the other.
 pub(crate) struct Intake {
     archive: Archive,
-    /// Entries of the log with those that were prepared.
+    /// Entries of the log, including prepared ones.
     size: u64,
     /// Entries on the disk in full bundles.
     published: Arc<AtomicU64>,
@@ -72,7 +72,7 @@ impl Intake {
         Ok(Prepared { entries, seen })
     }
 
-    /// Entries by which readers lag. A log that has stopped waits for nobody.
+    /// Number of entries by which the published files lag. A stopped log waits for nobody.
     pub(crate) fn lag(&self) -> u64 {
         let published = self.published.load(Ordering::Relaxed);
         if self.stop.is_set() { 0 } else { self.size.saturating_sub(published) }

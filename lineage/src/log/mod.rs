@@ -4,22 +4,22 @@
 //!
 //! | step | after a crash here |
 //! |---|---|
-//! | shared parts of blobs are put into the archive, durably | files that nothing refers to: `fsck` names them |
-//! | the record is appended to the journal | a torn record, or one that nobody was answered for: cut off, or kept |
+//! | shared parts of blobs are put into the archive, durably | files that nothing names: `fsck` lists them |
+//! | the record is appended to the journal | a torn record, or one for which nobody was answered: cut off, or kept |
 //! | the journal is synced | the batch is there; nobody was answered |
-//! | checkpoint and root are signed, in memory | the same: the signature is deterministic, a start makes it again |
-//! | askers are answered with receipts | the batch is there |
+//! | checkpoint and root are signed, in memory | the same: the signature is deterministic, and a start makes it again |
+//! | writers are answered with receipts | the batch is there |
 //! | bundles, tiles, checkpoint are published | they are written again from the journal |
 //!
-//! Nothing is signed that is not durable, so no fault of a disk makes two
-//! checkpoints of one size; and one sync a batch is enough, because the record
-//! of a batch has the signed checkpoint of the tree *before* it.
+//! Nothing is signed that is not durable, so no disk fault leads to two checkpoints of
+//! one size. One sync a batch is enough, because the record of a batch contains the
+//! signed checkpoint of the tree *before* it.
 //!
-//! These are three steps, each with a state of its own: a batch is prepared
-//! ([`Intake`]: hashes, archive), committed ([`Committer`]: journal, tree, sync,
-//! signatures) and shown ([`Showing`]: view, observer, readers, answers). Under
-//! load a [`crate::Writer`] prepares one batch while another is synced. Only one
-//! is ever between the journal and its signature.
+//! There are three steps, each with its own state: a batch is prepared ([`Intake`]:
+//! hashes, archive), committed ([`Committer`]: journal, tree, sync, signatures) and
+//! shown ([`Showing`]: view, observer, readers, answers). Under load a
+//! [`crate::Writer`] prepares one batch while another is synced. At most one batch is
+//! between the journal and its signature.
 
 mod commit;
 mod error;
@@ -50,8 +50,8 @@ use crate::storage::Storage;
 use crate::tree::{Tree, TreeError};
 use crate::view::{Committed, View};
 
-/// Bytes after which the journal goes on in another segment: what a start reads
-/// at most, and what a prune works on.
+/// Number of bytes after which the journal continues in a new segment: the most that a
+/// start reads, and the unit of pruning.
 const SEGMENT: u64 = 64 * 1024 * 1024;
 
 /// A log open for writing.
@@ -62,10 +62,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens a log, recovering it from its journal: a torn last record is cut
-    /// off, everything else must be sound. Readers' files are written again from
-    /// where they were last durable. The time this takes depends on the size of
-    /// a segment, not on that of the log.
+    /// Opens a log and recovers it from its journal: a torn last record is cut off,
+    /// everything else must be sound. The published files are written again from where they
+    /// were last durable. The time depends on the size of a segment, not on the size of the
+    /// log.
     ///
     /// # Errors
     /// [`LogError`].
@@ -73,7 +73,7 @@ impl Log {
         Self::open_with(storage, keys, SEGMENT)
     }
 
-    /// As [`Log::open`], with another size of segments in bytes.
+    /// As [`Log::open`], with another segment size in bytes.
     ///
     /// # Errors
     /// [`LogError`].
@@ -114,7 +114,7 @@ impl Log {
         }
         let newest = Segment { first: first.unwrap_or(0), length: segments.last(), largest };
         keys.check_published(&*storage, &tree, durable)?;
-        // What is torn goes; where nothing is, this costs one sync.
+        // A torn tail is cut off; if there is none, this costs one sync.
         storage.truncate(newest.length)?;
         let head = if tree.size() > 0 { Some(Arc::new(keys.sign(tree.snapshot())?)) } else { None };
         publisher.recovered(head.clone());
@@ -128,16 +128,16 @@ impl Log {
         Ok((log, publisher))
     }
 
-    /// What takes evidence out that has had its time.
+    /// The pruner, which removes evidence after its retention time.
     #[must_use]
     pub fn pruner(&self) -> Pruner {
         let Committer { storage, keys, closing, .. } = &self.committer;
         Pruner::new(Arc::clone(storage), Arc::clone(&keys.mac), Arc::clone(closing))
     }
 
-    /// Calls `observer` with every entry from now on, in order, once it is
-    /// durable and before anybody is answered for it: state that follows from
-    /// the log is kept in one place, whether it is read or written.
+    /// Calls `observer` with every new entry, in order, once it is durable and before
+    /// anybody is answered for it. State that follows from the log is computed in one
+    /// place, whether the log is read or written.
     pub fn observe(&mut self, observer: impl FnMut(u64, &[u8]) + Send + 'static) {
         self.showing.observer = Box::new(observer);
     }
@@ -153,7 +153,7 @@ impl Log {
         Ok(self.showing.show(sealed))
     }
 
-    /// Whether it has stopped, for those who have a part of it.
+    /// Whether the log has stopped, shared with its parts.
     pub(crate) fn stop(&self) -> Stop {
         self.committer.stop.clone()
     }
@@ -178,15 +178,15 @@ impl Log {
 }
 
 impl Keys {
-    /// The journal has what readers were shown: the tree extends the published
-    /// checkpoint, and reaches up to where files were durable.
+    /// The journal contains what readers were shown: the tree extends the published
+    /// checkpoint and reaches the point where files were durable.
     fn check_published(&self, storage: &dyn Storage, tree: &Tree, durable: u64) -> Result<(), LogError> {
         let found = tree.size();
         if durable > found {
             return Err(LogError::Rollback { found, required: durable });
         }
         let note = storage.get(CHECKPOINT)?.and_then(|note| String::from_utf8(note).ok());
-        // A file that is not ours says nothing; it is written again.
+        // A foreign file proves nothing; it is written again.
         let Some(Ok(shown)) = note.map(|note| Checkpoint::verify(&note, &self.origin)) else { return Ok(()) };
         match tree.root_at(shown.size()) {
             Ok(root) if root == *shown.root() => Ok(()),

@@ -1,4 +1,4 @@
-//! The last step of a batch: what is durable and signed is shown.
+//! The last step of a batch: it is shown to readers and writers.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -7,11 +7,11 @@ use super::commit::Sealed;
 use crate::publisher::Fresh;
 use crate::view::{Committed, View};
 
-/// Gets every entry that became durable, with its position, in order.
+/// Called with every entry that became durable, with its position, in order.
 pub(super) type Observer = Box<dyn FnMut(u64, &[u8]) + Send>;
 
-/// Where batches are shown, one after the other: to those who look at heads, to
-/// whoever follows the log, to readers, and last to those who are answered.
+/// Shows batches, one after the other: first to views of the head, then to the
+/// observer, to readers, and last to the waiting writers.
 pub(crate) struct Showing {
     pub(super) view: View,
     pub(super) observer: Observer,
@@ -19,11 +19,11 @@ pub(crate) struct Showing {
 }
 
 impl Showing {
-    /// Shows a batch; what is left is to answer those whose entries it has.
+    /// Shows a batch to all but its writers, who are answered afterwards.
     pub(crate) fn show(&mut self, Sealed { first, statements, seen, head }: Sealed) -> Vec<Committed> {
         self.view.show(&head);
         (first..).zip(&statements).for_each(|(index, statement)| (self.observer)(index, statement));
-        // Without a publisher nobody reads.
+        // Without a publisher there are no readers.
         let _unread = self.outbox.send(Fresh { entries: statements, head: Arc::clone(&head) });
         let committed = (first..).zip(seen).map(|(index, seen)| Committed { index, seen, head: Arc::clone(&head) });
         committed.collect()

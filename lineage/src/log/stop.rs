@@ -1,12 +1,12 @@
-//! That a log has stopped.
+//! The flag that a log has stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::LogError;
 
-/// Set once a step of a batch failed: from then on nobody knows what is on the
-/// disk, so no step of any batch begins.
+/// Set once a step of a batch failed. From then on it is unknown what is on the disk,
+/// so no step of any batch begins.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 

@@ -15,14 +15,13 @@ use super::passing::{Passing, forget, whole_pages};
 
 const JOURNAL: &str = "journal";
 
-/// Files in one folder.
+/// A log's files in one folder.
 #[derive(Debug)]
 pub struct FileStorage {
     folder: PathBuf,
-    /// The newest segment, open for appending; none before the first, and for
-    /// those who only read.
+    /// The newest segment, open for appending; `None` before the first and for readers.
     newest: Mutex<Option<Newest>>,
-    /// Large files that were written last.
+    /// Large files that were written recently.
     written: Mutex<VecDeque<File>>,
     drafts: AtomicU64,
     lock: Option<File>,
@@ -34,7 +33,7 @@ struct Newest {
     file: File,
     /// Its length in bytes.
     length: u64,
-    /// Up to where it has left memory.
+    /// Up to where its pages were dropped from memory.
     dropped: u64,
 }
 
@@ -44,8 +43,8 @@ impl Newest {
         Ok(Self { file, length, dropped: whole_pages(length) })
     }
 
-    /// The disk begins to write this at once, while the log goes on; what was
-    /// appended before, and synced, leaves memory.
+    /// Tells the disk to start writing this now, while the log continues. Earlier appended,
+    /// synced data is dropped from memory.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         let before = self.length;
@@ -62,22 +61,22 @@ impl Newest {
     }
 }
 
-/// Files from this size on are not kept in memory once they are on the disk, and
-/// how many are on their way there.
+/// Size from which files are dropped from memory once they are on the disk, and how
+/// many of them may be pending.
 const LARGE: usize = 32 * 1024;
 const ON_THE_WAY: usize = 32;
 
 impl FileStorage {
-    /// Opens the folder for writing, making it (mode as the umask says) if need
-    /// be, and locks it for this process.
+    /// Opens the folder for writing, creating it (mode by the umask) if it does not exist,
+    /// and locks it for this process.
     ///
     /// # Errors
-    /// I/O errors; [`io::ErrorKind::WouldBlock`] where another process has it.
+    /// I/O errors; [`io::ErrorKind::WouldBlock`] if another process has locked it.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder.join(JOURNAL))?;
         let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        // The directory entries must survive a crash too.
+        // The directory entries must survive a crash as well.
         File::open(folder)?.sync_all()?;
         let storage = Self { lock: Some(lock), ..Self::reader(folder) };
         if let Some(first) = storage.segments()?.last() {
@@ -86,7 +85,7 @@ impl FileStorage {
         Ok(storage)
     }
 
-    /// The folder for reading only, beside a process that writes.
+    /// Opens the folder read-only, beside a process that writes.
     #[must_use]
     pub fn reader(folder: &Path) -> Self {
         Self {
@@ -116,7 +115,7 @@ impl FileStorage {
 
     /// Remembers a large file until it is on the disk.
     fn forget_later(&self, file: File) {
-        // This sends it there; the next time drops it.
+        // This call starts the write; the next one drops the pages.
         forget(&file, 0, u64::MAX / 2);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.push_back(file);
@@ -142,7 +141,7 @@ impl FileStorage {
         let draft = self.folder.join(format!("draft-{serial}"));
         let outcome = write_and_rename(&draft, target, bytes, durable);
         if outcome.is_err() {
-            // A full disk must not be filled further; the first error counts.
+            // A full disk must not be filled further; the first error is returned.
             drop(fs::remove_file(&draft));
         }
         let file = outcome?;

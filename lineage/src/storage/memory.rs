@@ -1,5 +1,5 @@
-//! A log in memory that fails as disks do: for tests, and for those who want to
-//! see what the log makes of a fault.
+//! A log in memory with the faults of disks, for tests and for users who want to see
+//! how the log handles a fault.
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
@@ -10,15 +10,15 @@ use super::Storage;
 /// What happens to the next write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The disk is full: so many bytes are still written.
+    /// The disk is full after this many more bytes.
     Full(usize),
-    /// The sync fails, and what was appended is lost.
+    /// The sync fails and appended data is lost.
     SyncFailed,
-    /// The sync fails, and yet what was appended is there.
+    /// The sync fails, but appended data is there.
     SyncFailedButPersisted,
-    /// The sync fails, and of what was appended so many bytes are there.
+    /// The sync fails, and this many bytes of appended data are there.
     SyncTorn(usize),
-    /// Files cannot be replaced, after so many that can.
+    /// After this many replacements, files cannot be replaced.
     PutFailed(usize),
 }
 
@@ -30,9 +30,9 @@ struct Disk {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the system shows.
+    /// The state that the system shows.
     seen: Disk,
-    /// What a power cut leaves.
+    /// The state after a power cut.
     durable: Disk,
     fault: Option<Fault>,
 }
@@ -53,7 +53,7 @@ impl State {
     }
 }
 
-/// A disk in memory. Clones are the same disk.
+/// A disk in memory. Clones share one disk.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStorage(Arc<Mutex<State>>);
 
@@ -64,24 +64,24 @@ impl MemoryStorage {
         Self::default()
     }
 
-    /// What the next write meets. It strikes once.
+    /// Sets the fault for the next write. It occurs once.
     pub fn inject(&self, fault: Fault) {
         self.state().fault = Some(fault);
     }
 
-    /// Takes back a fault that has not struck.
+    /// Removes a fault that has not occurred.
     pub fn heal(&self) {
         self.state().fault = None;
     }
 
-    /// Cuts the power: what was not made durable is gone.
+    /// Cuts the power: data that is not durable is lost.
     pub fn cut_power(&self) {
         let mut state = self.state();
         state.seen = state.durable.clone();
         state.fault = None;
     }
 
-    /// The disk as it is now, as a clone of its own: a backup, or a clone.
+    /// A separate copy of the disk as it is now: a backup, or a clone.
     #[must_use]
     pub fn image(&self) -> Self {
         let seen = self.state().seen.clone();

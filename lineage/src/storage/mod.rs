@@ -1,8 +1,8 @@
-//! Where the log lives. The seam is narrow: segments of a journal that only
-//! grow, and files that are replaced as a whole.
+//! Storage of the log. The interface is narrow: segments of a journal that only grow,
+//! and files that are replaced as a whole.
 //!
-//! Every check of the log reads what it wrote back through this trait, so a
-//! storage that lies is found out; none is trusted.
+//! Every check of the log reads its data back through this trait, so a storage that
+//! returns wrong data is detected; none is trusted.
 
 mod files;
 mod memory;
@@ -34,8 +34,8 @@ pub trait Storage: Send + Sync {
     /// I/O errors.
     fn put_segment(&self, first: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Cuts the newest segment to `length` bytes, durably: what a crash left
-    /// half written.
+    /// Cuts the newest segment to `length` bytes, durably, to remove a record that a crash
+    /// left half written.
     ///
     /// # Errors
     /// I/O errors.
@@ -50,11 +50,11 @@ pub trait Storage: Send + Sync {
     /// Makes everything appended durable.
     ///
     /// # Errors
-    /// I/O errors; afterwards nobody knows what is on the disk, so the log must
-    /// not be written any more by this process.
+    /// I/O errors; afterwards it is unknown what is on the disk, so this process must not
+    /// write the log any more.
     fn sync(&self) -> io::Result<()>;
 
-    /// Reads a file; `None` where there is none.
+    /// Reads a file; `None` if it does not exist.
     ///
     /// # Errors
     /// I/O errors.
@@ -73,13 +73,13 @@ pub trait Storage: Send + Sync {
     /// I/O errors.
     fn put_durable(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes every file durable that was put before.
+    /// Makes all files durable that were put before.
     ///
     /// # Errors
     /// I/O errors.
     fn sync_files(&self) -> io::Result<()>;
 
-    /// Removes a file, if there is one.
+    /// Removes a file if it exists.
     ///
     /// # Errors
     /// I/O errors.
@@ -92,8 +92,8 @@ pub trait Storage: Send + Sync {
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
 }
 
-/// The number that a file holds as a line of text; none where there is no such
-/// file, or something else in it: what is kept so is a hint, and never believed.
+/// The number in a text file; `None` if the file does not exist or contains something
+/// else. The number is a hint and is never trusted.
 ///
 /// # Errors
 /// I/O errors.

@@ -1,5 +1,5 @@
-//! Files that pass by: a log is written once and read from its beginning to its
-//! end, so nothing of it is to stay in the page cache.
+//! Files that are read or written once, from beginning to end, and should not stay in
+//! the page cache.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,15 +9,14 @@ use rustix::fs::{Advice, fadvise};
 
 const PAGE: u64 = 4096;
 
-/// A file that is read from its beginning to its end, and not kept in memory
-/// behind.
+/// A file that is read once; pages that were read are dropped from memory.
 pub(super) struct Passing {
     file: File,
     position: u64,
     dropped: u64,
 }
 
-/// Bytes after which what was read is dropped.
+/// Number of read bytes after which pages are dropped.
 const DROP_EVERY: u64 = 1024 * 1024;
 
 impl Passing {
@@ -39,16 +38,15 @@ impl Read for Passing {
     }
 }
 
-/// Down to the beginning of a page.
+/// Rounded down to a page boundary.
 pub(super) const fn whole_pages(length: u64) -> u64 {
     length & !(PAGE - 1)
 }
 
-/// Tells the system that a stretch of a file is not read again soon: what is on
-/// the disk leaves the page cache, what is not is sent there. A log is written
-/// once; without this it fills the memory of the machine, and every page that it
-/// touches is a new one, which costs more than the write. It is a hint: where it
-/// fails, nothing is lost.
+/// Tells the system that a range of a file will not be read again soon: clean pages
+/// leave the page cache, dirty pages are written. A log is written once; otherwise it
+/// would fill the machine's memory, and every new page costs more than the write. This
+/// is a hint: a failure does no harm.
 pub(super) fn forget(file: &File, from: u64, to: u64) {
     if let Some(length) = NonZeroU64::new(to.saturating_sub(from)) {
         let _hint = fadvise(file, from, Some(length), Advice::DontNeed);

@@ -1,5 +1,5 @@
-//! The right edge of a tree: its partial tiles. All that a log needs of its
-//! past to go on growing, whatever its size.
+//! The right edge of a tree: its partial tiles. A log needs nothing else of its past to
+//! grow, whatever its size.
 
 use std::sync::Arc;
 
@@ -7,8 +7,7 @@ use portcullis_wire::{Digest, merkle};
 
 use super::tile::Tile;
 
-/// The last tile of every level, none of them full. A clone shares its tiles
-/// until one of both goes on.
+/// The last, partial tile of every level. Clones share tiles until one of them changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edge {
     size: u64,
@@ -16,8 +15,8 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// An edge from the hashes of its tiles, the lowest level first; `None`
-    /// where they do not fit the size.
+    /// An edge from the hashes of its tiles, the lowest level first; `None` if they do not
+    /// match the size.
     pub(crate) fn read(size: u64, rows: &[Vec<u8>]) -> Option<Self> {
         let mut tiles = Vec::new();
         let mut count = size;
@@ -25,7 +24,7 @@ impl Edge {
             tiles.push(Arc::new(Tile::read(row, count & 0xff)?.0));
             count >>= 8;
         }
-        // As many levels as the size needs, no more and no fewer.
+        // Exactly as many levels as the size needs.
         (count == 0 && tiles.len() == levels(size)).then_some(Self { size, tiles })
     }
 
@@ -67,8 +66,8 @@ impl Edge {
         self.ends().last().map_or_else(merkle::empty_root, |(_, root)| *root)
     }
 
-    /// For each complete subtree that no larger one holds, the smallest first:
-    /// where it begins, and the root over all leaves from there on.
+    /// For each complete subtree that is not inside a larger one, the smallest first: its
+    /// first leaf, and the root over all leaves from there on.
     pub(crate) fn ends(&self) -> Vec<(u64, Digest)> {
         let bits = (0..u64::BITS).filter(|bit| self.size >> bit & 1 == 1);
         let mut ends: Vec<(u64, Digest)> = Vec::new();

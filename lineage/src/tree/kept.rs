@@ -9,12 +9,12 @@ use lru::LruCache;
 use super::tile::Tile;
 use crate::tiles::TILE_HEIGHT;
 
-/// Tiles that are remembered though they are on the disk: 16 KiB each.
+/// Number of tiles that are cached although they are on the disk: 16 KiB each.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 
 type Place = (usize, u64);
 
-/// Tiles that are nowhere else, and some that are. All trees of one log share
+/// Tiles that exist only in memory, and a cache of others. All trees of one log share
 /// them.
 pub(super) struct Kept(Mutex<Tiles>);
 
@@ -35,7 +35,7 @@ impl Kept {
         self.lock().pinned.insert((level, number), tile);
     }
 
-    /// The tiles of a tree of this size are on the disk.
+    /// The tiles of a tree of this size are now on the disk.
     pub(super) fn unpin(&self, size: u64) {
         let Tiles { pinned, remembered } = &mut *self.lock();
         pinned.retain(|(level, number), tile| {
@@ -55,7 +55,7 @@ impl Kept {
         pinned.get(&place).cloned().or_else(|| remembered.get(&place).cloned())
     }
 
-    /// Remembers a tile that was read from the disk.
+    /// Caches a tile that was read from the disk.
     pub(super) fn remember(&self, level: usize, number: u64, tile: Arc<Tile>) {
         self.lock().remembered.put((level, number), tile);
     }

@@ -1,10 +1,9 @@
 //! The hashes of the tree, and the proofs made from them.
 //!
-//! In memory are the right edge, the tiles that are not on the disk yet, and a
-//! bounded number of others: memory does not grow with the log, and a proof
-//! reads a few tiles, at most three a level of tiles. A tile from the disk is
-//! used only if its root is what the tile above says, up to the edge: what was
-//! altered proves nothing.
+//! Memory holds the right edge, the tiles that are not on the disk yet, and a bounded
+//! cache. So memory does not grow with the log, and a proof reads at most three tiles a
+//! level. A tile from the disk is used only if its root matches the tile above it, up
+//! to the edge: an altered tile proves nothing.
 
 mod edge;
 mod kept;
@@ -23,16 +22,16 @@ pub(crate) use tile::Tile;
 use crate::storage::Storage;
 use crate::tiles::{TILE_HEIGHT, tile_path};
 
-/// Why a hash of the tree is not to be had.
+/// Why a hash of the tree is unavailable.
 #[derive(Debug)]
 pub enum TreeError {
-    /// The tree has no such leaf, or is not of such a size.
+    /// The tree has no such leaf or size.
     Beyond,
     /// A tile cannot be read.
     Tile {
         /// Path below the log's folder.
         path: String,
-        /// What the system said; nothing where the file has another length.
+        /// The system's error; `None` if the file has a wrong length.
         error: Option<io::Error>,
     },
     /// Tiles on the disk do not lead to the root: they were altered.
@@ -56,10 +55,10 @@ impl std::error::Error for TreeError {}
 #[derive(Default)]
 pub struct Tree {
     edge: Edge,
-    /// Its roots from each place at the edge on, once somebody asked.
+    /// Its roots from each position at the edge, computed on first use.
     ends: OnceLock<Vec<(u64, Digest)>>,
     kept: Arc<Kept>,
-    /// Where tiles are that are not in memory; a tree without keeps all of them.
+    /// Source of the tiles that are not in memory; without one, the tree keeps all of them.
     storage: Option<Arc<dyn Storage>>,
 }
 
@@ -70,13 +69,12 @@ impl fmt::Debug for Tree {
 }
 
 impl Tree {
-    /// A tree that goes on from an edge, with the tiles of a log.
+    /// A tree that continues from an edge, with the tiles of a log.
     pub(crate) fn of(edge: Edge, storage: Arc<dyn Storage>) -> Self {
         Self { edge, storage: Some(storage), ..Self::default() }
     }
 
-    /// The tree as it is now, whatever is appended later. It costs a copy of the
-    /// tiles at the edge, and that only once this tree goes on.
+    /// A snapshot of the tree. It costs a copy of the edge tiles once this tree grows.
     pub(crate) fn snapshot(&self) -> Arc<Self> {
         let (edge, ends) = (self.edge.clone(), self.ends.clone());
         Arc::new(Self { edge, ends, kept: Arc::clone(&self.kept), storage: self.storage.clone() })
@@ -100,7 +98,7 @@ impl Tree {
         &self.edge
     }
 
-    /// Full tiles of the tree of this size are on the disk: memory may forget them.
+    /// The full tiles of a tree of this size are on the disk: memory may drop them.
     pub(crate) fn published(&self, size: u64) {
         self.kept.unpin(size);
     }
@@ -141,8 +139,8 @@ impl Tree {
         let levels = u64::BITS.saturating_sub(size.saturating_sub(1).leading_zeros()) as usize;
         let mut path = Vec::with_capacity(levels);
         for height in 0..levels {
-            // What is beside the subtree that holds the leaf: complete, cut off by
-            // the end of the tree, or beyond it.
+            // The sibling of the subtree that holds the leaf: complete, cut off by the end of
+            // the tree, or beyond it.
             let beside = index >> height ^ 1;
             let begin = beside << height;
             if begin >= size {
@@ -187,7 +185,7 @@ impl Tree {
         Ok(path)
     }
 
-    /// Hashes of a tile, as a file holds them: `width` of tile `number`.
+    /// The hashes of tile `number`, as its file holds them: `width` of them.
     pub(crate) fn tile_hashes(&self, level: usize, number: u64, width: u64) -> Result<Vec<u8>, TreeError> {
         let partial = self.edge.tile(level).filter(|_| number == self.open_tile(level));
         let hashes = |tile: &Tile| {
@@ -214,7 +212,7 @@ impl Tree {
         if count.is_power_of_two() {
             return self.node(count.trailing_zeros() as usize, low >> count.trailing_zeros(), near);
         }
-        // Every proof of a batch asks for these.
+        // Every proof of a batch needs these.
         if high == self.size()
             && let Some((_, root)) = self.ends().iter().find(|(begin, _)| *begin == low)
         {
@@ -241,7 +239,7 @@ impl Tree {
         }
     }
 
-    /// A full tile. One that comes from the disk is used once the tile above has
+    /// A full tile. One that comes from the disk is used only after the tile above has
     /// shown that it belongs to this tree.
     fn full_tile(&self, level: usize, number: u64) -> Result<Arc<Tile>, TreeError> {
         if let Some(tile) = self.kept.get(level, number) {
@@ -264,8 +262,8 @@ impl Tree {
     }
 }
 
-/// The full tiles that a proof came by last, one a level: its nodes lie side by
-/// side.
+/// The full tile that a proof used last at each level: the nodes of a proof are close
+/// together.
 #[derive(Default)]
 struct Near(Vec<Option<(u64, Arc<Tile>)>>);
 
@@ -347,8 +345,8 @@ mod tests {
         assert_eq!(proof, ours.inclusion(257, 300).unwrap());
     }
 
-    /// What a tree goes on from is its edge: whatever the size, the tree that
-    /// grows from it is the one that never stopped.
+    /// A tree that continues from its edge equals a tree that never stopped, whatever the
+    /// size.
     #[test]
     fn a_tree_goes_on_from_its_edge() {
         let (_, leaves) = grown(66_000);

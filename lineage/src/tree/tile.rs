@@ -1,23 +1,23 @@
-//! One tile: 256 hashes, and what follows from them.
+//! One tile: 256 hashes and the nodes computed from them.
 
 use portcullis_wire::{Digest, merkle};
 
 use crate::tiles::{TILE, TILE_HEIGHT};
 
-/// Hashes of one tile, with the roots of all complete subtrees within it: a
-/// proof takes them from here instead of hashing half a tile for each.
+/// Hashes of one tile with the roots of all complete subtrees inside it, so that a
+/// proof need not hash half a tile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tile {
     width: usize,
-    /// Row by row: node `n` of row `r` is the root over the hashes
-    /// `n << r .. (n + 1) << r`. What is not complete yet is zero.
+    /// Row by row: node `n` of row `r` is the root over the hashes `n << r .. (n + 1) <<
+    /// r`. Incomplete nodes are zero.
     nodes: Box<[Digest; NODES]>,
 }
 
 /// Rows of 256, 128, ... 2 nodes.
 const NODES: usize = 510;
 
-/// Where a row begins.
+/// First index of a row.
 const fn begin(row: usize) -> usize {
     512_usize.saturating_sub(512 >> row)
 }
@@ -29,8 +29,8 @@ impl Default for Tile {
 }
 
 impl Tile {
-    /// A tile from its hashes, as a file holds them, with its root if it is full;
-    /// `None` for another length than `width` hashes.
+    /// A tile from its hashes, as a file holds them, with its root if it is full; `None` if
+    /// there are not `width` hashes.
     pub(crate) fn read(bytes: &[u8], width: u64) -> Option<(Self, Option<Digest>)> {
         let (hashes, []) = bytes.as_chunks::<32>() else { return None };
         if hashes.len() as u64 != width || width > TILE {
@@ -70,13 +70,13 @@ impl Tile {
         self.nodes.get(..self.width).unwrap_or_default()
     }
 
-    /// Root over `n << row .. (n + 1) << row`; `None` where it is not complete.
+    /// Root over `n << row .. (n + 1) << row`; `None` if it is not complete.
     pub(crate) fn node(&self, row: usize, n: u64) -> Option<&Digest> {
         let n = usize::try_from(n).ok().filter(|n| row < TILE_HEIGHT && *n < self.width >> row)?;
         self.nodes.get(begin(row).saturating_add(n))
     }
 
-    /// Roots of the complete subtrees that no larger one holds, the widest last.
+    /// Roots of the complete subtrees that are not inside a larger one, the widest last.
     pub(crate) fn open(&self) -> impl Iterator<Item = &Digest> {
         let odd = (0..TILE_HEIGHT).map(|row| (row, self.width >> row)).filter(|(_, count)| count % 2 == 1);
         odd.filter_map(|(row, count)| self.node(row, count.saturating_sub(1) as u64))
