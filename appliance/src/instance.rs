@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use portcullis_firmware_policy::VerifiedBundle;
+use portcullis_firmware_policy::{Reader, VerifiedBundle, remedy};
 use portcullis_permit::Governance;
 
 use crate::config::Config;
@@ -60,7 +60,7 @@ impl Refused {
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}\n  remedy: {}", self.check, self.why, portcullis_firmware_policy::remedy(&self.check))
+        write!(f, "{}: {}\n  remedy: {}", self.check, self.why, remedy(&self.check, Reader::Operator))
     }
 }
 

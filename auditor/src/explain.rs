@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use portcullis_cli::say;
-use portcullis_firmware_policy::{CATALOGUE, Entry, entry};
+use portcullis_firmware_policy::{CATALOGUE, Entry, Reader, entry};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -26,13 +26,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         bail!("{id}: no such check; all of them stand in docs/checks.md");
     }
     if arguments.json {
-        let checks = found.iter().map(|e| json!({ "id": e.id, "cause": e.cause, "remedy": e.remedy }));
+        let checks = found.iter().map(|e| json!({ "id": e.id, "cause": e.cause, "remedy": e.remedy(Reader::Auditor) }));
         say!("{}", json!({ "schema": "portcullis/checks/1", "checks": checks.collect::<Vec<_>>() }));
         return Ok(0);
     }
     for (at, entry) in found.iter().enumerate() {
         let gap = if at == 0 { "" } else { "\n" };
-        say!("{gap}{}\n  failed when  {}\n  what to do   {}", entry.id, entry.cause, entry.remedy);
+        say!("{gap}{}\n  failed when  {}\n  what to do   {}", entry.id, entry.cause, entry.remedy(Reader::Auditor));
     }
     Ok(0)
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use portcullis_firmware_policy::CATALOGUE;
+use portcullis_firmware_policy::{CATALOGUE, Reader};
 use portcullis_vectors::vectors;
 use serde_json::Value;
 
@@ -338,7 +338,8 @@ fn checks_are_explained() {
     for entry in CATALOGUE {
         let output = audit(here, &["explain-check", entry.id]);
         let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && said.contains(entry.cause) && said.contains(entry.remedy), "{}", entry.id);
+        let told = said.contains(entry.cause) && said.contains(entry.remedy(Reader::Auditor));
+        assert!(output.status.success() && told, "{}", entry.id);
     }
     let said = String::from_utf8(audit(here, &["explain-check", "tpm.pcr.11"]).stdout).unwrap();
     assert!(said.starts_with("tpm.pcr.*"), "{said}");

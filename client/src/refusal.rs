@@ -4,6 +4,7 @@ use std::fmt;
 
 use portcullis_attest::check::Checks;
 use portcullis_cli::rfc3339;
+use portcullis_firmware_policy::{Reader, remedy};
 use portcullis_permit::{Permit, PermitError, PermitWarning, Refusal};
 
 /// Why there is no permit, or none any more.
@@ -21,11 +22,16 @@ impl ClientError {
     /// One refused check of this node.
     #[must_use]
     pub fn check(id: &str, found: impl fmt::Display, required: impl fmt::Display) -> Self {
+        Self::read_by(Reader::Node, id, found, required)
+    }
+
+    /// One refused check, read by somebody who can do something about it.
+    pub(crate) fn read_by(reader: Reader, id: &str, found: impl fmt::Display, required: impl fmt::Display) -> Self {
         Self::Denied(vec![Refusal {
             check: id.to_owned(),
             found: Some(found.to_string()),
             required: Some(required.to_string()),
-            remedy: Some(portcullis_firmware_policy::remedy(id).to_owned()),
+            remedy: Some(remedy(id, reader).to_owned()),
         }])
     }
 
@@ -36,7 +42,7 @@ impl ClientError {
             check: check.id.to_string(),
             found: check.found.clone(),
             required: check.required.clone(),
-            remedy: Some(portcullis_firmware_policy::remedy(&check.id).to_owned()),
+            remedy: Some(remedy(&check.id, Reader::Node).to_owned()),
         };
         Self::Denied(checks.refused().map(refusal).collect())
     }
@@ -110,6 +116,6 @@ pub(crate) fn warning(warning: &PermitWarning) -> String {
 /// Tells whoever runs this node what will be denied, while there is time.
 pub(crate) fn warn(permit: &Permit) {
     for told in &permit.warnings {
-        eprintln!("portcullis: warning: {}: {}", warning(told), portcullis_firmware_policy::remedy(&told.check));
+        eprintln!("portcullis: warning: {}: {}", warning(told), remedy(&told.check, Reader::Node));
     }
 }

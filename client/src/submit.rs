@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use hyper::{Method, StatusCode};
 use portcullis_cli::say;
-use portcullis_firmware_policy::MAX_LENGTH;
+use portcullis_firmware_policy::{MAX_LENGTH, Reader};
 use portcullis_permit::{Endorsement, Quorum, Revocation};
 use serde_json::Value;
 
@@ -55,5 +55,6 @@ fn route(bytes: &[u8]) -> Result<&'static str, portcullis_permit::GovernanceErro
 fn refusal(problem: &str) -> Option<ClientError> {
     let problem: Value = serde_json::from_str(problem).ok()?;
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
-    Some(ClientError::check(text("title")?, text("detail")?, "a command that the authority takes"))
+    let (check, found) = (text("title")?, text("detail")?);
+    Some(ClientError::read_by(Reader::Governor, check, found, "a command that the authority takes"))
 }

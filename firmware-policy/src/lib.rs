@@ -48,5 +48,5 @@ pub use history::{History, HistoryError, PastDecision, Replayed};
 pub use nonce::{LIFETIME as NONCE_LIFETIME, NoncePreimage};
 pub use policy::Policy;
 pub use portcullis_authz::SCHEMA;
-pub use remedy::{CATALOGUE, Entry, entry, remedy};
+pub use remedy::{CATALOGUE, Entry, Reader, entry, remedy};
 pub use revocations::{Retired, Revocations};

@@ -1,5 +1,36 @@
 //! Every check id with its cause and what to do: the source of `docs/checks.md`.
 
+/// Who reads of a check: a remedy names only what its reader has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Runs a node: has the machine, `portcullis` and its configuration, and can
+    /// ask the governors.
+    Node,
+    /// Writes and signs bundles and commands, with `portcullis-policy`.
+    Governor,
+    /// Judges files with `portcullis-audit`; asks those whose machines they are of.
+    Auditor,
+    /// Runs an authority: has the machine, `portcullisd` and its configuration,
+    /// and can ask the governors.
+    Operator,
+}
+
+impl Reader {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Node, Self::Governor, Self::Auditor, Self::Operator];
+
+    /// What the reader is called in `docs/checks.md`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Governor => "governor",
+            Self::Auditor => "auditor",
+            Self::Operator => "authority's operator",
+        }
+    }
+}
+
 /// One check, or a family of them that ends in `*`.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -7,8 +38,19 @@ pub struct Entry {
     pub id: &'static str,
     /// What it means that the check did not pass.
     pub cause: &'static str,
-    /// What to do.
+    /// What to do, for readers who have no remedy of their own.
     pub remedy: &'static str,
+    /// What to do, for readers who can do something else.
+    pub remedies: &'static [(Reader, &'static str)],
+}
+
+impl Entry {
+    /// What a reader can do.
+    #[must_use]
+    pub fn remedy(&self, reader: Reader) -> &'static str {
+        let own = self.remedies.iter().find(|(of, _)| *of == reader);
+        own.map_or(self.remedy, |(_, text)| text)
+    }
 }
 
 /// The entry that speaks of a check.
@@ -20,167 +62,309 @@ pub fn entry(id: &str) -> Option<&'static Entry> {
     })
 }
 
-/// What to do about a check.
+/// What to do about a check, for somebody who reads of it in some place.
 #[must_use]
-pub fn remedy(id: &str) -> &'static str {
-    entry(id).map_or("see docs/checks.md", |entry| entry.remedy)
+pub fn remedy(id: &str, reader: Reader) -> &'static str {
+    entry(id).map_or("See docs/checks.md.", |entry| entry.remedy(reader))
 }
 
 macro_rules! catalogue {
-    ($($id:literal: $cause:literal => $remedy:literal;)*) => {
+    ($($id:literal: $cause:literal => $remedy:literal $(, $reader:ident $text:literal)*;)*) => {
         /// All checks, in the order in which they are made.
-        pub const CATALOGUE: &[Entry] = &[$(Entry { id: $id, cause: $cause, remedy: $remedy }),*];
+        pub const CATALOGUE: &[Entry] = &[$(Entry {
+            id: $id,
+            cause: $cause,
+            remedy: $remedy,
+            remedies: &[$((Reader::$reader, $text)),*],
+        }),*];
     };
 }
 
 catalogue! {
-    "snp.length": "The report is not 1184 bytes long." => "Pass the raw report, without a header or an envelope.";
+    "snp.length": "The report is not 1184 bytes long." => "Pass the raw report, without a header or an envelope.",
+        Node "Update Portcullis: the machine's devices gave something else than a report.";
     "snp.version": "The report version is not 2, 3, 4 or 5." => "Update Portcullis, or ask for a known report version.";
     "snp.reserved": "A field or bit that the ABI reserves is set." => "Treat the report as forged; update Portcullis if AMD has defined the field.";
     "snp.signature_algorithm": "The report names another algorithm than ECDSA P-384 with SHA-384." => "Treat the report as forged.";
     "snp.signature.form": "Bytes beyond r and s are set in the signature." => "Treat the report as altered.";
-    "snp.signing_key": "The report is unsigned, or signed by an unknown kind of key." => "Have the host provision a VCEK or VLEK.";
-    "snp.chip_key": "The host masked the chip key." => "Have the host clear MASK_CHIP_KEY.";
+    "snp.signing_key": "The report is unsigned, or signed by an unknown kind of key." => "Have the host provision a VCEK or VLEK.",
+        Auditor "Do not rely on the report; ask the machine's operator for one that a VCEK or VLEK signed.";
+    "snp.chip_key": "The host masked the chip key." => "Have the host clear MASK_CHIP_KEY.",
+        Auditor "Ask the machine's operator for a report that was made with MASK_CHIP_KEY cleared.";
     "snp.certificates": "The host's certificate table is malformed, or a certificate in it or on the command line is not of AMD's profile." => "Fetch the certificates from AMD's KDS again.";
-    "snp.vek": "The certificate of the signing key is missing." => "Fetch it from AMD's KDS, or have the host load it.";
+    "snp.vek": "The certificate of the signing key is missing." => "Fetch it from AMD's KDS, or have the host load it.",
+        Auditor "Pass it with --certs; or get it with portcullis collateral fetch --report and pass that folder with --cache.";
     "snp.vek.profile": "The endorsement key's certificate is not of AMD's profile." => "Fetch the certificate from AMD's KDS again.";
-    "snp.issuer": "The ASK or ASVK is missing." => "Supply it as collateral; KDS path /vcek/v1/PRODUCT/cert_chain or /vlek/v1/PRODUCT/cert_chain.";
+    "snp.issuer": "The ASK or ASVK is missing." => "Ask the governors for a bundle with the ASK or ASVK of the product.",
+        Governor "Put it into the bundle's folder collateral/; portcullis collateral fetch gets it.",
+        Auditor "Pass it with --certs; or get it with portcullis collateral fetch and pass that folder with --cache.";
     "snp.issuer.profile": "The issuer is not the ASK or ASVK of the root's product." => "Supply the right chain for the product.";
-    "snp.root": "The chain does not end at a trusted root." => "Treat the evidence as foreign; a lab's root must be named in the bundle.";
-    "snp.root.profile": "The root is not a self-signed CA with RSA-4096." => "Name a proper root in the bundle.";
+    "snp.root": "The chain does not end at a trusted root." => "Treat the evidence as foreign: its root is neither AMD's nor named in the governors' bundle.",
+        Governor "Treat the evidence as foreign. For a lab, put its root into roots/ and write roots = \"given\".",
+        Auditor "Treat the evidence as foreign. For a lab, pass its root with --root.";
+    "snp.root.profile": "The root is not a self-signed CA with RSA-4096." => "Ask the governors for a bundle with a proper root.",
+        Governor "Put the right certificate into roots/, or write roots = \"amd\".",
+        Auditor "Pass the right certificate with --root, or leave --root out to use AMD's.";
     "snp.chain.issuer": "The root did not sign the ASK or ASVK." => "Treat the chain as forged.";
     "snp.chain.vek": "The ASK or ASVK did not sign the endorsement key." => "Treat the chain as forged.";
-    "snp.validity": "A certificate of the chain is not valid at this time." => "Check the clock; fetch a new certificate.";
-    "snp.crl": "There is no current revocation list." => "Put a current CRL of AMD's KDS into the bundle.";
-    "snp.revoked": "A certificate of the chain is revoked." => "Update the platform so that it gets a new chain; do not trust this one.";
+    "snp.validity": "A certificate of the chain is not valid at this time." => "Check the clock; fetch a new certificate.",
+        Auditor "Name the time at which the evidence was made with --at; if it is right, fetch a new certificate.";
+    "snp.crl": "There is no current revocation list." => "Ask the governors for a bundle with a current CRL.",
+        Governor "Put a current CRL into the bundle's folder collateral/; portcullis collateral fetch gets it from AMD's KDS.",
+        Auditor "Pass a list that was current at that time with --crl; or get it with portcullis collateral fetch and pass that folder with --cache.";
+    "snp.revoked": "A certificate of the chain is revoked." => "Update the platform so that it gets a new chain; do not trust this one.",
+        Auditor "Do not rely on the report: AMD has revoked a key in its chain.";
     "snp.product": "Certificate, CPUID and root are of different products." => "Treat the evidence as forged.";
     "snp.csp_id": "A VLEK certificate without a provider id." => "Fetch the VLEK certificate again.";
-    "snp.chip_id": "The certificate is of another chip." => "Fetch the VCEK of this chip.";
+    "snp.chip_id": "The certificate is of another chip." => "Fetch the VCEK of this chip.",
+        Auditor "Pass the VCEK of the report's chip with --certs; portcullis collateral fetch --report gets it.";
     "snp.tcb.form": "Reserved bytes of a TCB version are set." => "Treat the report as forged.";
     "snp.tcb.order": "The TCB versions are not in the order that firmware keeps." => "Treat the report as forged.";
-    "snp.tcb.certificate": "The certificate is for another TCB than the reported one." => "Fetch the VCEK for the reported TCB.";
+    "snp.tcb.certificate": "The certificate is for another TCB than the reported one." => "Fetch the VCEK for the reported TCB.",
+        Auditor "Pass the VCEK for the reported TCB with --certs; portcullis collateral fetch --report gets it.";
     "snp.signature": "The signature over the report does not verify." => "Treat the report as forged or altered.";
-    "tpm.attest": "The signed structure cannot be read." => "Send the TPMS_ATTEST as the TPM returned it.";
+    "tpm.attest": "The signed structure cannot be read." => "Send the TPMS_ATTEST as the TPM returned it.",
+        Auditor "Pass the TPMS_ATTEST as the TPM returned it.";
     "tpm.attest.magic": "The structure was not made by a TPM." => "Treat the quote as forged.";
-    "tpm.attest.type": "The structure is no quote." => "Send the result of TPM2_Quote.";
-    "tpm.attest.form": "The structure is not exactly a quote." => "Send the TPMS_ATTEST as the TPM returned it.";
-    "tpm.ak": "The attestation key cannot be read." => "Send the key's TPM2B_PUBLIC, TPMT_PUBLIC or PEM.";
-    "tpm.ak.attributes": "The key may sign what its TPM did not make, or its attributes are unknown." => "Use a restricted signing key; send its public area.";
-    "tpm.signature.form": "The signature cannot be read." => "Send the TPMT_SIGNATURE as the TPM returned it.";
-    "tpm.scheme": "The signature scheme is weak or not that of the key." => "Use a key with SHA-256 or SHA-384.";
+    "tpm.attest.type": "The structure is no quote." => "Send the result of TPM2_Quote.",
+        Auditor "Pass the result of TPM2_Quote.";
+    "tpm.attest.form": "The structure is not exactly a quote." => "Send the TPMS_ATTEST as the TPM returned it.",
+        Auditor "Pass the TPMS_ATTEST as the TPM returned it.";
+    "tpm.ak": "The attestation key cannot be read." => "Send the key's TPM2B_PUBLIC, TPMT_PUBLIC or PEM.",
+        Auditor "Pass the key's TPM2B_PUBLIC, TPMT_PUBLIC or PEM.";
+    "tpm.ak.attributes": "The key may sign what its TPM did not make, or its attributes are unknown." => "Use a restricted signing key; send its public area.",
+        Auditor "Pass the key's public area instead of a bare key; if it is not a restricted signing key, do not rely on the quote.";
+    "tpm.signature.form": "The signature cannot be read." => "Send the TPMT_SIGNATURE as the TPM returned it.",
+        Auditor "Pass the TPMT_SIGNATURE as the TPM returned it.";
+    "tpm.scheme": "The signature scheme is weak or not that of the key." => "Use a key with SHA-256 or SHA-384.",
+        Auditor "Do not rely on the quote; ask for one by a key with SHA-256 or SHA-384.";
     "tpm.signature": "The signature over the quote does not verify." => "Treat the quote as forged, or supply the right key.";
-    "tpm.nonce": "The quote was made for another challenge." => "Ask for a new quote.";
-    "tpm.selection": "The quote does not cover exactly the required PCRs." => "Quote the PCRs that the bundle names.";
-    "tpm.bank": "The quote relies on SHA-1." => "Enable the SHA-256 bank and quote it alone.";
-    "tpm.pcrs": "Values of quoted PCRs are missing." => "Send the values with the quote.";
-    "tpm.pcr_digest": "The values are not those that were quoted." => "Read the PCRs again and quote at once.";
-    "tpm.eventlog": "The event log is missing or malformed." => "Send the firmware's event log unaltered.";
-    "tpm.eventlog.bank": "An event has no digest for the quoted bank." => "Have the firmware log digests of that bank.";
-    "tpm.pcr.*": "The event log does not lead to the quoted value." => "Send the event log of this boot; otherwise treat the machine as altered.";
+    "tpm.nonce": "The quote was made for another challenge." => "Ask for a new quote.",
+        Auditor "Compare --nonce with the challenge that was sent; a quote for another challenge proves nothing about this one.";
+    "tpm.selection": "The quote does not cover exactly the required PCRs." => "Quote the PCRs that the verifier asks for.",
+        Auditor "Ask for a quote that covers the required PCRs.";
+    "tpm.bank": "The quote relies on SHA-1." => "Enable the SHA-256 bank and quote it alone.",
+        Auditor "Ask for a quote of the SHA-256 bank alone.";
+    "tpm.pcrs": "Values of quoted PCRs are missing." => "Send the values with the quote.",
+        Auditor "Pass the values that were read with the quote.";
+    "tpm.pcr_digest": "The values are not those that were quoted." => "Read the PCRs again and quote at once.",
+        Auditor "Pass the values that were read with this quote; otherwise treat them as altered.";
+    "tpm.eventlog": "The event log is missing or malformed." => "Send the firmware's event log unaltered.",
+        Auditor "Pass the firmware's event log unaltered.";
+    "tpm.eventlog.bank": "An event has no digest for the quoted bank." => "Have the firmware log digests of that bank.",
+        Auditor "Ask the machine's operator for a log with digests of that bank.";
+    "tpm.pcr.*": "The event log does not lead to the quoted value." => "Send the event log of this boot; otherwise treat the machine as altered.",
+        Auditor "Pass the event log of the same boot; otherwise treat the machine as altered.";
     "tpm.certificate": "The certificate of the TPM's key cannot be read." => "Take it from the NV index of the TPM, with nothing behind it but zeroes.";
     "tpm.certificate.chain": "The certificate does not lead to a trusted root of a TPM vendor, or is not valid at this time." => "Supply the vendor's root and the certificates between; do not use the TPM if they do not exist.";
     "tpm.certificate.purpose": "The certificate was issued for something else." => "Supply the certificate of this kind of key.";
     "tpm.certificate.key": "The certificate is for a key that cannot be of a TPM here." => "Supply the certificate of an RSA, P-256 or P-384 key.";
     "tpm.certificate.same_key": "The certificate is for another key." => "Supply the certificate of the key that signed.";
-    "svsm.vmpl": "The report is not of the service module's level." => "Take the report of VMPL 0 through the service module.";
-    "svsm.manifest": "The module's manifest is not that of a vTPM." => "Ask the module for the vTPM service, manifest version 0.";
-    "azure.form": "The HCL report cannot be read, or is not about an SEV-SNP guest." => "Read NV index 0x01400001 again; Intel TDX is not supported.";
+    "svsm.vmpl": "The report is not of the service module's level." => "Take the report of VMPL 0 through the service module.",
+        Auditor "Ask for the report of VMPL 0, taken through the service module.";
+    "svsm.manifest": "The module's manifest is not that of a vTPM." => "Ask the module for the vTPM service, manifest version 0.",
+        Auditor "Ask for the manifest of the vTPM service, version 0.";
+    "azure.form": "The HCL report cannot be read, or is not about an SEV-SNP guest." => "Read NV index 0x01400001 again; Intel TDX is not supported.",
+        Auditor "Pass the content of NV index 0x01400001; Intel TDX is not supported.";
     "azure.runtime_data": "The SNP report does not vouch for the runtime data." => "Treat the evidence as forged or put together from two boots.";
     "azure.keys": "The runtime data name no attestation key that is understood." => "Update the paravisor, or Portcullis.";
-    "azure.ak": "The quote is signed by another key than the paravisor vouches for." => "Quote with the key at handle 0x81000003.";
-    "azure.user_data": "The report was made before, or for another request." => "Write the verifier's data to NV index 0x01400002 and read the report again.";
-    "ima.form": "The measurement list cannot be read." => "Read binary_runtime_measurements again; a template that is unknown here is refused.";
-    "ima.bank": "Only SHA-1 vouches for the list." => "Quote PCR 10 of the SHA-256 bank.";
+    "azure.ak": "The quote is signed by another key than the paravisor vouches for." => "Quote with the key at handle 0x81000003.",
+        Auditor "Ask for a quote by the key at handle 0x81000003; otherwise treat it as another machine's.";
+    "azure.user_data": "The report was made before, or for another request." => "Write the verifier's data to NV index 0x01400002 and read the report again.",
+        Auditor "Compare --user-data with what was asked for; otherwise treat the report as made for somebody else.";
+    "ima.form": "The measurement list cannot be read." => "Read binary_runtime_measurements again; a template that is unknown here is refused.",
+        Auditor "Ask for binary_runtime_measurements again; a template that is unknown here is refused.";
+    "ima.bank": "Only SHA-1 vouches for the list." => "Quote PCR 10 of the SHA-256 bank.",
+        Auditor "Ask for a quote of PCR 10 in the SHA-256 bank.";
     "ima.template": "An entry does not have the hash that it states." => "Treat the list as edited.";
-    "ima.pcr": "The list does not lead to the quoted value of PCR 10." => "Treat the list as edited, or as one of another boot; read list and quote again.";
-    "ima.boot_aggregate": "The list does not begin with this boot." => "Read the list from its beginning, and list and PCRs of one boot.";
-    "ima.violations": "A file changed while it was measured." => "Find out which program writes to files that run.";
-    "ima.files": "A file was measured that is not allowed." => "Add its digest to the allow list, or treat the machine as altered.";
+    "ima.pcr": "The list does not lead to the quoted value of PCR 10." => "Treat the list as edited, or as one of another boot; read list and quote again.",
+        Auditor "Treat the list as edited, or as one of another boot; ask for list and quote of the same moment.";
+    "ima.boot_aggregate": "The list does not begin with this boot." => "Read the list from its beginning, and list and PCRs of one boot.",
+        Auditor "Ask for the list from its beginning, and for list and PCRs of one boot.";
+    "ima.violations": "A file changed while it was measured." => "Find out which program writes to files that run.",
+        Auditor "Ask the machine's operator which program writes to files that run.";
+    "ima.files": "A file was measured that is not allowed." => "Remove the file, or ask the governors to allow its digest; otherwise treat the machine as altered.",
+        Governor "Add its digest to the image's list in ima/ if it belongs there; otherwise treat the machine as altered.",
+        Auditor "Add its digest to the list of --allow if you know the file; otherwise treat the machine as altered.";
     "evidence.form": "The evidence cannot be read." => "Use a client of the same protocol version.";
     "evidence.batch": "The batch proof does not fit its own numbers." => "Treat the authority as faulty.";
-    "evidence.binding": "The report was made for another session, nonce or request." => "Attest again on this connection; if it persists, somebody relays.";
-    "bundle.expired": "The policy bundle is not valid any more." => "Have the governors sign a new bundle.";
-    "bundle.not_before": "The policy bundle is not valid yet." => "Check the clock.";
-    "bundle.unsigned": "Nobody signed the bundle." => "Sign it with portcullis-policy sign and join the signatures with assemble.";
-    "bundle.signer": "One governor signed the bundle twice." => "Assemble the bundle again, with one signature of each governor.";
-    "bundle.threshold": "Too few governors signed the bundle." => "Collect more signatures with portcullis-policy sign.";
-    "bundle.signature": "A signature on the bundle is malformed or of another type." => "Sign the bundle again with portcullis-policy sign.";
-    "bundle.archive": "The bundle's archive is not the deterministic archive of its files." => "Make it again with portcullis-policy build.";
-    "bundle.document": "A text of the bundle is malformed or contradicts itself." => "Run portcullis-policy check and mend what it names.";
-    "bundle.cedar": "The Cedar policies do not validate against the schema." => "Run portcullis-policy check and mend what it names.";
-    "bundle.collateral": "A root, certificate or CRL in the bundle is malformed." => "Fetch it again and make a new bundle.";
-    "snp.crl.number": "The new bundle has an older revocation list than the active one." => "Put the newest CRL of each root into the bundle.";
-    "bundle.version": "The bundle is not newer than the active one." => "Make a bundle with a higher version; never go back.";
-    "bundle.predecessor": "The bundle follows on another one than the active one." => "Name the active bundle's digest as predecessor; portcullis-policy show prints it.";
-    "bundle.authority": "The bundle is for another authority." => "Use the bundle whose authority is the origin of this log.";
-    "request.audience": "The request is for another authority." => "Send it to the authority that it names.";
-    "request.statement": "The authority's statement has changed since the node verified it." => "Attest the authority again.";
+    "evidence.binding": "The report was made for another session, nonce or request." => "Attest again on this connection; if it persists, somebody relays.",
+        Auditor "Compare nonce and request with what was asked; otherwise treat the evidence as relayed.";
+    "bundle.expired": "The policy bundle is not valid any more." => "Ask the governors for a new bundle.",
+        Governor "Sign a bundle with a higher version and a later expires, and submit it.",
+        Auditor "Name the time of the decision with --at, or pass the bundle that was valid then.";
+    "bundle.not_before": "The policy bundle is not valid yet." => "Check the clock; if it is right, ask the governors.",
+        Governor "Wait until it begins, or sign one with an earlier not_before.",
+        Auditor "Name the time of the decision with --at, or pass the bundle that was valid then.";
+    "bundle.unsigned": "Nobody signed the bundle." => "Ask the governors for the bundle with their signatures.",
+        Governor "Sign it with portcullis-policy sign and join the signatures with assemble.";
+    "bundle.signer": "One governor signed the bundle twice." => "Ask the governors for a bundle with one signature of each.",
+        Governor "Assemble the bundle again, with one signature of each governor.";
+    "bundle.threshold": "Too few governors signed the bundle." => "Ask the governors for a bundle that enough of them signed.",
+        Governor "Collect signatures of more governors with portcullis-policy sign; those of others do not count.";
+    "bundle.signature": "A signature on the bundle is malformed or of another type." => "Ask the governors for the bundle as they assembled it.",
+        Governor "Sign the bundle again with portcullis-policy sign.";
+    "bundle.archive": "The bundle's archive is not the deterministic archive of its files." => "Ask the governors for the bundle as they assembled it.",
+        Governor "Make it again with portcullis-policy build.";
+    "bundle.document": "A text of the bundle is malformed or contradicts itself." => "Ask the governors for a sound bundle; this one does not pass their own check.",
+        Governor "Run portcullis-policy check on the folder and mend what it names.";
+    "bundle.cedar": "The Cedar policies do not validate against the schema." => "Ask the governors for a sound bundle; this one does not pass their own check.",
+        Governor "Run portcullis-policy check on the folder and mend what it names.";
+    "bundle.collateral": "A root, certificate or CRL in the bundle is malformed." => "Ask the governors for a sound bundle; this one does not pass their own check.",
+        Governor "Fetch the named file again and make a new bundle.";
+    "snp.crl.number": "The new bundle has an older revocation list than the active one." => "Ask the governors for a bundle with the newest CRL of each root.",
+        Governor "Put the newest CRL of each root into the bundle's folder collateral/.";
+    "bundle.version": "The bundle is not newer than the active one." => "Use the newest bundle; the authority has it.",
+        Governor "Sign a bundle with a higher version; versions never go back.",
+        Operator "Configure the newest bundle; the governors have it.",
+        Auditor "Pass the bundles in the order in which they were active.";
+    "bundle.predecessor": "The bundle follows on another one than the active one." => "Configure the bundle that follows on the newest one, or the newest one again; the governors have both.",
+        Governor "Name the active bundle's digest as predecessor; portcullis-policy show prints it.",
+        Auditor "Pass the bundles in the order in which they were active.";
+    "bundle.authority": "The bundle is for another authority." => "Use the bundle whose authority is the origin of this log.",
+        Governor "Write the origin of the authority's log as authority in policy.toml, and sign the bundle again.";
+    "request.audience": "The request is for another authority." => "Send it to the authority that it names.",
+        Auditor "Treat the request as one to another authority.";
+    "request.statement": "The authority's statement has changed since the node verified it." => "Attest the authority again.",
+        Auditor "Treat the request as made for an earlier statement of the authority.";
     "request.seen": "The log does not extend the checkpoint that the node has seen." => "Keep the node's state as proof of a rewritten log and tell the governors.";
-    "request.nonce": "The nonce is not that of this connection, or was used." => "Fetch a new nonce.";
-    "request.nonce.age": "The nonce is older than ten seconds." => "Fetch a new nonce and answer at once.";
-    "node.enrolled": "The node is not enrolled." => "Enrol it in the bundle.";
+    "request.nonce": "The nonce is not that of this connection, or was used." => "Fetch a new nonce.",
+        Auditor "Treat the request as replayed.";
+    "request.nonce.age": "The nonce is older than ten seconds." => "Fetch a new nonce and answer at once.",
+        Auditor "Treat the request as late; it proves nothing about a later time.";
+    "node.enrolled": "The node is not enrolled." => "Send the governors what portcullis identity prints, and ask them to enrol this node; then compare the name with node in portcullis.toml.",
+        Governor "Add the [[node]] table that portcullis identity prints on the node to policy.toml.",
+        Auditor "Ask the governors whether the node is theirs.";
     "evidence.signature": "The envelope is not signed by the key that was named." => "Find out who signed it; treat what is in it as anybody's.";
-    "evidence.class": "The evidence is weaker than the node's minimum." => "Attest with the report and the TPM that the node was enrolled with.";
-    "node.chip_id": "The node runs on another chip than it was enrolled with." => "Enrol the chip, or treat the node as cloned.";
-    "node.activation": "The quote's key was not shown to live in the enrolled TPM." => "Activate a credential on the connection, with the enrolled TPM; or enrol its endorsement key.";
-    "node.ak": "The quote is signed by another key than the node was enrolled with." => "Enrol the key, or treat the TPM as swapped.";
+    "evidence.class": "The evidence is weaker than the node's minimum." => "Attest with the report and the TPM that the node was enrolled with.",
+        Governor "Have the node attest with the report and the TPM that it was enrolled with, or lower its minimum_class.",
+        Auditor "Ask the node's operator for evidence of the class that it was enrolled with.";
+    "node.chip_id": "The node runs on another chip than it was enrolled with." => "If the node has moved, ask the governors to enrol its new chip; otherwise treat it as cloned.",
+        Governor "If the node has moved, write its new chip_id; otherwise treat it as cloned.";
+    "node.activation": "The quote's key was not shown to live in the enrolled TPM." => "Run the gate on the machine that holds the enrolled TPM; if the TPM is new, ask the governors to enrol its endorsement key.",
+        Governor "If the TPM is new, write its ek, which portcullis identity prints; otherwise treat the node as cloned.";
+    "node.ak": "The quote is signed by another key than the node was enrolled with." => "If the attestation key was made anew, ask the governors to enrol it; otherwise treat the TPM as swapped.",
+        Governor "If the attestation key was made anew, write its ak_name; otherwise treat the TPM as swapped.";
     "authority.chip_id": "The authority runs on another chip than was endorsed." => "Do not use it; have the governors endorse the instance if it is theirs.";
     "authority.ak": "The authority's quote is signed by another key than was endorsed." => "Do not use it.";
-    "evidence.admitted": "The bundle admits no evidence of this class." => "Show evidence of a class that the bundle names, or add the class to it.";
-    "chip.generation": "The bundle distrusts this chip generation." => "Move the workload to another generation.";
-    "chip.vek": "The bundle distrusts this endorsement key." => "Update the chip's firmware so that it gets another key.";
-    "chip.id": "The bundle distrusts this chip." => "Move the workload to another chip.";
-    "snp.tcb.floor": "The bundle has no TCB floor for this generation." => "Add a floor for the generation, or move to another.";
-    "snp.tcb.floor.launch": "The guest was launched under older firmware than the floor." => "Relaunch the guest after the firmware update.";
-    "snp.tcb.floor.committed": "The committed firmware is older than the floor." => "Update and commit the platform firmware.";
-    "snp.tcb.floor.*": "The platform runs older firmware than the floor." => "Update the platform firmware.";
-    "snp.platform.*": "The platform lacks a property that the bundle requires." => "Change the platform's settings or firmware.";
-    "snp.mitigations": "A mitigation that the bundle requires was not in force." => "Update the platform firmware and relaunch the guest.";
-    "snp.policy.debug": "The host may read the guest's memory." => "Launch the guest without the debug policy.";
-    "snp.policy.migration": "A migration agent may move the guest." => "Launch the guest without a migration agent.";
-    "snp.measurement": "The image is not admitted in this role." => "Boot an admitted image, or add its measurement to the bundle.";
-    "tpm.reference": "The PCRs are of no admitted image." => "Boot an admitted image, or add its PCRs to the bundle.";
-    "tpm.reference.*": "A PCR is not that of the admitted image." => "Boot the admitted image; a changed PCR is a changed boot chain.";
-    "boot.secure_boot": "Secure Boot is off, or not proven to be on." => "Switch Secure Boot on.";
-    "boot.started": "Firmware started an image that is not allowed." => "Boot the admitted image; add its Authenticode digest if it is yours.";
-    "uki.sections": "The kernel image has other sections than the admitted one." => "Boot the admitted kernel image.";
-    "uki.section.*": "A section of the kernel image is not that of the admitted one." => "Boot the admitted kernel image, or add the section's digest to the bundle.";
-    "uki.command_line": "A command line was given beside the image's own." => "Remove it, or allow it in the bundle.";
+    "evidence.admitted": "The bundle admits no evidence of this class." => "Show evidence of a class that the bundle admits, or ask the governors to admit this one.",
+        Governor "Add the class to classes in policy.toml, or have the node show a stronger one.",
+        Auditor "Ask the node's operator for evidence of a class that the policy admits.";
+    "chip.generation": "The bundle distrusts this chip generation." => "Move the workload to another generation.",
+        Governor "Move the workload to another generation, or take this one out of [distrust].",
+        Auditor "Do not rely on the evidence: the policy distrusts its chip generation.";
+    "chip.vek": "The bundle distrusts this endorsement key." => "Update the chip's firmware so that it gets another key.",
+        Governor "Update the chip's firmware so that it gets another key, or take this one out of [distrust].",
+        Auditor "Do not rely on the evidence: the policy distrusts its key.";
+    "chip.id": "The bundle distrusts this chip." => "Move the workload to another chip.",
+        Governor "Move the workload to another chip, or take this one out of [distrust].",
+        Auditor "Do not rely on the evidence: the policy distrusts its chip.";
+    "snp.tcb.floor": "The bundle has no TCB floor for this generation." => "Move to another generation, or ask the governors for a floor for this one.",
+        Governor "Write a [[floor]] for the generation.",
+        Auditor "Do not rely on the evidence: the policy has no floor for its generation.";
+    "snp.tcb.floor.launch": "The guest was launched under older firmware than the floor." => "Relaunch the guest after the firmware update.",
+        Auditor "Ask the machine's operator to launch the guest again after the firmware update.";
+    "snp.tcb.floor.committed": "The committed firmware is older than the floor." => "Update and commit the platform firmware.",
+        Auditor "Ask the machine's operator to update and commit the platform firmware.";
+    "snp.tcb.floor.*": "The platform runs older firmware than the floor." => "Update the platform firmware.",
+        Auditor "Ask the machine's operator to update the platform firmware.";
+    "snp.platform.*": "The platform lacks a property that the bundle requires." => "Change the platform's settings or firmware.",
+        Auditor "Ask the machine's operator to change the platform's settings or firmware.";
+    "snp.mitigations": "A mitigation that the bundle requires was not in force." => "Update the platform firmware and relaunch the guest.",
+        Auditor "Ask the machine's operator to update the platform firmware and to launch the guest again.";
+    "snp.policy.debug": "The host may read the guest's memory." => "Launch the guest without the debug policy.",
+        Auditor "Do not rely on the guest; it must be launched without the debug policy.";
+    "snp.policy.migration": "A migration agent may move the guest." => "Launch the guest without a migration agent.",
+        Auditor "Do not rely on the guest; it must be launched without a migration agent.";
+    "snp.measurement": "The image is not admitted in this role." => "Boot an admitted image, or ask the governors to admit this one.",
+        Governor "Have the machine boot an admitted image, or add the measurement to a file in reference/.",
+        Auditor "Do not rely on the machine: the policy does not admit its image.";
+    "tpm.reference": "The PCRs are of no admitted image." => "Boot an admitted image, or ask the governors to admit this one.",
+        Governor "Have the machine boot an admitted image, or add its PCRs to a file in reference/.",
+        Auditor "Do not rely on the machine: the policy does not admit its image.";
+    "tpm.reference.*": "A PCR is not that of the admitted image." => "Boot the admitted image; a changed PCR is a changed boot chain.",
+        Governor "Have the machine boot the admitted image, or add the value to [pcrs]; a changed PCR is a changed boot chain.",
+        Auditor "Do not rely on the machine: a changed PCR is a changed boot chain.";
+    "boot.secure_boot": "Secure Boot is off, or not proven to be on." => "Switch Secure Boot on.",
+        Auditor "Do not rely on the machine: its policy requires Secure Boot.";
+    "boot.started": "Firmware started an image that is not allowed." => "Boot the admitted image, or ask the governors to allow this one.",
+        Governor "Add its Authenticode digest to started in [boot] if it is yours; otherwise treat the machine as altered.",
+        Auditor "Do not rely on the machine: its firmware started something that the policy does not allow.";
+    "uki.sections": "The kernel image has other sections than the admitted one." => "Boot the admitted kernel image.",
+        Auditor "Do not rely on the machine: it did not boot the admitted kernel image.";
+    "uki.section.*": "A section of the kernel image is not that of the admitted one." => "Boot the admitted kernel image, or ask the governors to admit this one.",
+        Governor "Add the section's digest to [uki.sections] if the image is yours.",
+        Auditor "Do not rely on the machine: it did not boot the admitted kernel image.";
+    "uki.command_line": "A command line was given beside the image's own." => "Remove it, or ask the governors to allow it.",
+        Governor "Add it to command_lines in [uki] if it is yours; otherwise treat the boot as altered.",
+        Auditor "Do not rely on the machine: it was booted with a command line that the policy does not allow.";
     "uki.unexplained": "Something was measured into PCR 11 or 12 that nothing explains." => "Find out what measured it; treat the boot as altered.";
-    "reference.validity": "The image's reference values are not valid at this time." => "Boot the image that took its place, or extend the values in a new bundle.";
-    "reference.vtpm": "Nobody vouches for the TPM that says what came after the firmware." => "Enrol the node's endorsement key, or use a service module's or Azure's vTPM.";
-    "snp.vmpl": "The report is of another privilege level." => "Attest from the level that the bundle names.";
-    "snp.guest_svn": "The guest's security version is too low." => "Boot a newer image.";
-    "snp.host_data": "The guest was launched with other host data." => "Launch it with the host data that the bundle names.";
-    "snp.id_key_digest": "The guest was launched with another ID key." => "Launch it with the ID block that the bundle names.";
-    "snp.author_key_digest": "The guest was launched with another author key." => "Launch it with the ID block that the bundle names.";
-    "node.revoked": "Governors revoked the node." => "Ask the governors.";
-    "workload.revoked": "Governors revoked the workload." => "Ask the governors.";
-    "parent.logged": "The permit to be renewed is not in the log, or has ended." => "Ask for a new permit.";
-    "parent.same": "The permit to be renewed was granted for something else." => "Ask for a new permit.";
-    "parent.boot": "The node's TPM was reset or restarted since the permit to be renewed." => "Ask for a new permit: what ran under the old one is gone.";
-    "parent.age": "The line of renewals is older than the bundle allows." => "Ask for a new permit: the program must start anew.";
-    "parent.revoked": "Governors revoked the permit." => "Ask the governors.";
-    "workload.known": "The bundle does not list the executable." => "Add its digest to the bundle.";
-    "workload.arguments": "The workload may not run with these arguments." => "Use the arguments that the bundle binds.";
-    "workload.environment": "The workload may not run with this environment." => "Use the environment that the bundle binds.";
-    "workload.linking": "The workload loads shared libraries and may not." => "Link it statically, or allow dynamic linking in the bundle.";
-    "authz.forbid": "A Cedar policy forbids it." => "Ask the governors, naming the policy.";
-    "authz.permit": "No Cedar policy permits it." => "Ask the governors for a policy.";
-    "authz.error": "A Cedar policy erred, which denies." => "Mend the policy that the message names.";
+    "reference.validity": "The image's reference values are not valid at this time." => "Boot the image that took its place, or ask the governors to extend it.",
+        Governor "Have the machine boot the image that took its place, or write a later expires for this one.",
+        Auditor "Name the time of the evidence with --at; if it is right, the image had had its time.";
+    "reference.vtpm": "Nobody vouches for the TPM that says what came after the firmware." => "Ask the governors to enrol the node's endorsement key, or use the vTPM of a service module or of Azure.",
+        Governor "Write the node's ek, or have it use the vTPM of a service module or of Azure.",
+        Auditor "Do not rely on what the TPM says: nobody vouches for it.";
+    "snp.vmpl": "The report is of another privilege level." => "Attest from the level that is required.",
+        Auditor "Ask for a report of the level that the policy names.";
+    "snp.guest_svn": "The guest's security version is too low." => "Boot a newer image.",
+        Auditor "Do not rely on the guest: the policy demands a newer image.";
+    "snp.host_data": "The guest was launched with other host data." => "Launch it with the host data that is required.",
+        Auditor "Do not rely on the guest: it was launched for something else.";
+    "snp.id_key_digest": "The guest was launched with another ID key." => "Launch it with the ID block that is required.",
+        Auditor "Do not rely on the guest: another key stands for it.";
+    "snp.author_key_digest": "The guest was launched with another author key." => "Launch it with the ID block that is required.",
+        Auditor "Do not rely on the guest: another key stands for it.";
+    "node.revoked": "Governors revoked the node." => "Ask the governors.",
+        Governor "Read the reason of the revocation in the log before anything else.";
+    "workload.revoked": "Governors revoked the workload." => "Ask the governors.",
+        Governor "Read the reason of the revocation in the log before anything else.";
+    "parent.logged": "The permit to be renewed is not in the log, or has ended." => "Ask for a new permit.",
+        Auditor "Treat the renewal as wrong: the permit that it names does not allow it.";
+    "parent.same": "The permit to be renewed was granted for something else." => "Ask for a new permit.",
+        Auditor "Treat the renewal as wrong: the permit that it names does not allow it.";
+    "parent.boot": "The node's TPM was reset or restarted since the permit to be renewed." => "Ask for a new permit: what ran under the old one is gone.",
+        Auditor "Treat the renewal as wrong: the permit that it names does not allow it.";
+    "parent.age": "The line of renewals is older than the bundle allows." => "Ask for a new permit: the program must start anew.",
+        Auditor "Treat the renewal as wrong: the permit that it names does not allow it.";
+    "parent.revoked": "Governors revoked the permit." => "Ask the governors.",
+        Governor "Read the reason of the revocation in the log before anything else.";
+    "workload.known": "The bundle does not list the executable." => "Send the governors what portcullis identity --workload prints, and ask them to list it.",
+        Governor "Add the [[workload]] table that portcullis identity --workload prints on the node to policy.toml.",
+        Auditor "Ask the governors whether the program is theirs.";
+    "workload.arguments": "The workload may not run with these arguments." => "Use the arguments that the bundle binds, or ask the governors to allow these.",
+        Governor "Write the digest that the denial shows as arguments of the workload, or \"any\".",
+        Auditor "Treat the request as one for something else than the policy allows.";
+    "workload.environment": "The workload may not run with this environment." => "Use the environment that the bundle binds, or ask the governors to allow this one.",
+        Governor "Write the digest that the denial shows as environment of the workload, or \"any\".",
+        Auditor "Treat the request as one for something else than the policy allows.";
+    "workload.linking": "The workload loads shared libraries and may not." => "Link it statically, or ask the governors to allow dynamic linking.",
+        Governor "Have it linked statically, or write linking = \"dynamic\".",
+        Auditor "Treat the request as one for something else than the policy allows.";
+    "authz.forbid": "A Cedar policy forbids it." => "Ask the governors, naming the policy.",
+        Governor "Change the policy that the message names, if it forbids more than it should.";
+    "authz.permit": "No Cedar policy permits it." => "Ask the governors for a policy.",
+        Governor "Write a policy that permits it, if it should be permitted.";
+    "authz.error": "A Cedar policy erred, which denies." => "Ask the governors to mend the policy that the message names.",
+        Governor "Mend the policy that the message names.";
     "denial.more": "More checks failed than a denial has room for." => "Mend what is listed, then ask again.";
     "authority.statement": "The authority's statement cannot be read." => "Use an authority of the same protocol version.";
     "authority.governance_root": "The authority answers to other governors." => "Do not use it.";
-    "authority.endorsement": "Too few governors endorsed this instance." => "Do not use it; have the governors endorse it if it is theirs.";
-    "authority.endorsement.expired": "The endorsement has expired." => "Have the governors endorse the instance again.";
+    "authority.endorsement": "Too few governors endorsed this instance." => "Do not use it; have the governors endorse it if it is theirs.",
+        Operator "Have the governors endorse this instance: portcullis-policy endorse, with the request that portcullisd init wrote.",
+        Governor "Collect signatures of more governors with portcullis-policy endorse; those of others do not count.";
+    "authority.endorsement.expired": "The endorsement has expired." => "Ask the governors to endorse the instance again.",
+        Governor "Endorse the instance again, with a later end.";
     "authority.checkpoint": "The checkpoint is not by the endorsed key." => "Do not use the authority.";
     "authority.checkpoint.consistency": "The log does not extend what this node has seen of it." => "Keep the node's state as proof of a rewritten log and tell the governors.";
     "authority.succession": "The authority follows on another tree than the one that this node has seen." => "Keep the node's state as proof that the old log was cut short or rewritten, and tell the governors.";
     "authority.retired": "The governors have retired this authority." => "Use the one that takes its place; this one signs nothing more.";
-    "authority.bundle.version": "The authority uses an older bundle." => "Give the authority the current bundle.";
+    "authority.bundle.version": "The authority uses an older bundle." => "Give the authority the current bundle.",
+        Operator "Hand the authority the current bundle with portcullis submit, or configure it.";
     "authority.bundle": "The authority uses another bundle of the same version." => "Tell the governors: two bundles bear one version.";
     "authority.measurement": "The authority's image is not the endorsed one." => "Do not use it; a new image needs a new endorsement.";
-    "permit.form": "The permit cannot be read." => "Ask for a new permit.";
+    "permit.form": "The permit cannot be read." => "Ask for a new permit.",
+        Auditor "Pass the permit as the authority issued it.";
     "permit.typ": "The object is not a permit." => "Pass a permit.";
     "permit.algorithm": "The permit is signed under another algorithm than the endorsed key's." => "Treat it as forged.";
     "permit.key": "The permit is signed by another key than the endorsed one." => "Treat it as forged.";
@@ -193,13 +377,19 @@ catalogue! {
     "permit.audience": "The permit is for another gate." => "Ask for a permit for this gate.";
     "permit.cnf": "The permit is bound to another key: it was taken from another gate." => "Ask for a permit with this gate's key.";
     "permit.workload": "The permit is for another executable." => "Ask for a permit for this executable.";
-    "permit.arguments": "The permit binds other arguments." => "Use the arguments that the bundle binds.";
-    "permit.environment": "The permit binds another environment." => "Use the environment that the bundle binds.";
-    "permit.linking": "The permit allows static programs only." => "Link the program statically.";
-    "permit.not_before": "The permit is not valid yet." => "Check the clock.";
-    "permit.expired": "The permit has ended." => "Ask for a new permit.";
+    "permit.arguments": "The permit binds other arguments." => "Use the arguments that the bundle binds.",
+        Auditor "Treat the permit as one for another call.";
+    "permit.environment": "The permit binds another environment." => "Use the environment that the bundle binds.",
+        Auditor "Treat the permit as one for another call.";
+    "permit.linking": "The permit allows static programs only." => "Link the program statically.",
+        Auditor "Treat the permit as one for another program.";
+    "permit.not_before": "The permit is not valid yet." => "Check the clock.",
+        Auditor "Name the time at which it was used with --at.";
+    "permit.expired": "The permit has ended." => "Ask for a new permit.",
+        Auditor "Name the time at which it was used with --at.";
     "permit.status.*": "The status list is stale, foreign or too short." => "Check that the authority is reachable.";
-    "permit.revoked": "The permit's status is not valid." => "Ask the governors.";
+    "permit.revoked": "The permit's status is not valid." => "Ask the governors.",
+        Governor "Read the reason of the revocation in the log before anything else.";
     "log.tree": "Checkpoint, tiles and entries of the log do not agree." => "Fetch the files again; if it persists, keep them as proof.";
     "log.statements": "An entry of the log is not a statement by the authority." => "Keep the log as proof and tell the governors.";
     "log.time": "Recorded times of the log contradict each other." => "Keep the log as proof: somebody moved the authority's clock.";
@@ -218,10 +408,14 @@ catalogue! {
     "log.entry": "An entry is empty or too long." => "Report it: nothing that Portcullis makes is.";
     "log.tiles": "Hash tiles of the log are missing or were altered." => "Restore them from a copy; the authority writes the newest again at every start.";
     "log.clock": "The clock is behind the newest entry of the log." => "Set the clock; a machine whose host lies about time is not to be used.";
-    "permit.witness": "No witness vouches for the log of this permit." => "Update the authority's bundle, or do not trust it: the bundle of the node demands witnesses.";
+    "permit.witness": "No witness vouches for the log of this permit." => "Tell the authority's operator, and do not trust the permit: your bundle demands witnesses and the authority has none.",
+        Auditor "Do not rely on the permit: the governors' bundle demands witnesses.",
+        Operator "Ask the governors for a current bundle: the node's demands witnesses.";
     "permit.witness.checkpoint": "The cosigned checkpoint is not one of the log." => "Treat the permit as made with a stolen key.";
-    "permit.witness.quorum": "Too few witnesses vouch for the log." => "Look after the witnesses; a log that only its owner has seen may be another one.";
-    "permit.witness.age": "The witnesses have not seen the log for too long." => "Look after the witnesses, and the clock.";
+    "permit.witness.quorum": "Too few witnesses vouch for the log." => "Tell the authority's operator that too few witnesses answer; a log that only its owner has seen may be another one.",
+        Auditor "Ask the witnesses for what they have seen; a log that only its owner has seen may be another one.";
+    "permit.witness.age": "The witnesses have not seen the log for too long." => "Tell the authority's operator that its witnesses lag; check this machine's clock.",
+        Auditor "Name the time at which the permit was used with --at; if it is right, ask the witnesses for what they have seen.";
     "permit.witness.consistency": "The permit's log does not extend what the witnesses have seen." => "Treat the permit as made with stolen keys, and tell the governors.";
     "witness.quorum": "Too few witnesses accept the log as an extension of what they have seen." => "Look after the witnesses; where they have seen a larger tree, the log was rolled back: restore the newest copy.";
     "witness.lag": "The quorum of witnesses is older than the bundle allows." => "Look after the witnesses, then restart the authority.";
@@ -248,16 +442,19 @@ catalogue! {
     "replay.decision": "A decision made again is not what was signed." => "Keep log and archive as proof: the authority decided otherwise than its inputs say.";
     "replay.archive": "The archive lacks what a decision was made of, or has something else." => "Restore it from a copy; the entry names the digests.";
     "replay.pruned": "The evidence of some decisions was removed after its time." => "Use an audit bundle that was exported before.";
-    "budget.strangers": "Too many strangers are denied; this one was counted." => "Enrol the node, or find out who floods the authority.";
+    "budget.strangers": "Too many strangers are denied; this one was counted." => "Ask the governors to enrol the node; until then ask again later.",
+        Governor "Enrol the node, or find out who floods the authority.";
     "log.fork": "A node has a signed checkpoint that this log does not extend." => "The log was rolled back: recover it, with the node's checkpoint as proof.";
-    "governance.sequence": "The command does not follow on the last one." => "Use the next sequence number.";
-    "governance.predecessor": "The command follows on another one than the last." => "Make it with portcullis-policy revoke --after, naming the last command.";
-    "governance.authority": "The command is for another authority." => "Name this authority's origin.";
-    "governance.expired": "The command has expired." => "Sign a new one.";
-    "governance.signature": "Too few governors signed the command." => "Collect more signatures.";
+    "governance.sequence": "The command does not follow on the last one." => "Make it again with portcullis-policy revoke --after, naming the newest command that the authority has taken; --first if it has taken none.";
+    "governance.predecessor": "The command follows on another one than the last." => "Make it again with portcullis-policy revoke --after, naming the newest command that the authority has taken; --first if it has taken none.";
+    "governance.authority": "The command is for another authority." => "Name this authority's origin with --authority, and sign again.";
+    "governance.expired": "The command has expired." => "Sign it again with a later --expires.";
+    "governance.signature": "Too few governors signed the command." => "Collect signatures of more governors; those of others do not count.";
     "execution.permit": "The report names no permit of this log, or another gate's." => "Report executions with the gate's own key and permit.";
-    "budget": "Every status index is held by a permit that has not ended." => "Shorten leases, or ask again later.";
-    "auditor.key": "The key of this connection may not read the log." => "Have the governors enrol it as an auditor in the bundle; portcullis log key prints what they need.";
+    "budget": "Every status index is held by a permit that has not ended." => "Ask again later. The governors can shorten leases, so that indices are free sooner.",
+        Governor "Shorten lease_seconds in policy.toml, so that indices are free sooner.";
+    "auditor.key": "The key of this connection may not read the log." => "Have the governors enrol it as an auditor in the bundle; portcullis log key prints what they need.",
+        Governor "Add the [[auditor]] table that portcullis log key prints to policy.toml.";
     "exchange.order": "A request came before the exchange that it needs." => "Attest the authority on this connection first.";
     "activation.secret": "The TPM's answer is not the secret of the credential that went out." => "Activate again, with the TPM that holds both keys.";
     "exchange.form": "The body is no exchange of this protocol." => "Use a client of the same protocol version.";

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use portcullis_firmware_policy::{Reader, remedy};
 use portcullis_permit::Kind;
 
 use crate::authority::{Authority, Failure};
@@ -49,8 +50,8 @@ pub(crate) async fn status(State(authority): State<Arc<Authority>>) -> Response 
 }
 
 /// A refusal that is no decision: RFC 9457 problem details.
-fn problem(status: StatusCode, check: &str, detail: &str) -> Response {
-    let remedy = portcullis_firmware_policy::remedy(check);
+fn problem(status: StatusCode, check: &str, detail: &str, reader: Reader) -> Response {
+    let remedy = remedy(check, reader);
     let body = serde_json::json!({ "title": check, "detail": detail, "remedy": remedy, "status": status.as_u16() });
     typed(status, "application/problem+json", body.to_string().into_bytes())
 }
@@ -58,17 +59,23 @@ fn problem(status: StatusCode, check: &str, detail: &str) -> Response {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         match self {
-            Self::Malformed(error) => problem(StatusCode::BAD_REQUEST, error.check(), &error.to_string()),
-            Self::Tripped(tripped) => problem(StatusCode::SERVICE_UNAVAILABLE, &tripped.check, &tripped.why),
-            Self::Refused(Refused { check, why }) => problem(StatusCode::FORBIDDEN, &check, &why),
-            Self::OverBudget => problem(StatusCode::TOO_MANY_REQUESTS, "budget", "every status index is in use"),
+            Self::Malformed(error) => problem(StatusCode::BAD_REQUEST, error.check(), &error.to_string(), Reader::Node),
+            Self::Tripped(tripped) => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, &tripped.check, &tripped.why, Reader::Node)
+            }
+            // Commands of governors are what is refused so.
+            Self::Refused(Refused { check, why }) => problem(StatusCode::FORBIDDEN, &check, &why, Reader::Governor),
+            Self::OverBudget => {
+                problem(StatusCode::TOO_MANY_REQUESTS, "budget", "every status index is in use", Reader::Node)
+            }
             Self::Counted => {
                 let denied = "denied, and counted in the log with other strangers";
-                problem(StatusCode::TOO_MANY_REQUESTS, "budget.strangers", denied)
+                problem(StatusCode::TOO_MANY_REQUESTS, "budget.strangers", denied, Reader::Node)
             }
             Self::Internal(why) => {
                 tracing::error!(why, "internal failure");
-                problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the authority failed; see its log")
+                let failed = "the authority failed; see its log";
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", failed, Reader::Node)
             }
         }
     }
@@ -76,15 +83,15 @@ impl IntoResponse for Failure {
 
 /// A request that came before the exchange that it needs.
 pub(crate) fn out_of_order(detail: &str) -> Response {
-    problem(StatusCode::CONFLICT, "exchange.order", detail)
+    problem(StatusCode::CONFLICT, "exchange.order", detail, Reader::Node)
 }
 
 /// A step of an exchange that failed.
 pub(crate) fn refused(check: &str, detail: &str) -> Response {
-    problem(StatusCode::FORBIDDEN, check, detail)
+    problem(StatusCode::FORBIDDEN, check, detail, Reader::Node)
 }
 
 /// A body that is no exchange of ours.
 pub(crate) fn malformed(detail: &str) -> Response {
-    problem(StatusCode::BAD_REQUEST, "exchange.form", detail)
+    problem(StatusCode::BAD_REQUEST, "exchange.form", detail, Reader::Node)
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use portcullis_attest::check::{Check, Outcome, Verdict};
 use portcullis_cli::rfc3339;
-use portcullis_firmware_policy::remedy;
+use portcullis_firmware_policy::{Reader, remedy};
 
 use super::Report;
 use super::topics::topics;
@@ -103,7 +103,10 @@ fn row(page: &mut String, check: &Check) {
             let text = escape(text.as_deref().unwrap_or("nothing"));
             add(page, format_args!("<br><span class=\"soft\">{name}</span> <code>{text}</code>"));
         }
-        add(page, format_args!("<br><span class=\"soft\">remedy</span> {}", escape(remedy(&check.id))));
+        add(
+            page,
+            format_args!("<br><span class=\"soft\">remedy</span> {}", escape(remedy(&check.id, Reader::Auditor))),
+        );
     }
     page.push_str("</td></tr>\n");
 }

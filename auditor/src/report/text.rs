@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stdout};
 
 use portcullis_attest::check::{Check, Outcome, Verdict};
 use portcullis_cli::{rfc3339, say};
-use portcullis_firmware_policy::remedy;
+use portcullis_firmware_policy::{Reader, remedy};
 
 use super::Report;
 use super::topics::topics;
@@ -67,6 +67,6 @@ fn print_check(check: &Check, paint: &Paint) {
         for (name, text) in [("found", &check.found), ("required", &check.required)] {
             say!("             {name:<10}{}", text.as_deref().unwrap_or("nothing"));
         }
-        say!("             {:<10}{}", "remedy", remedy(&check.id));
+        say!("             {:<10}{}", "remedy", remedy(&check.id, Reader::Auditor));
     }
 }

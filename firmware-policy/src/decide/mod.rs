@@ -26,7 +26,7 @@ pub use facts::{Facts, ParentState, RecordedFacts, SeenState};
 use crate::appraise::{AttestationResult, Identity, Warning, appraise, identify};
 use crate::bundle::{Content, VerifiedBundle};
 use crate::policy::{KnownWorkload, Node};
-use crate::remedy::remedy;
+use crate::remedy::{Reader, remedy};
 use authorization::{Asked, ask_cedar};
 use request::{Boot, boot_counters, check_freshness, check_parent, check_revocation, find_node, find_workload};
 
@@ -221,7 +221,7 @@ fn denied(
         check: check.id.to_string(),
         found: check.found.clone(),
         required: check.required.clone(),
-        remedy: Some(remedy(&check.id).to_owned()),
+        remedy: Some(remedy(&check.id, Reader::Node).to_owned()),
     });
     let refusals = match known {
         Acquaintance::Enrolled => complete(all.collect()),
@@ -249,7 +249,7 @@ fn complete(mut all: Vec<Refusal>) -> Vec<Refusal> {
             check: MORE.to_owned(),
             found: Some(format!("{more} more checks that failed")),
             required: Some(format!("{} at most", Denial::MAX_REFUSALS)),
-            remedy: Some(remedy(MORE).to_owned()),
+            remedy: Some(remedy(MORE, Reader::Node).to_owned()),
         });
     }
     all

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use portcullis_firmware_policy::{BundleError, Content, Files, MAX_LENGTH, pack, remedy, unpack};
+use portcullis_firmware_policy::{BundleError, Content, Files, MAX_LENGTH, Reader, pack, remedy, unpack};
 use portcullis_permit::{Governance, Quorum, SigningKey};
 
 /// Something that was read and does not pass.
@@ -38,7 +38,7 @@ pub(crate) fn refused(error: &BundleError) -> anyhow::Error {
         text.push_str(&format!("\n  {finding}\n      hint: {}", finding.hint));
     }
     if error.findings().is_empty() {
-        text.push_str(&format!("\n  {error}\n      hint: {}", remedy(error.check())));
+        text.push_str(&format!("\n  {error}\n      hint: {}", remedy(error.check(), Reader::Governor)));
     }
     Refused { text, bundle: Some(error.clone()) }.into()
 }

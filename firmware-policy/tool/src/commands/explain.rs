@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use portcullis_cli::{rfc3339, say};
-use portcullis_firmware_policy::entry;
+use portcullis_firmware_policy::{Reader, entry, remedy};
 use portcullis_permit::{Denial, Refusal};
 use portcullis_wire::hex::hex;
 use serde_json::{Value, json};
@@ -24,10 +24,10 @@ pub(crate) fn explain(what: &str, as_json: bool) -> Result<()> {
     if as_json {
         say!(
             "{}",
-            json!({ "schema": "portcullis/check/1", "check": what, "cause": entry.cause, "remedy": entry.remedy })
+            json!({ "schema": "portcullis/check/1", "check": what, "cause": entry.cause, "remedy": entry.remedy(Reader::Governor) })
         );
     } else {
-        say!("{what}\n  means       {}\n  what to do  {}", entry.cause, entry.remedy);
+        say!("{what}\n  means       {}\n  what to do  {}", entry.cause, entry.remedy(Reader::Governor));
     }
     Ok(())
 }
@@ -60,8 +60,11 @@ fn explain_denial(denial: &Denial, as_json: bool) -> Result<()> {
                 say!("   {name:10}  {text}");
             }
         }
-        let remedy = refusal.remedy.as_deref().or_else(|| entry(&refusal.check).map(|entry| entry.remedy));
-        say!("   what to do  {}", remedy.unwrap_or("see docs/checks.md"));
+        let own = remedy(&refusal.check, Reader::Governor);
+        say!("   what to do  {own}");
+        if let Some(told) = refusal.remedy.as_deref().filter(|told| *told != own) {
+            say!("   node's      {told}");
+        }
     }
     say!("\nThe signature was not looked at here; portcullis-audit verifies what the log holds.");
     Ok(())
@@ -72,6 +75,7 @@ fn refusal_json(refusal: &Refusal) -> Value {
     json!({
         "check": refusal.check, "found": refusal.found, "required": refusal.required,
         "cause": known.map(|entry| entry.cause),
-        "remedy": refusal.remedy.as_deref().or_else(|| known.map(|entry| entry.remedy)),
+        "remedy": known.map(|entry| entry.remedy(Reader::Governor)),
+        "remedy_of_node": refusal.remedy,
     })
 }
