@@ -1,5 +1,5 @@
-//! `portcullis-audit fsck`: is everything there that the log promises, and
-//! nothing else? Bit rot, holes, orphans, in the folder of a log.
+//! `portcullis-audit fsck`: finds bit rot, missing files and orphans in the folder of a
+//! log.
 
 use std::collections::HashSet;
 use std::fs;
@@ -25,7 +25,7 @@ use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
 const BAR: &str = "{msg} {wide_bar} {pos} entries {eta}";
-/// Entries that are judged together, on all cores.
+/// Number of entries that are checked together, on all cores.
 const TOGETHER: usize = 1024;
 
 #[derive(Debug, clap::Args)]
@@ -34,28 +34,28 @@ pub(crate) struct Arguments {
     folder: PathBuf,
     #[command(flatten)]
     authority: endorsed::Named,
-    /// Remember here how far it has come, and go on from there.
+    /// File that stores the progress; a later run continues from there.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
 
-/// What was found, and how far it has come.
+/// The findings and the progress.
 #[derive(Default)]
 struct Found {
     tiles: Option<WalkPosition>,
-    /// The first entry of the journal that was not looked at.
+    /// The first journal entry that was not checked yet.
     next: u64,
     blobs: u64,
     pruned: u64,
-    /// The last entry that something was taken out of, and up to where the log
-    /// says that this is so.
+    /// The last entry from which evidence was removed, and the position up to which the log
+    /// records a removal.
     last_pruned: Option<u64>,
     retained_from: u64,
     /// Shared files that entries refer to.
     shared: HashSet<String>,
-    /// The first blob that is not to be had.
+    /// The first blob that is unavailable.
     hole: Option<String>,
     orphans: Vec<String>,
 }
@@ -116,13 +116,13 @@ fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) ->
     Some(found)
 }
 
-/// What a retention entry says.
+/// Contents of a retention entry.
 fn retention(entry: &[u8]) -> Option<RetentionRecord> {
     let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
     (Kind::of(&object) == Some(Kind::Retention)).then(|| RetentionRecord::decode(object.payload()?).ok()).flatten()
 }
 
-/// An entry with what the archive has for it.
+/// An entry with its archived blobs.
 struct Archived {
     index: u64,
     statement: Vec<u8>,
@@ -130,7 +130,7 @@ struct Archived {
 }
 
 impl Archived {
-    /// What is missing of it, or not what it names; and whether some was pruned.
+    /// Missing or wrong blobs, and whether some were pruned.
     fn judge(&self) -> (Option<String>, u64) {
         let (mut hole, mut pruned) = (None, 0_u64);
         let object = Sign1::parse(&self.statement, MAX_ENTRY).ok();
@@ -213,15 +213,15 @@ impl Found {
         Ok(())
     }
 
-    /// Remembers how far it has come. A hole is looked for again, from before it:
-    /// it may have been mended.
+    /// Stores the progress. A missing blob is checked again by the next run, because it may
+    /// have been restored.
     fn keep(&self, memory: &Memory<'_>) {
         if self.hole.is_none() {
             memory.keep(|| self.state());
         }
     }
 
-    /// Judges entries together, on all cores.
+    /// Checks entries together, on all cores.
     fn judge(&mut self, gathered: &mut Vec<Archived>) {
         let judged: Vec<_> = gathered.par_iter().map(Archived::judge).collect();
         for (entry, (hole, pruned)) in gathered.drain(..).zip(judged) {
@@ -272,7 +272,7 @@ impl Found {
         })
     }
 
-    /// What is known so far, to go on from.
+    /// The state from which a later run continues.
     fn state(&self) -> Value {
         json!({
             "tiles": self.tiles.as_ref().map(position_json),
@@ -285,7 +285,7 @@ impl Found {
         })
     }
 
-    /// Goes on from [`Self::state`].
+    /// Continues from [`Self::state`].
     fn go_on(state: &Value) -> Option<Self> {
         let number = |name: &str| state.get(name)?.as_u64();
         let tiles = match state.get("tiles")? {

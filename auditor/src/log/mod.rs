@@ -1,5 +1,5 @@
-//! What a transparency log shows: that nobody rewrote it, what became of a
-//! permit, that every decision comes out again, that nothing is missing.
+//! Audits of a transparency log: it was not rewritten, the history of a permit, every
+//! decision repeats, nothing is missing.
 
 mod fsck;
 mod replay;

@@ -1,5 +1,5 @@
-//! `portcullis-audit replay`: every decision made again, from archived bytes and
-//! recorded time. What would be signed must be what was signed.
+//! `portcullis-audit replay` repeats every decision from archived bytes and recorded
+//! time. The bytes to be signed must equal the signed bytes.
 //!
 //! ```text
 //! log --read, verify--> decisions --decide, on all cores--> same, other, pruned
@@ -27,28 +27,28 @@ use super::source::{self, Item, Source};
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
-/// Decisions that are handed to a worker together.
+/// Number of decisions that are handed to a worker together.
 const CHUNK: usize = 64;
-/// Decisions after which it is remembered how far the replay has come.
+/// Number of decisions after which the progress is stored.
 const ROUND: usize = 65_536;
-/// Findings that are kept, of each sort.
+/// Number of findings that are kept, of each kind.
 const MAX_FINDINGS: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     source: source::Audited,
-    /// Threads; as many as there are cores, unless told otherwise.
+    /// Number of threads; default: one for each core.
     #[arg(long)]
     threads: Option<usize>,
-    /// Remember here how far the replay has come, and go on from there.
+    /// File that stores the progress; a later run continues from there.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
 
-/// What came out.
+/// The result.
 #[derive(Default, Serialize, Deserialize)]
 struct Tally {
     /// Entries before this one are done.
@@ -57,7 +57,7 @@ struct Tally {
     other: Vec<(u64, String)>,
     broken: Vec<(u64, String)>,
     pruned: u64,
-    /// Findings that there was no room for.
+    /// Number of findings beyond those that are kept.
     more: u64,
 }
 
@@ -139,8 +139,8 @@ fn judge(tally: &Tally, checks: &mut Checks) {
     }
 }
 
-/// As many witnesses as the newest bundle demands have seen this log: what they
-/// cosigned leads to its head.
+/// Checks that as many witnesses as the newest bundle demands have cosigned a
+/// checkpoint that leads to the head of this log.
 fn judge_witnesses(source: &Source, quorum: &WitnessQuorum, checks: &mut Checks) {
     let required = format!("{} of {} witnesses", quorum.threshold, quorum.keys.len());
     let Some(witnessed) = &source.witnessed else {
@@ -156,7 +156,7 @@ fn judge_witnesses(source: &Source, quorum: &WitnessQuorum, checks: &mut Checks)
     checks.require("log.witnessed", reached.is_some(), || found, || required, "cosigned checkpoint");
 }
 
-/// One decision on its way to a worker.
+/// A decision that is handed to a worker.
 struct Job {
     index: u64,
     statement: Sign1,
@@ -188,8 +188,8 @@ fn replay(
     }
 }
 
-/// Plays some of the log on all threads; `true` at its end. Between rounds
-/// nothing is under way, so what was found can be remembered.
+/// Replays a part of the log on all threads; `true` at its end. No worker is busy
+/// between parts, so the progress can be stored.
 fn round(
     source: &mut Source,
     reader: &mut Reader,
@@ -208,7 +208,7 @@ fn round(
                 scope.spawn(move || work(&receiver, tally, key))
             })
             .collect();
-        // Dropped here, so that a reader that fails ends with its workers.
+        // Dropped here, so that the workers end if the reader fails.
         drop(receiver);
         let read = feed(source, reader, start, sender, tally, bar);
         let joined = workers.into_iter().try_for_each(|w| w.join().map_err(|_| anyhow::anyhow!("a worker stopped")));
@@ -216,7 +216,7 @@ fn round(
     })
 }
 
-/// Reads decisions in order, each with the bundle that ruled.
+/// Reads decisions in order, each with the bundle that was active.
 fn feed(
     source: &mut Source,
     reader: &mut Reader,
@@ -281,9 +281,9 @@ impl From<ArchiveError> for Finding {
     }
 }
 
-/// What is known of the log so far.
+/// The state of the log so far.
 struct Reader {
-    /// Whose cosignatures the newest bundle demands.
+    /// The witnesses that the newest bundle demands.
     quorum: Option<WitnessQuorum>,
     history: History,
     bundles: HashMap<Digest, Arc<VerifiedBundle>>,
@@ -298,7 +298,7 @@ impl Reader {
         let decision = self.history.take::<Finding>(&statement, || {
             let blobs = blobs.take().unwrap_or_default();
             if blobs.iter().any(Result::is_err) {
-                // What is left beside pruned evidence is still what was named.
+                // Blobs beside pruned evidence must still match the statement.
                 compare(&statement, &blobs)?;
             }
             blobs.into_iter().map(|blob| blob.map_err(Finding::from)).collect()
@@ -313,7 +313,7 @@ impl Reader {
         Ok(Some(Job { index, statement, decision, bundle }))
     }
 
-    /// A bundle that rules from here on.
+    /// A bundle that is active from here on.
     fn learn(
         &mut self,
         entry: Sign1,
@@ -341,8 +341,8 @@ impl Reader {
     }
 }
 
-/// Whatever was archived with an entry is what it names, or was pruned. Those of
-/// a decision are compared as it is made again.
+/// Checks that every archived blob matches its entry or was pruned. Blobs of decisions
+/// are compared when the decision is repeated.
 fn compare(entry: &Sign1, blobs: &[Result<Vec<u8>, ArchiveError>]) -> Result<(), Finding> {
     blobs.iter().try_for_each(|blob| match blob {
         Ok(blob) if names(entry, blob) => Ok(()),

@@ -1,4 +1,4 @@
-//! Where an audit of a log remembers how far it has come.
+//! The file in which an audit of a log stores its progress.
 
 use std::fs;
 use std::path::Path;
@@ -9,20 +9,20 @@ use portcullis_permit::VerifyingKey;
 use portcullis_wire::hex::{hex, unhex};
 use serde_json::{Value, json};
 
-/// Entries after which it is remembered how far an audit has come.
+/// Number of entries after which the progress of an audit is stored.
 pub(crate) const KEEP_EVERY: u64 = 65_536;
 
-/// A file, or none, with a state of one log.
+/// An optional file with the state of one log.
 pub(crate) struct Memory<'a> {
     pub(crate) path: Option<&'a Path>,
     pub(crate) key: &'a VerifyingKey,
 }
 
 impl Memory<'_> {
-    /// What `read` makes of the state that was kept; `None` where nothing was.
+    /// The stored state, parsed by `read`; `None` if nothing was stored.
     ///
     /// # Errors
-    /// The file cannot be read, is of another log, or `read` makes nothing of it.
+    /// The file cannot be read, belongs to another log, or `read` refuses it.
     pub(crate) fn known<T>(&self, read: impl FnOnce(&Value) -> Option<T>) -> Result<Option<T>> {
         let Some(path) = self.path.filter(|path| path.exists()) else { return Ok(None) };
         let describe = || path.display().to_string();
@@ -32,8 +32,8 @@ impl Memory<'_> {
         state.map(Some).with_context(|| format!("{}: not of this log", path.display()))
     }
 
-    /// Keeps a state, in place of the last one as a whole. One that cannot be
-    /// written makes the next run longer, and says nothing of the log.
+    /// Stores a state and replaces the last one as a whole. A failure makes the next run
+    /// longer and is no finding about the log.
     pub(crate) fn keep(&self, state: impl FnOnce() -> Value) {
         let Some(path) = self.path else { return };
         let kept = json!({ "key": self.key.to_string(), "state": state() });

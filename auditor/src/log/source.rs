@@ -1,5 +1,5 @@
-//! Where entries come from: an audit bundle, or the folder of a log. Whatever
-//! comes out of here is in the log that the endorsed keys signed.
+//! The source of entries: an audit bundle, or the folder of a log. Every entry that it
+//! returns is in the log that the endorsed keys signed.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -25,7 +25,7 @@ use crate::inputs::Inputs;
 const MAX_WITNESSED: usize = 32 * 1024;
 const BAR: &str = "{msg} {wide_bar} {pos} of {len} entries {eta}";
 
-/// What an auditor names.
+/// The log that the auditor names on the command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Audited {
     /// An audit bundle (`portcullis log export`), or the folder of a log.
@@ -47,14 +47,14 @@ pub(crate) struct Source {
     pub(crate) endorsed: Endorsement,
     /// The head.
     pub(crate) checkpoint: Checkpoint,
-    /// The checkpoint that witnesses have cosigned, with the path to the head.
+    /// The checkpoint that witnesses cosigned, with the path to the head.
     pub(crate) witnessed: Option<Witnessed>,
     /// Size of the tree.
     pub(crate) size: u64,
-    /// What the bundle has of the log; all of it for a folder.
+    /// The part of the log in the bundle; all of it for a folder.
     pub(crate) selection: String,
     path: PathBuf,
-    /// Entries before this one are passed over.
+    /// Entries before this one are skipped.
     first: u64,
     entries: Entries,
 }
@@ -73,7 +73,7 @@ struct Folder {
 }
 
 impl Source {
-    /// Opens what the auditor names.
+    /// Opens the source.
     pub(crate) fn open(arguments: &Audited, inputs: &mut Inputs) -> Result<Self> {
         let path = &arguments.log;
         let authority = arguments.authority.read(path, inputs)?;
@@ -125,7 +125,7 @@ impl Source {
         })
     }
 
-    /// Reads anew, from an entry on.
+    /// Reads again, from an entry on.
     ///
     /// # Errors
     /// The log is refused, or cannot be read.
@@ -142,12 +142,13 @@ impl Source {
         Ok(())
     }
 
-    /// What is read here, to know it again.
+    /// Identity of the source, stored with the progress.
     pub(crate) fn head_json(&self) -> Value {
         json!({ "size": self.size, "root": hex(self.checkpoint.root()), "selection": self.selection })
     }
 
-    /// Whether this is [`Self::head_json`], or, of a folder, what it has grown to.
+    /// Whether the source is the one of [`Self::head_json`], or for a folder, the same log
+    /// after it has grown.
     pub(crate) fn goes_on_from(&self, head: &Value) -> Option<()> {
         let (size, root) = (head.get("size")?.as_u64()?, head.get("root")?.as_str()?);
         let now = match &self.entries {
@@ -157,7 +158,7 @@ impl Source {
         (hex(&now) == root && head.get("selection")?.as_str()? == self.selection).then_some(())
     }
 
-    /// A bar over the entries.
+    /// A progress bar over the entries.
     pub(crate) fn bar(&self, what: &'static str) -> ProgressBar {
         progress(Some(self.size), BAR).with_message(what)
     }
@@ -176,18 +177,18 @@ impl Source {
         }
     }
 
-    /// As [`Self::next_entry`], with everything that was archived with it.
+    /// As [`Self::next_entry`], with all archived blobs.
     pub(crate) fn next(&mut self) -> Result<Option<Item>> {
         let Some((index, ArchivedEntry { statement, blobs, .. })) = self.next_entry()? else { return Ok(None) };
         let blobs = blobs.iter().map(|blob| self.blob(blob)).collect();
         Ok(Some(Item { index, statement, blobs }))
     }
 
-    /// A blob that was archived with an entry, by its place, as the entry names
-    /// it; `None` where it was pruned.
+    /// An archived blob by its position in the entry, checked against the entry; `None` if
+    /// it was pruned.
     ///
     /// # Errors
-    /// Why it is not to be had.
+    /// Why it is unavailable.
     pub(crate) fn archived(&mut self, entry: &ArchivedEntry, place: usize) -> Result<Option<Vec<u8>>, String> {
         let blob = entry.blobs.get(place).ok_or("the archive lacks what it names")?;
         match self.blob(blob) {

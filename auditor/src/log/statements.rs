@@ -1,5 +1,5 @@
-//! What the statements of a log say together: who signed them, when, what came
-//! first, and which log this one follows on.
+//! Checks over all statements of a log: signers, times, order, and the log that this
+//! one succeeds.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::source::signed_kind;
 
-/// Statements, taken one after another.
+/// Statements, checked one after another.
 pub(crate) struct Statements<'a> {
     endorsed: &'a Endorsement,
     /// How many of each kind.
@@ -24,15 +24,15 @@ pub(crate) struct Statements<'a> {
     succession: Option<Succession>,
 }
 
-/// What an entry says of the log before this one.
+/// What an entry says about the predecessor log.
 #[derive(Clone)]
 struct Succession {
-    /// Whether it is what the governors endorsed.
+    /// Whether the governors endorsed it.
     same: bool,
     found: String,
 }
 
-/// What one entry says by itself.
+/// The result for one entry alone.
 struct Examined {
     kind: Option<Kind>,
     time: Option<u64>,
@@ -49,14 +49,13 @@ fn examine(entry: &[u8], endorsed: &Endorsement) -> Examined {
 }
 
 impl<'a> Statements<'a> {
-    /// Of an authority, with times until now.
+    /// For the log of an authority, with times until now.
     pub(crate) const fn new(endorsed: &'a Endorsement, at: u64) -> Self {
         let times = Times::until(at);
         Self { endorsed, kinds: BTreeMap::new(), first: None, unsigned: None, times, succession: None }
     }
 
-    /// Takes the next ones, from a position on. Signatures are verified on all
-    /// cores.
+    /// Takes the next entries, from a position on. Signatures are verified on all cores.
     pub(crate) fn take(&mut self, first: u64, entries: &[Vec<u8>]) {
         let endorsed = self.endorsed;
         let examined: Vec<Examined> = entries.par_iter().map(|entry| examine(entry, endorsed)).collect();
@@ -80,7 +79,7 @@ impl<'a> Statements<'a> {
             Some(Kind::Recovery) => Passage::Recovery,
             _ => return,
         };
-        // Its place is the second; anywhere else it is wrong whatever it says.
+        // This entry must be the second; at any other position it is refused.
         let old = self.endorsed.predecessor.as_ref().filter(|_| index == 1);
         let named = old.zip(succession).and_then(|(old, record)| record.predecessor(passage, &old.checkpoint_key));
         let other = || Succession { same: false, found: format!("entry {index}, about another log") };
@@ -88,7 +87,7 @@ impl<'a> Statements<'a> {
             Some(named.map_or_else(other, |named| Succession { same: old == Some(&named), found: named.to_string() }));
     }
 
-    /// What is known so far, to go on from.
+    /// The state from which a later run continues.
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "kinds": self.kinds,
@@ -100,7 +99,7 @@ impl<'a> Statements<'a> {
         })
     }
 
-    /// Goes on from [`Self::to_json`].
+    /// Continues from [`Self::to_json`].
     pub(crate) fn go_on(&mut self, known: &Value) -> Option<()> {
         let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.media_type() == name);
         for (name, count) in known.get("kinds")?.as_object()? {
@@ -121,7 +120,7 @@ impl<'a> Statements<'a> {
         Some(())
     }
 
-    /// Judges all of them together.
+    /// Checks all entries together.
     pub(crate) fn judge(&self, checks: &mut Checks) {
         judge_signatures(self.unsigned, checks);
         checks.require(
@@ -207,15 +206,15 @@ mod tests {
 
     use super::*;
 
-    /// The checks of a log that fail.
+    /// The failed checks of a log.
     fn failed(statements: &Statements<'_>) -> Vec<String> {
         let mut checks = Checks::all();
         statements.judge(&mut checks);
         checks.refused().map(|check| check.id.to_string()).collect()
     }
 
-    /// A log that follows on another where the governors did not endorse it, or
-    /// on another tree, or in another way.
+    /// A log that succeeds another without the governors' endorsement, or from another
+    /// tree, or in another way.
     #[test]
     fn a_log_follows_on_the_one_that_was_endorsed_and_no_other() {
         let key = SigningKey::generate(Suite::Classic).unwrap();
@@ -245,7 +244,7 @@ mod tests {
         let second = |kind, size| sign(kind, &record(size).encode());
         let judge = |endorsed: &Endorsement, entries: &[Vec<u8>]| {
             let mut statements = Statements::new(endorsed, 100);
-            // In two parts, with what was known in between written down.
+            // In two parts, with the state stored in between.
             let (head, tail) = entries.split_at(entries.len() / 2);
             statements.take(0, head);
             let known = serde_json::from_str(&statements.to_json().to_string()).unwrap();
@@ -265,7 +264,7 @@ mod tests {
         assert_eq!(judge(&next, &late), refused, "a second time");
     }
 
-    /// THREATS 17, 42: an entry of the future, and clocks that went back.
+    /// THREATS 17, 42: an entry in the future, and clocks that went back.
     #[test]
     fn times_that_contradict_each_other_are_named() {
         let wrong = |times: &[u64]| {
@@ -279,7 +278,7 @@ mod tests {
         assert!(back.starts_with("entry 2 of 1970-01-01T00:00:10Z, after one of"), "{back}");
         let future = wrong(&[10, 1_000_031]).unwrap();
         assert!(future.ends_with("which is to come"), "{future}");
-        // One of the future is found out by those after it, too.
+        // Later entries also reveal an entry in the future.
         assert!(wrong(&[10, 900_000, 11]).is_some());
     }
 }

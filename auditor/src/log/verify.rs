@@ -1,5 +1,5 @@
-//! `portcullis-audit log verify`: a whole log from its published files, or the
-//! entries of an audit bundle, each with its receipt.
+//! `portcullis-audit log verify`: a whole log from its published files, or the entries
+//! of an audit bundle, each with its receipt.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::inputs::{Inputs, time};
 use crate::report::{Facts, Output, Report};
 
 const BAR: &str = "{spinner} {msg} {wide_bar} {pos} {eta}";
-/// Entries that are examined together, on all cores, and their bytes.
+/// Number of entries that are checked together, on all cores, and their bytes.
 const TOGETHER: usize = 16_384;
 const TOGETHER_BYTES: usize = 64 * 1024 * 1024;
 
@@ -29,12 +29,11 @@ const TOGETHER_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) struct Arguments {
     #[command(flatten)]
     source: source::Audited,
-    /// Folder of the log that this one follows on: it must end where this one
-    /// says.
+    /// Folder of the predecessor log: it must end where this log says.
     #[arg(long, value_name = "FOLDER")]
     predecessor: Option<PathBuf>,
-    /// Remember here how far the verification of a folder has come, and go on from
-    /// there: also later, in the log that it has grown to.
+    /// File that stores the progress of verifying a folder; a later run continues from
+    /// there, also after the log has grown.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     /// Time of the verification, RFC 3339; now if absent.
@@ -79,7 +78,7 @@ struct Summary {
     origin: String,
     size: u64,
     root: String,
-    /// What of the log was at hand.
+    /// The part of the log that was available.
     selection: String,
     kinds: BTreeMap<&'static str, u64>,
 }
@@ -155,7 +154,7 @@ impl Folder<'_> {
         let bar = progress(Some(walk.checkpoint().size()), BAR).with_message("entries");
         let mut gathered = Gathered::default();
         loop {
-            // Within a bundle nobody can go on: what comes last is not remembered.
+            // A run cannot continue inside a bundle, so the last, partial bundle is not stored.
             match walk.position() {
                 Some(at) if gathered.is_enough() || walk.is_at_last_full() => {
                     gathered.hand_to(statements);
@@ -173,7 +172,7 @@ impl Folder<'_> {
     }
 }
 
-/// Entries that are examined together.
+/// Entries that are checked together.
 #[derive(Default)]
 struct Gathered {
     first: u64,
@@ -200,7 +199,7 @@ impl Gathered {
     }
 }
 
-/// The entries of an audit bundle: which of the log it has, it says itself.
+/// The entries of an audit bundle. The bundle says which part of the log it has.
 fn bundle(
     path: &Path,
     authority: &Authority,
@@ -213,7 +212,7 @@ fn bundle(
     let mut next = 0;
     while let Some((index, entry)) = source.next_entry()? {
         bar.set_position(index);
-        // Entries that follow on each other go together.
+        // Consecutive entries are checked together.
         if gathered.is_enough() || index != next {
             gathered.hand_to(statements);
         }
@@ -225,8 +224,8 @@ fn bundle(
     Ok((source.checkpoint, source.selection))
 }
 
-/// The log before this one ends where the governors endorsed that it does: it
-/// was neither cut short nor continued.
+/// The predecessor log ends where the governors endorsed it: it was neither truncated
+/// nor continued.
 fn check_predecessor(folder: &Path, endorsed: &Endorsement, checks: &mut Checks) {
     let old = endorsed.predecessor.as_ref();
     let required = old.map_or_else(
@@ -241,7 +240,7 @@ fn check_predecessor(folder: &Path, endorsed: &Endorsement, checks: &mut Checks)
     checks.step("log.predecessor", read, &required, "the log that this one follows on");
 }
 
-/// The head of a log whose files all lead to it.
+/// The head of a log to which all its files lead.
 fn whole(folder: &Path, key: &VerifyingKey) -> Result<Checkpoint> {
     let bar = progress(None, BAR).with_message("entries of the old log");
     let fetch = |path: &str| fs::read(folder.join(path));
@@ -259,9 +258,8 @@ mod tests {
 
     use super::*;
 
-    /// A verification that goes on comes to what one from the beginning does, in
-    /// a log that has grown; one that goes on from what somebody has altered, or
-    /// from another log, refuses.
+    /// A resumed verification gives the same result as one from the beginning, also after
+    /// the log has grown. It refuses an altered state and the state of another log.
     #[test]
     fn a_verification_goes_on_in_a_log_that_has_grown() {
         let folder = tempfile::tempdir().unwrap();

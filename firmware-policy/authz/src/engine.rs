@@ -1,4 +1,5 @@
-//! Cedar, strictly: what does not validate is not loaded, what errs denies.
+//! Strict Cedar: policies that do not validate are not loaded, and an evaluation error
+//! denies.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,12 +22,12 @@ pub struct PolicyFile<'a> {
     pub text: &'a str,
 }
 
-/// A policy that had a part in a denial.
+/// A policy that caused a denial.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Blame {
-    /// Its `@id`; without one, its file and its number there.
+    /// Its `@id`; without one, its file and its number in it.
     pub policy: String,
-    /// Its `@reason`; of a policy that erred, the error.
+    /// Its `@reason`; for a policy that failed, the error.
     pub reason: Option<String>,
 }
 
@@ -40,14 +41,14 @@ impl fmt::Display for Blame {
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A policy permits, none forbids, none erred.
+    /// A policy permits, none forbids, none failed.
     Permitted,
     /// These policies forbid, by name.
     Forbidden(Vec<Blame>),
     /// No policy permits.
     NotPermitted,
-    /// These policies erred, by name. Whether they would have permitted or
-    /// forbidden, nobody knows.
+    /// These policies failed, by name. It is unknown whether they would have permitted or
+    /// forbidden.
     Erred(Vec<Blame>),
 }
 
@@ -62,7 +63,7 @@ impl Engine {
     /// Loads policies and schema; every validation error and warning refuses.
     ///
     /// # Errors
-    /// Every [`Mistake`] that could be found.
+    /// Every [`Mistake`] that was found.
     pub fn load(files: &[PolicyFile<'_>], schema: &str) -> Result<Self, Vec<Mistake>> {
         let hint = "write the schema in Cedar's own syntax; `portcullis-policy new` writes the one to begin with";
         let found = |error: &dyn Diagnostic| Mistake::found(SCHEMA_FILE, schema, error, hint);

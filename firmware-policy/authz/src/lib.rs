@@ -1,14 +1,14 @@
-//! Authorization by Cedar, in which doubt denies.
+//! Authorization by Cedar: any doubt denies.
 //!
 //! ```text
 //! texts --Engine::load--> strictly validated policies
 //! Question --Authorizer::ask--> Answer
 //! ```
 //!
-//! Cedar skips a policy that errs at evaluation: a `forbid` that reads a missing
+//! Cedar skips a policy that fails during evaluation: a `forbid` that reads a missing
 //! attribute then forbids nothing. Here such an error is a denial. Policies are
-//! validated strictly against the schema when they are loaded, and so is the
-//! question: a schema that it does not fit is refused before anybody asks.
+//! validated strictly against the schema when they are loaded. The schema must also fit
+//! the question; otherwise it is refused before the first question.
 //!
 //! ```
 //! use portcullis_authz::{Answer, Authorizer, PolicyFile, Question, SCHEMA};
@@ -22,7 +22,7 @@
 //! # Ok::<(), Vec<portcullis_authz::Mistake>>(())
 //! ```
 //!
-//! It is a crate of its own because Cedar compiles for minutes.
+//! It is a separate crate because Cedar compiles for minutes.
 
 mod engine;
 mod memory;
@@ -33,7 +33,7 @@ pub use engine::{Answer, Blame, Engine, PolicyFile};
 pub use mistake::Mistake;
 pub use question::{Authorizer, Parent, Question};
 
-/// The schema that questions fit.
+/// The schema that fits the question.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
-/// The file that a bundle has it in.
+/// Its file name in a bundle.
 pub const SCHEMA_FILE: &str = "schema.cedarschema";

@@ -1,5 +1,5 @@
-//! Answers that were given before. A question has one answer as long as the
-//! policies stand, and nodes ask the same again with every renewal.
+//! A cache of answers. A question has one answer for a set of policies, and nodes
+//! repeat their questions with every renewal.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -9,20 +9,20 @@ use serde_json::Value;
 use crate::engine::{Answer, Engine};
 use crate::question::Question;
 
-/// Most answers that are kept.
+/// Most answers in the cache.
 const MAX_ANSWERS: usize = 1 << 16;
 
-/// What policies read of a question's context. What none of them reads cannot
-/// change an answer.
+/// The parts of a question's context that policies read. Other parts cannot change an
+/// answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Reads {
     /// These attributes.
     Only(BTreeSet<String>),
-    /// The context as a whole: any part of it may count.
+    /// The whole context: any part of it may matter.
     Everything,
 }
 
-/// Kept answers.
+/// Cached answers.
 #[derive(Debug)]
 pub(crate) struct Memory {
     reads: Reads,
@@ -34,7 +34,7 @@ impl Memory {
         Self { reads: reads(engine), answers: Mutex::new(HashMap::new()) }
     }
 
-    /// The answer that was given to the same question, or that is found now.
+    /// The cached answer to the same question, or a new one.
     pub(crate) fn recall(&self, question: &Question<'_>, find: impl FnOnce() -> Answer) -> Answer {
         let key = self.key(question);
         let known = self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -49,8 +49,8 @@ impl Memory {
         })
     }
 
-    /// Every part that can count, each with its length before it, so that no two
-    /// questions have one key.
+    /// Every part that can matter, each after its length, so that no two questions share a
+    /// key.
     fn key(&self, q: &Question<'_>) -> String {
         let mut key = String::with_capacity(512);
         let mut put = |part: &str| {
@@ -92,8 +92,8 @@ impl Memory {
     }
 }
 
-/// What the policies read, from Cedar's own form of them in JSON; where that
-/// cannot be had, everything.
+/// The attributes that policies read, from Cedar's JSON form of them; everything if
+/// that form is unavailable.
 fn reads(engine: &Engine) -> Reads {
     let mut names = BTreeSet::new();
     for policy in engine.policies() {
@@ -105,8 +105,8 @@ fn reads(engine: &Engine) -> Reads {
     Reads::Only(names)
 }
 
-/// Notes which attributes of the context are read; `false` where the context is
-/// used in any other way.
+/// Records which attributes of the context are read; `false` if the context is used in
+/// any other way.
 fn walk(json: &Value, names: &mut BTreeSet<String>) -> bool {
     let is_context = |value: &Value| value.get("Var").and_then(Value::as_str) == Some("context");
     match json {

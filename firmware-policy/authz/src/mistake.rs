@@ -1,4 +1,4 @@
-//! What is wrong with a text, and where.
+//! A mistake in a text, with its place.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use miette::Diagnostic;
 pub struct Mistake {
     /// The file.
     pub file: String,
-    /// Line, counted from one, where it is known.
+    /// Line, counted from one, if it is known.
     pub line: Option<usize>,
     /// What is wrong.
     pub what: String,
@@ -18,7 +18,7 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// A mistake that Cedar found, with the place and the help that it gives.
+    /// A mistake that Cedar found, with its position and help text.
     pub(crate) fn found(file: &str, text: &str, error: &dyn Diagnostic, hint: &str) -> Self {
         let offset = error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
         let help = error.help().map(|help| help.to_string()).filter(|help| !help.is_empty());

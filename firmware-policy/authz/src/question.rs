@@ -1,4 +1,4 @@
-//! The one question that Portcullis asks, as Cedar's entities.
+//! The question that Portcullis asks, as Cedar entities.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -17,10 +17,9 @@ use crate::mistake::Mistake;
 pub struct Parent<'a> {
     /// Its id in hex.
     pub id: &'a str,
-    /// Id of the first permit of its line in hex; the parent itself where it is
-    /// the first.
+    /// Id of the first permit of its line in hex; the parent's own id if it is the first.
     pub origin: &'a str,
-    /// When that one was granted, Unix seconds.
+    /// When the first permit was granted, Unix seconds.
     pub since: u64,
 }
 
@@ -31,7 +30,7 @@ pub struct Question<'a> {
     pub time: u64,
     /// Name of the enrolled node.
     pub node: &'a str,
-    /// Evidence class that it showed.
+    /// Class of its evidence.
     pub class: &'a str,
     /// Chip generation and chip id in hex; absent without an SNP report.
     pub chip: Option<(&'a str, &'a str)>,
@@ -52,7 +51,7 @@ pub struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// A question with every optional part, to try a schema with.
+    /// A question with every optional part, to validate a schema with.
     pub const EXAMPLE: Self = Self {
         time: 1_795_000_000,
         node: "node",
@@ -68,11 +67,11 @@ impl Question<'_> {
     };
 }
 
-/// Policies that the question fits.
+/// Policies with a schema that fits the question.
 pub struct Authorizer {
     engine: Engine,
     types: Types,
-    /// Actions that the schema has, with the groups that they are in.
+    /// Actions in the schema, with their groups.
     actions: Vec<Entity>,
     memory: Memory,
 }
@@ -87,13 +86,12 @@ struct Types {
     action: EntityUid,
 }
 
-/// Whether the schema is asked if a question fits it.
+/// Whether the question is validated against the schema.
 #[derive(Clone, Copy, PartialEq)]
 enum Fit {
-    /// When it is loaded.
+    /// Yes: when the schema is loaded.
     Judged,
-    /// Once questions were seen to fit: whoever asks chooses names and numbers,
-    /// never types.
+    /// No: later questions differ in names and numbers, never in types.
     Known,
 }
 
@@ -113,10 +111,10 @@ impl Types {
 }
 
 impl Authorizer {
-    /// Loads policies and schema, and sees that the question fits it.
+    /// Loads policies and schema, and checks that the schema fits the question.
     ///
     /// # Errors
-    /// Every [`Mistake`] that could be found.
+    /// Every [`Mistake`] that was found.
     pub fn load(files: &[PolicyFile<'_>], schema: &str) -> Result<Self, Vec<Mistake>> {
         let misfit = |what: String| {
             let hint = "keep the types of the schema that `portcullis-policy new` writes; add to them only";

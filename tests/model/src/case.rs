@@ -1,8 +1,8 @@
-//! What is told to both deciders: a bundle and a request, without bytes.
+//! The input of both deciders: a bundle and a request, without bytes.
 
 use std::fmt;
 
-/// Time around which everything happens, Unix seconds.
+/// The time around which all cases are placed, Unix seconds.
 pub const NOW: u64 = 1_795_046_400;
 
 /// Patch levels: boot loader, TEE, SNP, microcode.
@@ -131,7 +131,7 @@ pub struct Bundle {
     pub rules: Vec<Rule>,
 }
 
-/// What the log knows of a parent.
+/// What the log contains about a parent.
 #[derive(Clone, Debug)]
 pub struct Parent {
     /// Of the same node, key and workload.
@@ -144,7 +144,7 @@ pub struct Parent {
     pub revoked: bool,
 }
 
-/// What a report says, in the classes that have one.
+/// Contents of a report, in the classes that have one.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Of the node's chip.
@@ -165,16 +165,16 @@ pub struct Report {
     pub tcbs: [Levels; 4],
 }
 
-/// What a quote says, in the classes that have one.
+/// Contents of a quote, in the classes that have one.
 #[derive(Clone, Debug)]
 pub struct Quote {
     /// By the node's own TPM.
     pub own_ak: bool,
-    /// Which boot PCR 4 shows.
+    /// The boot that PCR 4 shows.
     pub boot: u8,
 }
 
-/// A request, and what the authority knows beside it.
+/// A request and the authority's knowledge beside it.
 #[derive(Clone, Debug)]
 pub struct Told {
     /// Recorded time.
@@ -235,7 +235,7 @@ pub struct Case<'a> {
     pub told: &'a Told,
 }
 
-/// What follows.
+/// The expected result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A permit: binds arguments and environment, allows libraries; warnings by

@@ -1,4 +1,4 @@
-//! Cases, at random but from a seed: mostly sound, with a few things wrong.
+//! Generates cases from a seed: mostly valid, with a few things wrong.
 
 use fastrand::Rng;
 
@@ -11,7 +11,7 @@ fn pick<T: Clone>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())].clone()
 }
 
-/// True once in so many times.
+/// True once in this many times.
 fn rarely(rng: &mut Rng, times: u32) -> bool {
     rng.u32(..times) == 0
 }
@@ -85,8 +85,8 @@ fn image(rng: &mut Rng) -> Image {
     }
 }
 
-/// A request: half of them are as the bundle wants them, as far as it admits any,
-/// with at most one part as it comes.
+/// A request. Half of them satisfy the bundle as far as possible, with at most one
+/// random part.
 #[must_use]
 pub fn told(rng: &mut Rng, bundle: &Bundle) -> Told {
     let any = any(rng);

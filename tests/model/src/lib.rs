@@ -1,13 +1,12 @@
-//! A second decider, written to be read: loops over lists, no caches, no
-//! indices, no evidence. It is told what is true and says what must follow.
+//! A second decider, written to be read: loops over lists, no caches, no indices, no
+//! evidence. It gets facts and returns the expected result.
 //!
 //! ```text
 //! Case --naive::decide--> Verdict                     what must follow
 //! Case --Stage::play--> true evidence --the real decider--> Verdict
 //! ```
 //!
-//! Where the two differ, one of them is wrong. The log has its naive counterpart
-//! in [`log`].
+//! If the two differ, one of them is wrong. [`log`] is the naive model of the log.
 
 pub mod case;
 pub mod generate;

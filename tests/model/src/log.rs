@@ -1,5 +1,5 @@
-//! A log written to be read: all entries in a list, and the definitions of
-//! RFC 9162 §2.1, each computed from the start.
+//! A naive log: all entries in a list, and the definitions of RFC 9162 §2.1, each
+//! computed from the start.
 
 use portcullis_wire::{Digest, sha256};
 

@@ -1,5 +1,5 @@
-//! Compares the real decider with the naive one over as many cases as are asked
-//! for, on all cores; or replays a record of requests.
+//! Compares the real decider with the naive one over a number of cases, on all cores;
+//! or replays recorded requests.
 
 use std::fs;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
             if round >= rounds {
                 return Ok(());
             }
-            // Every round has a seed of its own: who plays it does not matter.
+            // Every round has its own seed, so it does not matter which thread plays it.
             let mut rng = Rng::with_seed(arguments.seed.wrapping_mul(1 << 32).wrapping_add(round));
             let staged = stage.stage(generate::bundle(&mut rng))?;
             for _ in 0..UNDER_ONE_BUNDLE {

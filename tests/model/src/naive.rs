@@ -3,7 +3,7 @@
 
 use crate::case::{Bundle, Case, Image, KINDS, Levels, Quote, Report, Rule, Told, Verdict};
 
-/// What must follow.
+/// The expected result.
 #[must_use]
 pub fn decide(case: &Case<'_>) -> Verdict {
     let (bundle, told) = (case.bundle, case.told);
@@ -136,7 +136,7 @@ fn platform(bundle: &Bundle, told: &Told) -> Vec<String> {
     wrong
 }
 
-/// The image that fits, or the one that comes closest and what is wrong with it.
+/// The image that matches, or the closest one with its failed checks.
 fn judge_image(bundle: &Bundle, told: &Told) -> (Option<usize>, Vec<String>) {
     let named = |image: &Image| match (&told.report, &told.quote) {
         (Some(report), _) => image.measurements.contains(&report.measurement),

@@ -1,5 +1,5 @@
-//! Requests as an authority archives them, in a file, and what follows from that
-//! file alone: the bytes that would be signed.
+//! Requests in a file, as an authority archives them. The bytes to be signed follow
+//! from that file alone.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -16,8 +16,7 @@ use crate::{Stage, generate};
 const MAX_LENGTH: usize = 256 << 20;
 const UNDER_ONE_BUNDLE: usize = 25;
 
-/// Records this many requests. Nothing is revoked in them: what governors have
-/// withdrawn is no part of the file.
+/// Records this many requests. The file contains no revocations, so nothing is revoked.
 ///
 /// # Errors
 /// Cryptography.

@@ -1,4 +1,4 @@
-//! What the log says of a line of permits, one thing at a time, as it is shown.
+//! The events of a line of permits, as they are shown.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use portcullis_wire::hex::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// What an entry of the log says, and how deep it stands in the tree.
+/// An event of the log with its depth in the tree.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Event {
     pub(super) index: u64,
@@ -17,7 +17,7 @@ pub(super) struct Event {
     pub(super) what: Cow<'static, str>,
     pub(super) text: String,
     pub(super) depth: usize,
-    /// The permit, where it is one.
+    /// The permit, if the event is one.
     pub(super) id: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub(super) fn short(digest: &Digest) -> String {
     hex(digest).chars().take(16).collect()
 }
 
-/// A text whose long digests are cut: the report in JSON has all of them.
+/// A text with long digests shortened; the JSON report has them whole.
 fn fitting(text: &str) -> String {
     let word = |word: &str| match word.get(..16) {
         Some(start) if word.len() > 40 => format!("{start}…"),

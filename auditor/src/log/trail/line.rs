@@ -1,5 +1,5 @@
-//! What the log says of one line of permits, entry by entry. Of everything else
-//! only boots and bundles are remembered, so memory does not grow with the log.
+//! Collects the events of one line of permits, entry by entry. Of everything else only
+//! boots and bundles are kept, so memory does not grow with the log.
 
 use std::collections::HashMap;
 
@@ -26,31 +26,31 @@ use crate::log::source::Source;
 pub(super) struct Line {
     /// Id of the first permit.
     origin: String,
-    /// The first entry that was not looked at.
+    /// The first entry that was not read yet.
     pub(super) next: u64,
     /// The first entry that the authority did not sign.
     pub(super) unsigned: Option<u64>,
-    /// The first blob of a permit of the line that is not to be had.
+    /// The first blob of a permit of the line that is unavailable.
     pub(super) hole: Option<String>,
     chip: Option<Event>,
-    /// Boots that no permit of the line was issued in so far.
+    /// Boots in which no permit of the line was issued so far.
     boots: HashMap<String, Event>,
     policies: HashMap<String, Policy>,
     /// In the order of the log.
     permits: Vec<Seen>,
-    /// Where each of them is.
+    /// The position of each.
     places: HashMap<String, usize>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Policy {
     event: Event,
-    /// Whether a permit of the line has shown it already.
+    /// Whether a permit of the line has already shown it.
     told: bool,
 }
 
-/// A permit of the line, with what it rests on before it and what became of it
-/// behind it.
+/// A permit of the line, with the events it depends on before it and its own events
+/// after it.
 #[derive(Serialize, Deserialize)]
 struct Seen {
     id: String,
@@ -79,7 +79,7 @@ impl Line {
         self.places.contains_key(&id.to_string())
     }
 
-    /// Everything about the line, as a tree in the order of the log.
+    /// All events of the line, as a tree in the order of the log.
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
         self.chip.iter().chain(self.permits.iter().flat_map(|seen| &seen.events))
     }
@@ -128,7 +128,7 @@ impl Line {
     fn boot(&mut self, index: u64, statement: &[u8], boot: &BootRecord) {
         let text = format!("portcullisd {}, bundle version {}", boot.software, boot.version);
         self.boots.insert(hex(&sha256(&[statement])), Event::new(index, "boot", text, Some(boot.time), 1));
-        // A bundle that ruled already is not told of again.
+        // A bundle that was already shown is not shown again.
         self.policies.entry(hex(&boot.bundle)).or_insert_with(|| {
             let text = format!("bundle version {} {}", boot.version, short(&boot.bundle));
             Policy { event: Event::new(index, "policy", text, Some(boot.time), 2), told: false }
@@ -173,11 +173,12 @@ impl Line {
         let follows = |parent: PermitId| parent.to_string() == self.origin || self.has(parent);
         permit.id.to_string() == self.origin
             || permit.parent.is_some_and(follows)
-            // An audit bundle may begin within the line: then its facts tell.
+            // An audit bundle may begin inside the line; then the recorded facts name the
+            // bundle.
             || self.permits.is_empty() && recorded(permit, entry, source).is_some_and(follows)
     }
 
-    /// The newest permit before a revocation is the one that it ended.
+    /// A revocation ends the newest permit before it.
     fn revocation(&mut self, index: u64, command: &Revocation) {
         let Self { origin, permits, .. } = self;
         let hit = |seen: &&mut Seen| match &command.target {
@@ -193,7 +194,7 @@ impl Line {
     }
 }
 
-/// The chip of the evidence, as its report says.
+/// The chip id in the report of the evidence.
 fn chip(evidence: &[u8]) -> Option<String> {
     let evidence = Evidence::parse(evidence).ok()?;
     let report = SnpReport::parse(&evidence.collected().snp()?.report, &mut Checks::refusals())?;

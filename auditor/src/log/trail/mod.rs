@@ -1,5 +1,5 @@
-//! `portcullis-audit trail ID`: chip, boot, policy, permit, renewals, end: what
-//! became of a permit, as a tree.
+//! `portcullis-audit trail ID` prints the history of a permit as a tree: chip, boot,
+//! policy, permit, renewals, end.
 //!
 //! ```text
 //! ID --origin--> first of its line --line, entry by entry--> events
@@ -28,21 +28,21 @@ use super::statements::judge_signatures;
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
-/// Entries whose signatures are verified together, on all cores.
+/// Number of entries whose signatures are verified together, on all cores.
 const TOGETHER: usize = 1024;
 
-/// Where the archive has evidence and facts among the blobs of a permit.
+/// Positions of evidence and facts among the blobs of a permit.
 const EVIDENCE: usize = 1;
 const FACTS: usize = 2;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Id of a permit: any of its line of renewals.
+    /// Id of any permit of the line.
     id: String,
     #[command(flatten)]
     source: source::Audited,
-    /// Remember here what is known of this permit, and go on from there: also
-    /// later, in the log that it has grown to.
+    /// File that stores the progress for this permit; a later run continues from there,
+    /// also after the log has grown.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     report.give(&arguments.output)
 }
 
-/// The line of a permit; `None` where a check refuses.
+/// The line of a permit; `None` if a check fails.
 fn follow(source: &mut Source, id: PermitId, resume: Option<&Path>, checks: &mut Checks) -> Option<Line> {
     let key = source.endorsed.checkpoint_key.clone();
     let memory = Memory { path: resume, key: &key };
@@ -117,7 +117,7 @@ fn follow(source: &mut Source, id: PermitId, resume: Option<&Path>, checks: &mut
     Some(line)
 }
 
-/// Reads on to the head.
+/// Reads to the head.
 fn read(source: &mut Source, mut line: Line, id: PermitId, memory: &Memory<'_>) -> Result<Line> {
     source.start_at(line.next)?;
     let bar = source.bar("reading");

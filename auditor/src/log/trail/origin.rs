@@ -1,4 +1,4 @@
-//! The first permit of the line that a permit belongs to.
+//! Finds the first permit of the line that a permit belongs to.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use portcullis_wire::Sign1;
 use super::FACTS;
 use crate::log::source::Source;
 
-/// Looks through the log for a permit; `None` where it has no such. Whether the
-/// entries are signed is for who reads the line.
+/// Searches the log for a permit; `None` if it is not there. The reader of the line
+/// verifies the signatures.
 ///
 /// # Errors
 /// The log is refused.
@@ -32,7 +32,7 @@ pub(super) fn origin(source: &mut Source, id: PermitId) -> Result<Option<PermitI
     }
 }
 
-/// What the recorded facts of a permit say; `None` where they are not to be had.
+/// The first permit according to the recorded facts; `None` if they are unavailable.
 pub(super) fn recorded(permit: &Permit, entry: &ArchivedEntry, source: &mut Source) -> Option<PermitId> {
     if permit.parent.is_none() {
         return Some(permit.id);
@@ -44,8 +44,8 @@ pub(super) fn recorded(permit: &Permit, entry: &ArchivedEntry, source: &mut Sour
     }
 }
 
-/// From parent to parent: every renewal before the permit is remembered for it,
-/// so this is for what the archive no longer tells.
+/// Follows parents instead. This keeps every earlier renewal in memory, so it is used
+/// only if the archive was pruned.
 fn by_parents(source: &mut Source, id: PermitId) -> Result<PermitId> {
     let mut origins = HashMap::new();
     each_permit(source, |permit, _, _| {
@@ -58,13 +58,13 @@ fn by_parents(source: &mut Source, id: PermitId) -> Result<PermitId> {
     Ok(origins.get(&id).copied().unwrap_or(id))
 }
 
-/// Hands over permits from the beginning on, until told to stop.
+/// Passes permits to `visit` from the first entry on, until it stops.
 fn each_permit(source: &mut Source, mut take: impl FnMut(&Permit, &ArchivedEntry, &mut Source) -> bool) -> Result<()> {
     source.start_at(0)?;
     let bar = source.bar("looking");
     while let Some((index, entry)) = source.next_entry()? {
         bar.set_position(index);
-        // What is no statement is refused where the line is read.
+        // Malformed statements are refused when the line is read.
         if permit(&entry.statement).is_some_and(|permit| !take(&permit, &entry, source)) {
             break;
         }

@@ -1,5 +1,5 @@
-//! Decisions out of an authority's journal, in order, with what governors had
-//! withdrawn when each was made.
+//! Reads decisions from an authority's journal, in order, with the revocations at the
+//! time of each.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use portcullis_firmware_policy::{History, PastDecision};
 use portcullis_lineage::{ArchiveError, ArchiveReader, FileStorage, MAX_ENTRY};
 use portcullis_wire::Sign1;
 
-/// A decision, with its place in the log.
+/// A decision with its position in the log.
 pub(super) struct Archived {
     pub(super) index: u64,
     pub(super) decision: PastDecision,
@@ -41,12 +41,12 @@ impl Archive {
         self.length
     }
 
-    /// Bytes that were read.
+    /// Bytes read.
     pub(super) fn position(&self) -> u64 {
         self.reader.position()
     }
 
-    /// Decisions whose evidence was removed after its time.
+    /// Number of decisions whose evidence was removed when its retention time ended.
     pub(super) const fn pruned(&self) -> u64 {
         self.pruned
     }

@@ -1,11 +1,11 @@
-//! `portcullis-policy rehearse`: a proposed bundle against what was decided.
+//! `portcullis-policy rehearse`: repeats archived decisions under a proposed bundle.
 //!
 //! ```text
 //! journal --archive--> decisions --play, on all cores--> outcomes --tally--> report
 //! ```
 //!
-//! The same code decides as in the authority. Nothing of the archive is kept but
-//! a line for each node, whatever its length.
+//! It decides with the authority's code. Memory holds one line for each node, whatever
+//! the length of the archive.
 
 mod archive;
 mod play;
@@ -26,24 +26,24 @@ const BAR: &str = "{msg} decisions {wide_bar} {bytes} of {total_bytes} {eta}";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The proposed bundle (`.pcb`), or the folder that it will be built of.
+    /// The proposed bundle (`.pcb`), or its folder.
     #[arg(long)]
     bundle: PathBuf,
     /// Folder of an authority's log, with its journal.
     #[arg(long, value_name = "FOLDER")]
     archive: PathBuf,
-    /// Distrust a generation too, as in `--distrust milan`.
+    /// Also distrust a generation, as in `--distrust milan`.
     #[arg(long, value_name = "GENERATION")]
     distrust: Vec<String>,
-    /// Raise a floor too, as in `--floor genoa.snp=27`; on all four TCBs, or as in
-    /// `--floor genoa.launch.snp=27` on one.
+    /// Also raise a floor: `--floor genoa.snp=27` for all four TCBs, `--floor
+    /// genoa.launch.snp=27` for one.
     #[arg(long, value_name = "FLOOR")]
     floor: Vec<String>,
-    /// RFC 3339 time at which the requests would come. Without it each comes when
-    /// it came, or when the bundle begins to be valid, if that is later.
+    /// Time of all requests, RFC 3339. Default: the recorded time of each, or the bundle's
+    /// `not_before` if that is later.
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Threads; as many as there are cores, unless told otherwise.
+    /// Number of threads; default: one for each core.
     #[arg(long)]
     threads: Option<usize>,
     /// One JSON object on stdout.

@@ -1,4 +1,4 @@
-//! Decides archived requests anew, on all cores.
+//! Repeats decisions on archived requests, on all cores.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,13 @@ use super::archive::{Archive, Archived};
 use super::proposal::Proposal;
 use super::tally::{Outcome, Tally};
 
-/// Decisions that a worker takes at once.
+/// Number of decisions that a worker takes at once.
 const CHUNK: usize = 64;
-/// The check that a quote fails whose PCRs the proposal does not ask for: how the
-/// machine would quote the others, the archive does not say.
+/// The check that fails if the proposal needs other PCRs than were quoted: the archive
+/// does not contain their values.
 const OTHER_PCRS: &str = "tpm.selection";
 
-/// Plays a whole archive.
+/// Repeats all decisions of an archive.
 pub(super) fn all(mut archive: Archive, proposal: &Proposal, threads: usize, bar: &ProgressBar) -> Result<Tally> {
     let (sender, receiver) = sync_channel::<Vec<Archived>>(threads.saturating_mul(2));
     let receiver = Arc::new(Mutex::new(receiver));
@@ -30,7 +30,7 @@ pub(super) fn all(mut archive: Archive, proposal: &Proposal, threads: usize, bar
                 scope.spawn(move || work(&receiver, proposal))
             })
             .collect();
-        // Dropped here, so that a reader that fails ends with its workers.
+        // Dropped here, so that the workers end if the reader fails.
         drop(receiver);
         let read = feed(&mut archive, sender, bar);
         let mut tally = Tally::default();

@@ -1,4 +1,4 @@
-//! The bundle that is proposed, with what the command line adds to it.
+//! The proposed bundle with the changes from the command line.
 
 use anyhow::{Context, Result, bail};
 use portcullis_attest::snp::generation::Generation;
@@ -12,9 +12,9 @@ use crate::files::{self, refused};
 /// What is rehearsed.
 pub(super) struct Proposal {
     pub(super) content: Content,
-    /// When requests would come, Unix seconds.
+    /// Time of all requests, Unix seconds.
     pub(super) at: Option<u64>,
-    /// What was added, for the report.
+    /// The changes, for the report.
     pub(super) added: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ impl Proposal {
         Ok(Self { content, at: at.transpose()?, added })
     }
 
-    /// When a request would come that came then.
+    /// Time of a request with this recorded time.
     pub(super) fn moment(&self, recorded: u64) -> u64 {
         self.at.unwrap_or_else(|| recorded.max(self.content.policy().valid.from))
     }
@@ -47,8 +47,8 @@ fn generation(name: &str) -> Result<Generation> {
     found.with_context(|| format!("{name:?} is none of milan, genoa, turin"))
 }
 
-/// Raises one patch level, in every floor of the generation that is in force, or
-/// for one TCB version by a floor of its own.
+/// Raises one patch level: in every floor of the generation that is in force, or for
+/// one TCB version by an additional floor.
 fn raise(document: &mut Document, text: &str) -> Result<String> {
     let form = "a floor such as genoa.snp=27 or genoa.launch.snp=27";
     let (path, level) = text.split_once('=').context(form)?;

@@ -1,4 +1,4 @@
-//! A rehearsal for people, and for scripts.
+//! The report of a rehearsal, for people and as JSON.
 
 use portcullis_cli::{rfc3339, say};
 use serde_json::{Value, json};

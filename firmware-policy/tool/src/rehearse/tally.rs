@@ -1,22 +1,22 @@
-//! What a rehearsal found, a line for each node.
+//! The results of a rehearsal, a line for each node.
 
 use std::collections::BTreeMap;
 
 use portcullis_attest::check::Check;
 use portcullis_firmware_policy::Warning;
 
-/// Most names that are told apart. Strangers choose names as they like.
+/// Most distinct names. Strangers choose names freely.
 const MAX_NODES: usize = 100_000;
-/// Under which the others are counted.
+/// The name under which all others are counted.
 const OTHERS: &str = "(others)";
 
-/// What would be decided.
+/// The new decision.
 pub(super) enum Outcome {
     Permitted {
         warnings: Vec<Warning>,
     },
     Denied(Vec<Check>),
-    /// The archived evidence does not say.
+    /// The archived evidence is not sufficient to decide.
     Unknown(Check),
 }
 
@@ -35,18 +35,18 @@ pub(super) struct Reason {
 pub(super) struct Line {
     pub(super) permits: u64,
     pub(super) denials: u64,
-    /// Permits that would be denials.
+    /// Permits that would become denials.
     pub(super) lost: u64,
-    /// Denials that would be permits.
+    /// Denials that would become permits.
     pub(super) gained: u64,
     pub(super) unknown: u64,
-    /// First checks of what would be lost, or cannot be told.
+    /// First checks of lost permits and of unknown results.
     pub(super) reasons: BTreeMap<String, Reason>,
-    /// Checks that would be warned of, with the date from which they deny.
+    /// Checks that would cause a warning, with the date from which they deny.
     pub(super) warnings: BTreeMap<String, u64>,
 }
 
-/// What becomes of a node.
+/// The result for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
     Loses,
@@ -67,7 +67,7 @@ impl Change {
 }
 
 impl Line {
-    /// The worst that would happen to the node.
+    /// The worst result of the node.
     pub(super) const fn change(&self) -> Change {
         match (self.lost, self.unknown, self.gained) {
             (0, 0, 0) => Change::Same,
@@ -117,13 +117,13 @@ impl Line {
 /// All nodes.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Decisions that were left out: their evidence was removed after its time.
+    /// Number of decisions that were left out because their evidence was removed.
     pub(super) pruned: u64,
     pub(super) nodes: BTreeMap<String, Line>,
 }
 
 impl Tally {
-    /// The same whatever the order in which decisions are counted.
+    /// The result does not depend on the order of decisions.
     pub(super) fn count(&mut self, node: &str, index: u64, permitted: bool, outcome: Outcome) {
         let line = self.line(node);
         let add = |count: &mut u64| *count = count.saturating_add(1);
@@ -158,12 +158,12 @@ impl Tally {
         self.nodes.entry(name.to_owned()).or_default()
     }
 
-    /// How many nodes a change would happen to.
+    /// Number of nodes that a change would affect.
     pub(super) fn with(&self, change: Change) -> usize {
         self.nodes.values().filter(|line| line.change() == change).count()
     }
 
-    /// How many decisions there were.
+    /// Number of decisions.
     pub(super) fn decisions(&self) -> u64 {
         self.nodes.values().map(|line| line.permits.saturating_add(line.denials)).sum()
     }

@@ -1,6 +1,6 @@
-//! A log with decisions by a real permit key under signed checkpoints, for
-//! rehearsals and replays. Its requests are made once and repeated to the wanted
-//! number: nothing remembers a signature that it has verified.
+//! Writes a log with decisions under a real permit key and signed checkpoints, for
+//! rehearsals and replays. Its requests are made once and repeated; the measured
+//! programs do not cache signatures.
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +15,10 @@ use portcullis_permit::{BootRecord, Endorsement, Kind, Quorum, SigningKey, Suite
 
 use crate::scene::{Device, NOW, ORIGIN, PCRS, Plan, Scene};
 
-/// Decisions that share a checkpoint, as under load.
+/// Number of decisions that share a checkpoint, as under load.
 const BATCH: usize = 256;
 
-/// Writes the archive; returns how many bytes a node signs.
+/// Writes the archive; returns the number of bytes that a node signs.
 pub(super) fn archive(
     folder: &Path,
     scene: &mut Scene,
@@ -67,7 +67,7 @@ fn entry(
     }
 }
 
-/// The start of the authority: it archives the bundle that rules.
+/// The boot entry of the authority, with the active bundle.
 fn boot(bundle: &VerifiedBundle, key: &SigningKey) -> Result<NewEntry> {
     let record = BootRecord {
         time: NOW,
@@ -82,7 +82,7 @@ fn boot(bundle: &VerifiedBundle, key: &SigningKey) -> Result<NewEntry> {
     Ok(NewEntry { statement, blobs: vec![Blob::recurring(bundle.bytes().to_vec())], seen: None })
 }
 
-/// What an auditor needs, beside the log.
+/// Files that an auditor needs beside the log.
 fn endorse(folder: &Path, scene: &Scene, keys: &Keys, key: &SigningKey) -> Result<()> {
     let endorsement = Endorsement {
         checkpoint_key: keys.checkpoint_key().clone(),

@@ -1,5 +1,5 @@
-//! What a program does with an archive of decisions, over the signatures in them
-//! that must be verified, on the same number of cores in the same run.
+//! Measures a program that reads an archive of decisions against the bare signature
+//! verifications in it, on the same number of cores in the same run.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -22,10 +22,10 @@ pub struct Options {
     /// Decisions in the archive.
     #[arg(long, default_value_t = 100_000)]
     pub(super) decisions: usize,
-    /// Different requests among them.
+    /// Number of different requests among them.
     #[arg(long, default_value_t = 4096)]
     distinct: usize,
-    /// Nodes that ask.
+    /// Number of nodes.
     #[arg(long, default_value_t = 256)]
     pub(super) nodes: usize,
     /// Fail below this share of the bare rate.
@@ -45,14 +45,14 @@ pub(super) struct Archived<'a> {
     request: usize,
 }
 
-/// A program that goes through an archive, and prints JSON.
+/// A program that reads an archive and prints JSON.
 pub(super) struct Program<'a> {
     pub(super) name: &'a str,
     pub(super) command: Command,
-    /// What must be verified for a decision, for people, and bare.
+    /// The bare verifications for a decision, and their description.
     pub(super) signatures: &'a str,
     pub(super) verify: fn(&Bare) -> Result<()>,
-    /// Whether it did what it should.
+    /// Whether the program's result is right.
     pub(super) judge: &'a dyn Fn(&Value) -> Result<()>,
 }
 

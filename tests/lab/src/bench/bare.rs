@@ -1,4 +1,4 @@
-//! What the cryptography alone costs, in the same run as what is compared with it.
+//! The cost of bare cryptography, measured in the same run as the product.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -12,12 +12,12 @@ use aws_lc_rs::signature::{
 
 const ROUNDS: usize = 21;
 const EACH: u32 = 50;
-/// Bytes of a request whose hash costs next to nothing.
+/// Length of a request whose hash costs next to nothing, in bytes.
 pub(super) const SMALL: usize = 145;
 
-/// Different signatures of each sort. A processor learns the way through one that
-/// it sees again and again, by 2 % (P-384) and 6 % (P-256) of its time, as it
-/// never does in service. Prime, so that whoever takes every third meets all.
+/// Number of different signatures of each kind. Repeating one signature is faster by 2
+/// % (P-384) and 6 % (P-256) because of branch prediction, which does not happen in
+/// service. The number is prime, so that a caller that takes every third meets all.
 const DIFFERENT: usize = 1021;
 
 /// Keys, decoded once as the authority does, and signatures under them.
@@ -41,7 +41,7 @@ struct Signatures {
 }
 
 impl Bare {
-    /// With signed requests of so many bytes.
+    /// With signed requests of this length.
     pub(super) fn new(request: usize) -> Result<Self> {
         let random = SystemRandom::new();
         let pair = |algorithm: &'static EcdsaSigningAlgorithm| EcdsaKeyPair::generate(algorithm);
@@ -67,7 +67,7 @@ impl Bare {
         })
     }
 
-    /// Signatures that were not looked at for as long as possible.
+    /// The signatures that were used longest ago.
     fn next(&self) -> Result<&Signatures> {
         let at = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(DIFFERENT);
         at.and_then(|at| self.signed.get(at)).context("signatures")
@@ -86,20 +86,20 @@ impl Bare {
         Ok(self.quote_key.verify_sig(&self.request, self.next()?.request.as_ref())?)
     }
 
-    /// Everything that a decision verifies: report, quote, request.
+    /// All verifications of a decision: report, quote, request.
     pub(super) fn verify_decision(&self) -> Result<()> {
         self.verify_report()?;
         self.verify_quote()?;
         self.verify_request()
     }
 
-    /// That, and the statement in which it was signed.
+    /// All verifications of a decision, and its signed statement.
     pub(super) fn verify_entry(&self) -> Result<()> {
         self.verify_decision()?;
         self.verify_quote()
     }
 
-    /// That, and the permit's signature.
+    /// All verifications of a decision, and the permit's signature.
     fn permit(&self) -> Result<()> {
         self.verify_decision()?;
         self.p256.sign(&self.random, &self.quote)?;
@@ -107,7 +107,7 @@ impl Bare {
     }
 }
 
-/// The fastest of several rounds, in µs: noise can only make it look slower.
+/// The fastest of several rounds, in µs: noise only makes a round slower.
 pub(super) fn fastest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
@@ -120,7 +120,7 @@ pub(super) fn fastest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     rounds.into_iter().min_by(f64::total_cmp).context("rounds")
 }
 
-/// What the cryptography of a permit costs, in µs.
+/// Cost of the cryptography of a permit, in µs.
 pub(super) fn permit() -> Result<f64> {
     let bare = Bare::new(SMALL)?;
     fastest(|| bare.permit())

@@ -1,4 +1,4 @@
-//! What things cost, over the bare cryptography in them.
+//! Costs of the product over the bare cryptography in them.
 
 mod archive;
 mod archived;
@@ -20,7 +20,7 @@ use clap::Subcommand;
 pub enum Bench {
     /// Load on an authority.
     Permits(permits::Options),
-    /// Appends to a log, over what the disk can do, and what does not grow with it.
+    /// Appends to a log over the disk's limit, and costs that must not grow.
     Log(log::Options),
     /// Appraisal and Cedar, by the number of nodes and measurements.
     Policy(policy::Options),

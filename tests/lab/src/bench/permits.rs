@@ -1,5 +1,5 @@
-//! Load on an authority: what a permit costs the server, over the bare
-//! cryptography that it needs.
+//! Load on an authority: server time of a permit over the bare cryptography that it
+//! needs.
 //!
 //! The server has one core, the driver the other. 256 lab devices ask over
 //! keep-alive connections; every request carries a report and a quote made for

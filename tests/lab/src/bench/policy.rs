@@ -1,5 +1,5 @@
-//! What policy costs of a decision: finding the node and the image, appraisal,
-//! and Cedar, over evidence that is verified already.
+//! Cost of policy in a decision: finding node and image, appraisal, and Cedar, on
+//! evidence that is already verified.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -31,7 +31,7 @@ pub struct Options {
     /// How many Cedar policies.
     #[arg(long, default_value_t = 100)]
     policies: usize,
-    /// Fail if the largest costs so many times the smallest.
+    /// Fail if the largest costs more than this many times the smallest.
     #[arg(long, default_value_t = 1.5)]
     growth: f64,
 }
@@ -63,7 +63,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         let channel = facts.channel;
         let verified = verified(&evidence, &content, &received.request().nonce, channel, &received.digest())?;
         let appraisal = fastest(|| appraise_once(&content, &verified))?;
-        // A node that nobody has asked for, and one that asks again.
+        // A node that was not asked for before, and one that asks again.
         let mut count = 0_u64;
         let cedar = fastest(|| {
             count += 1;
@@ -99,8 +99,8 @@ fn policies(count: usize) -> String {
     format!("{permit}\n{}", rest.join("\n"))
 }
 
-/// A bundle with so many nodes and measurements. It is not written as a file:
-/// a million nodes are more than one may have.
+/// A bundle with this many nodes and measurements. It stays in memory: a million nodes
+/// exceed the limit of a file.
 fn content(scene: &Scene, size: usize) -> Result<Content> {
     let named = |label: &str, n: usize| sha256(&[label.as_bytes(), &n.to_be_bytes()]);
     let mut document = scene.document.clone();

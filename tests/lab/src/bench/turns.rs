@@ -1,5 +1,5 @@
-//! A program, and the cryptography alone, in turns: both have the same share of
-//! whatever else the machine does meanwhile.
+//! Runs a program in turns with bare cryptography, so that other load on the machine
+//! affects both equally.
 
 use std::process::Child;
 use std::thread;
@@ -10,9 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::bare::Bare;
 
-/// How long a turn is.
+/// Length of a turn.
 const TURN: Duration = Duration::from_millis(500);
-/// How often it is seen whether the program has ended.
+/// How often the end of the program is checked.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Verifications on some cores.
@@ -24,7 +24,7 @@ pub(super) struct BareRate {
 }
 
 impl BareRate {
-    /// Of requests of so many bytes. The first turn is taken at once.
+    /// For requests of this length. The first turn is taken at once.
     pub(super) fn new(cores: usize, request: usize, verify: fn(&Bare) -> Result<()>) -> Result<Self> {
         let each = (0..cores).map(|_| Bare::new(request)).collect::<Result<_>>()?;
         let mut bare = Self { each, verify, turns: Vec::new() };
@@ -57,12 +57,12 @@ impl BareRate {
     }
 }
 
-/// Lets a program run to its end, with turns of `bare` between which it stands
-/// still. Returns how long it ran.
+/// Runs a program to its end. It is stopped while `bare` takes its turns. Returns how
+/// long it ran.
 pub(super) fn take_turns(program: &mut Child, bare: &mut BareRate) -> Result<Duration> {
     let outcome = run(program, bare);
     if outcome.is_err() {
-        // Nobody would let it go on.
+        // Nobody else would continue it.
         let _ended = program.kill();
     }
     outcome

@@ -1,4 +1,4 @@
-//! Writers that hand in the next entry once the last was answered.
+//! Closed-loop writers: each submits its next entry when the last was answered.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustix::time::{ClockId, clock_gettime};
 
-/// What writers were answered, and what it took.
+/// The answers to writers, and their cost.
 #[derive(Default)]
 pub(super) struct Answers {
     latencies: Vec<Duration>,
@@ -17,14 +17,14 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Answers of another turn.
+    /// Adds the answers of another turn.
     pub(super) fn add(&mut self, turn: Self) {
         self.latencies.extend(turn.latencies);
         self.elapsed = self.elapsed.saturating_add(turn.elapsed);
         self.spent = self.spent.saturating_add(turn.spent);
     }
 
-    /// What had to be done after the last answer.
+    /// Work that remained after the last answer.
     pub(super) fn and_then(mut self, act: impl FnOnce(usize) -> Result<()>) -> Result<Self> {
         let (started, cpu) = (Instant::now(), cpu_time());
         act(self.latencies.len())?;
@@ -41,7 +41,7 @@ impl Answers {
         self.spent.as_secs_f64() * 1e6 / self.latencies.len() as f64
     }
 
-    /// The latencies that so many hundredths of all answers do not exceed.
+    /// Percentiles of the latencies.
     pub(super) fn percentiles<const N: usize>(&mut self, hundredths: [usize; N]) -> Result<[Duration; N]> {
         self.latencies.sort_unstable();
         let last = self.latencies.len().checked_sub(1).context("no append")?;
@@ -49,7 +49,7 @@ impl Answers {
     }
 }
 
-/// So many writers for so long, on this thread, of entries of so many bytes.
+/// Runs a number of writers for a time on this thread, with entries of this size.
 pub(super) fn closed_loop<F: Future<Output = Result<()>>>(
     (writers, entry): (usize, usize),
     duration: Duration,

@@ -1,5 +1,5 @@
-//! Appends over bare group commit, in turns: both have the same share of whatever
-//! else the machine does meanwhile.
+//! Appends in turns with bare group commit, so that other load on the machine affects
+//! both equally.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,16 +13,16 @@ use super::group_commit::GroupCommit;
 use super::load::Load;
 use super::{Options, ms};
 
-/// How long a turn is, and how long the disk alone is measured in each round.
+/// Length of a turn, and of measuring the disk alone in each round.
 const TURN: Duration = Duration::from_secs(1);
 const SYNCS: Duration = Duration::from_millis(250);
 /// The batch window of the log, for the limit of the 99th percentile.
 const WINDOW: Duration = Duration::from_millis(2);
 
-/// For each number of writers, a row.
+/// Prints a row for each number of writers.
 ///
 /// # Errors
-/// Below the limits, or a receipt that does not verify.
+/// A result is below its limit, or a receipt does not verify.
 pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
     println!("{} B entries, each answered with a receipt under a durable checkpoint\n", options.entry);
     println!(
@@ -85,7 +85,7 @@ fn measure(folder: &Path, writers: usize, options: &Options) -> Result<Measured>
         bare.add(group_commit.turn(asked, TURN)?);
         syncs += group_commit.sync_time(writers * options.entry, SYNCS)?;
         log.add(load.turn(asked, TURN)?);
-        // What the disk still has of the log is none of the next turn's business.
+        // Pending writes of the log must not count in the next turn.
         syncfs(File::open(folder)?)?;
     }
     load.end()?;

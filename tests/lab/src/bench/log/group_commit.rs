@@ -1,5 +1,5 @@
-//! What group commit alone can come to on this disk: a thread that does nothing
-//! else writes and syncs what was handed in, and answers.
+//! Bare group commit on this disk: a thread that only writes and syncs submitted bytes,
+//! and answers.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -15,13 +15,13 @@ use tokio::sync::oneshot;
 
 use super::answers::{Answers, closed_loop};
 
-/// Bytes that are to be written, and who waits for them.
+/// Bytes to be written, and the writers that wait for them.
 type Job = (Vec<u8>, oneshot::Sender<()>);
 
 /// A file that is appended to.
 pub(super) struct GroupCommit {
     file: File,
-    /// Where the next page begins that is not full.
+    /// The start of the first page that is not full.
     dropped: u64,
 }
 
@@ -30,7 +30,7 @@ impl GroupCommit {
         Ok(Self { file: File::create(folder.join("bare"))?, dropped: 0 })
     }
 
-    /// So many writers for so long.
+    /// Runs a number of writers for a time.
     pub(super) fn turn(&mut self, load: (usize, usize), duration: Duration) -> Result<Answers> {
         let (jobs, queue) = channel::<Job>();
         thread::scope(|scope| {
@@ -53,7 +53,7 @@ impl GroupCommit {
             let (bytes, replies): (Vec<Vec<u8>>, Vec<_>) = std::iter::once(first).chain(queue.try_iter()).unzip();
             self.commit(&bytes.concat())?;
             for reply in replies {
-                // The writer may have had enough.
+                // The writer may have stopped.
                 let _gone = reply.send(());
             }
         }
@@ -63,14 +63,14 @@ impl GroupCommit {
     fn commit(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes)?;
         self.file.sync_data()?;
-        // As the log does: a page cache that fills costs more than the write.
+        // As the log does: filling the page cache costs more than the write.
         let end = self.file.stream_position()?;
         fadvise(&self.file, self.dropped, NonZeroU64::new(end - self.dropped), Advice::DontNeed)?;
         self.dropped = end & !4095;
         Ok(())
     }
 
-    /// Mean time of writing so many bytes and one `fdatasync`.
+    /// Mean time of one write of this many bytes with its `fdatasync`.
     pub(super) fn sync_time(&mut self, group: usize, duration: Duration) -> Result<Duration> {
         let group = vec![7; group];
         let (started, mut groups) = (Instant::now(), 0_u32);

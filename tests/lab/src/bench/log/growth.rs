@@ -1,4 +1,4 @@
-//! What does not grow with a log: proofs, opening, memory.
+//! Costs that must not grow with a log: proofs, opening, memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
     let folder = tempfile::tempdir_in(scratch)?.keep();
     let mut done = 0_u64;
     for size in &options.sizes {
-        // One log that grows, in the largest batches that there are.
+        // One log that grows, in the largest possible batches.
         let (mut log, mut publisher) = Log::open(Arc::new(FileStorage::open(&folder)?), keys()?)?;
         while done < *size {
             let batch: Vec<NewEntry> = (done..*size)

@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use super::answers::{Answers, closed_loop};
 use super::keys;
 
-/// How long full tiles may be behind the last answer.
+/// How long full tiles may lag behind the last answer.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
-/// So few entries are published within a second, but not at once.
+/// Up to this many entries are published within a second, but not at once.
 const LEFT_FOR_LATER: u64 = 1024;
 
 /// A log that is appended to, and published.
@@ -39,9 +39,9 @@ impl Load {
         Ok(Self { folder, receipt_key, writer, thread, size: 1 })
     }
 
-    /// So many writers for so long, and until all of it is published.
+    /// Runs a number of writers for a time, and until all entries are published.
     pub(super) fn turn(&mut self, load: (usize, usize), duration: Duration) -> Result<Answers> {
-        // Verifying is the asker's business, elsewhere; a sample shows that it would.
+        // Verification is the client's work; a sample shows that receipts verify.
         let samples = RefCell::new(Vec::new());
         let (samples, writer) = (&samples, &self.writer);
         let answers = closed_loop(load, duration, |serial, statement| {
@@ -66,7 +66,7 @@ impl Load {
         Ok(answers)
     }
 
-    /// Until the tiles are written that this load leaves to be written.
+    /// Waits until the tiles of this load are written.
     fn wait_until_published(&self) -> Result<()> {
         let Some(last) = (self.size.saturating_sub(LEFT_FOR_LATER) / TILE).checked_sub(1) else { return Ok(()) };
         let (started, path) = (Instant::now(), self.folder.join(tile_path("0", last, TILE)));

@@ -1,9 +1,9 @@
-//! Appends to a log, over what group commit alone comes to with the same writers
-//! on the same disk, in the same run: closed-loop writers, each answered with an
-//! inclusion receipt under a durable, signed checkpoint.
+//! Appends to a log, compared with bare group commit by the same closed-loop writers on
+//! the same disk in the same run. Each writer gets an inclusion receipt under a
+//! durable, signed checkpoint.
 //!
-//! And what does not grow: proofs, opening and memory, at logs of up to ten
-//! million synthetic entries.
+//! It also measures costs that must not grow with a log (proofs, opening, memory), with
+//! up to ten million synthetic entries.
 
 mod answers;
 mod appends;
@@ -25,10 +25,10 @@ pub struct Options {
     /// Numbers of closed-loop writers.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1024])]
     writers: Vec<usize>,
-    /// Bytes of an entry.
+    /// Length of an entry in bytes.
     #[arg(long, default_value_t = 512)]
     entry: usize,
-    /// Seconds for each number of writers, and as many for bare group commit.
+    /// Seconds for each number of writers, and the same for bare group commit.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
     /// Sizes of logs at which proofs and opening are measured.
@@ -42,7 +42,7 @@ pub struct Options {
 /// Runs all of it and prints the figures.
 ///
 /// # Errors
-/// Below the limits, or a receipt that does not verify.
+/// A result is below its limit, or a receipt does not verify.
 pub(super) fn run(options: &Options) -> Result<()> {
     // Nothing is removed before the end.
     let scratch = scratch()?;
@@ -51,15 +51,15 @@ pub(super) fn run(options: &Options) -> Result<()> {
     appended
 }
 
-/// A folder whose folders are made far from each other and from all else, at
-/// places that depend on their names. ext4 looks over every inode that was freed
-/// nearby within the last minutes whenever it makes a file, and a log makes
-/// thousands a second: what others removed is none of its business.
+/// A folder whose subfolders are placed far from each other and from other files. ext4
+/// examines every inode that was freed nearby within the last minutes whenever a file
+/// is created, and a log creates thousands a second. Files removed by others must not
+/// affect the result.
 fn scratch() -> Result<TempDir> {
     let folder = tempfile::tempdir_in(".")?;
     let opened = File::open(folder.path())?;
     if let Ok(flags) = ioctl_getflags(&opened) {
-        // A file system without such a flag does not look either.
+        // A file system without this flag does not need it.
         let _stays = ioctl_setflags(&opened, flags | IFlags::TOPDIR);
     }
     Ok(folder)
