@@ -19,9 +19,9 @@
 //! The journal is the log; `checkpoint` and `tile` are a view of it for readers.
 //! One batch is one record and one `fdatasync`, after which it is durable as a
 //! whole or not there at all.
+//!
 //! This crate does not look into statements. It does not know what a permit is or who
 //! may sign one.
-//! permit is nor who may sign one.
 
 mod archive;
 mod checkpoint;
