@@ -11,13 +11,14 @@ use portcullis_attest::check::Checks;
 use portcullis_attest::crypto::{self, Scheme};
 use portcullis_attest::ima;
 use portcullis_attest::snp::certificate::{Certificate, PublicKey};
-use portcullis_attest::snp::collateral::{Collateral, encode_certificate_table};
+use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_vectors::vectors;
 use sev::certs::snp::{Certificate as SevCertificate, Chain, Verifiable, ca};
 use sev::firmware::guest::AttestationReport;
+use sev::firmware::host::{CertTableEntry, CertType};
 use sev::parser::ByteParser;
 
 /// 2026-03-01: the Milan CRL at hand was current.
@@ -72,20 +73,22 @@ fn snp(limits: &mut Limits) -> Option<()> {
     let ask = Collateral::parse(&read("milan-v3-ms-aci/ask.pem")?).ok()?.certificates.pop()?;
     let ark = Collateral::parse(&read("milan-v3-ms-aci/ark.pem")?).ok()?.certificates.pop()?;
     let crl = read("amd-crl/milan_2025-05-06.crl.der")?;
-    let table = encode_certificate_table(vcek.der(), false, ask.der(), ark.der());
+    let entries = [(CertType::VCEK, &vcek), (CertType::ASK, &ask), (CertType::ARK, &ark)];
+    let entries = entries.map(|(kind, certificate)| CertTableEntry::new(kind, certificate.der().to_vec()));
+    let table = CertTableEntry::cert_table_to_vec_bytes(&entries).ok()?;
 
     let mut rsa = bare_rsa(&ask, &ark);
     let mut ecdsa = bare_ecdsa(&vcek, &report)?;
     let mut cold = || {
         let lists = Collateral::parse(&crl).unwrap_or_default();
         let verifier = Roots::amd().map(|roots| SnpVerifier::new(roots, lists));
-        let verified = verifier.map(|v| v.verify(&report, Presented::Table(&table), AT, &mut Checks::refusals()));
+        let verified = verifier.map(|v| v.verify(&report, Presented::table(&table), AT, &mut Checks::refusals()));
         assert!(black_box(verified).is_ok_and(|verified| verified.is_some()));
     };
     let lists = Collateral::parse(&crl).ok()?;
     let verifier = SnpVerifier::new(Roots::amd().ok()?, lists);
     let mut warm = || {
-        let verified = verifier.verify(&report, Presented::Table(&table), AT, &mut Checks::refusals());
+        let verified = verifier.verify(&report, Presented::table(&table), AT, &mut Checks::refusals());
         assert!(black_box(verified).is_some());
     };
     let mut theirs = sev_crate(&vcek, &ask, &ark, &report)?;

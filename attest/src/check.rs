@@ -154,13 +154,24 @@ impl Checks {
 
     /// Records that a check could not be made because its input was not supplied.
     pub fn missing(&mut self, id: impl Into<CheckId>, required: impl Into<String>, detail: &'static str) {
-        self.list.push(Check {
-            id: id.into(),
-            outcome: Outcome::Missing,
-            found: None,
-            required: Some(required.into()),
-            detail: detail.into(),
-        });
+        self.record_missing(id.into(), None, required.into(), detail);
+    }
+
+    /// Records that a check could not be made, since what was supplied does not
+    /// hold what it needs.
+    pub fn lacking(
+        &mut self,
+        id: impl Into<CheckId>,
+        found: impl Into<String>,
+        required: impl Into<String>,
+        detail: &'static str,
+    ) {
+        self.record_missing(id.into(), Some(found.into()), required.into(), detail);
+    }
+
+    fn record_missing(&mut self, id: CheckId, found: Option<String>, required: String, detail: &'static str) {
+        let required = Some(required);
+        self.list.push(Check { id, outcome: Outcome::Missing, found, required, detail: detail.into() });
     }
 
     /// Appends the checks of another list.

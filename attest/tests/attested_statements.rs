@@ -117,7 +117,7 @@ fn statements_under_attested_keys_verify_end_to_end() {
         let presented = Collateral::parse(bytes(attested, "snp_endorsements")).unwrap().certificates;
         let verifier = SnpVerifier::new(Roots::amd().unwrap(), crl.clone());
         let mut checks = Checks::all();
-        let verified = verifier.verify(report, Presented::Certificates(&presented), JUNE_2025, &mut checks);
+        let verified = verifier.verify(report, Presented::certificates(&presented), JUNE_2025, &mut checks);
         let verified = verified.unwrap_or_else(|| panic!("{:?}", checks.refused().collect::<Vec<_>>()));
         let Report { report_data, measurement, .. } = verified.report();
         assert_eq!((&report_data[..32], &report_data[32..]), (&kid[..], &[0; 32][..]), "the report is for the key");

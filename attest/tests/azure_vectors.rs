@@ -108,7 +108,7 @@ fn refused(root: &Path, sample: &Sample, ak: &[u8], nonce: &[u8]) -> Vec<String>
     };
     let input = AzureInput {
         hcl: &sample.hcl,
-        certificates: Presented::Certificates(&certificates),
+        certificates: Presented::certificates(&certificates),
         quote: Some(quote),
         user_data: Some(&[0; 64]),
     };
@@ -179,7 +179,7 @@ fn threat_14_stale_or_foreign_parts_are_refused_by_name() {
     let stale = sample();
     let input = AzureInput {
         hcl: &stale.hcl,
-        certificates: Presented::Certificates(&certificates),
+        certificates: Presented::certificates(&certificates),
         quote: None,
         user_data: Some(&required),
     };
@@ -244,7 +244,7 @@ fn no_changed_byte_of_an_hcl_report_passes() {
     let verifier = verifier(&root);
     let ids = |hcl: &[u8]| {
         let input =
-            AzureInput { hcl, certificates: Presented::Certificates(&certificates), quote: None, user_data: None };
+            AzureInput { hcl, certificates: Presented::certificates(&certificates), quote: None, user_data: None };
         let mut checks = Checks::refusals();
         verify(&input, &verifier, AT, &mut checks);
         checks.refused().map(|check| check.id.to_string()).collect::<Vec<_>>()

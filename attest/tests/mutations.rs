@@ -33,7 +33,7 @@ fn milan() -> Option<Sample> {
 impl Sample {
     fn failed(&self, report: &[u8]) -> Vec<String> {
         let mut checks = Checks::all();
-        let presented = Presented::Certificates(&self.certificates.certificates);
+        let presented = Presented::certificates(&self.certificates.certificates);
         self.verifier.verify(report, presented, AT, &mut checks);
         checks.list().iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.id.to_string()).collect()
     }

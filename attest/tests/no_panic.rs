@@ -5,28 +5,30 @@ use portcullis_attest::check::Checks;
 use portcullis_attest::eventlog::EventLog;
 use portcullis_attest::evidence::Evidence;
 use portcullis_attest::snp::certificate::Certificate;
-use portcullis_attest::snp::collateral::{Collateral, certificate_table, encode_certificate_table};
+use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::crl::Crl;
 use portcullis_attest::snp::report::Report;
 use portcullis_attest::snp::roots::{Roots, known_asks};
+use portcullis_attest::snp::table::CertificateTable;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::key::AttestationKey;
 use portcullis_attest::tpm::pcr::Bank;
 use portcullis_attest::tpm::signature::Signature;
 use proptest::prelude::*;
+use sev::firmware::host::{CertTableEntry, CertType};
 
 /// Every parser of the crate takes the same bytes.
 fn feed(bytes: &[u8]) {
     let mut checks = Checks::all();
     let _fields = Report::parse(bytes, &mut checks);
-    drop((Certificate::parse(bytes), Crl::parse(bytes), Collateral::parse(bytes), certificate_table(bytes)));
+    drop((Certificate::parse(bytes), Crl::parse(bytes), Collateral::parse(bytes), CertificateTable::parse(bytes)));
     drop((Quote::parse(bytes), AttestationKey::parse(bytes), Signature::parse(bytes), Evidence::parse(bytes)));
     if let Ok(log) = EventLog::parse(bytes) {
         drop(Bank::ALL.map(|bank| log.replay(bank)));
     }
     let verifier = SnpVerifier::new(Roots::amd().unwrap(), Collateral::default());
-    let _refused = verifier.verify(bytes, Presented::Table(bytes), 0, &mut checks);
+    let _refused = verifier.verify(bytes, Presented::table(bytes), 0, &mut checks);
 }
 
 /// Damages bytes: some are overwritten, the end may be cut or grow.
@@ -55,7 +57,8 @@ proptest! {
         let ask = known_asks()[0].der().to_vec();
         let length = ask.len().saturating_sub(cut);
         feed(&damage(ask.clone(), &hits, length));
-        let table = encode_certificate_table(&ask, false, &ask, &ask);
+        let entries = [CertType::VCEK, CertType::ASK, CertType::ARK].map(|kind| CertTableEntry::new(kind, ask.clone()));
+        let table = CertTableEntry::cert_table_to_vec_bytes(&entries).unwrap();
         let length = table.len().saturating_add(cut);
         feed(&damage(table, &hits, length));
     }

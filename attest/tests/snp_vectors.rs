@@ -101,7 +101,7 @@ fn run(root: &Path, bundle: &Bundle, at: u64) -> (Checks, Option<VerifiedSnpRepo
     let verifier = SnpVerifier::new(Roots::amd().unwrap(), collateral);
     let mut checks = Checks::all();
     let report = common::read(&root.join(bundle.report));
-    let verified = verifier.verify(&report, Presented::Certificates(&certificates), at, &mut checks);
+    let verified = verifier.verify(&report, Presented::certificates(&certificates), at, &mut checks);
     (checks, verified)
 }
 
@@ -206,7 +206,7 @@ fn reissued_certificates_of_one_key_both_verify() {
         for vcek in [&reissued, &first] {
             let verifier = SnpVerifier::new(Roots::amd().unwrap(), Collateral::default());
             let mut checks = Checks::all();
-            verifier.verify(report, Presented::Certificates(std::slice::from_ref(vcek)), NOVEMBER_2026, &mut checks);
+            verifier.verify(report, Presented::certificates(std::slice::from_ref(vcek)), NOVEMBER_2026, &mut checks);
             assert_eq!(refused(&checks), [("snp.crl", Outcome::Missing)]);
         }
     }
@@ -221,7 +221,7 @@ fn forged_vceks_fail_in_chain_identity_and_signature() {
         let verifier = SnpVerifier::new(Roots::amd().unwrap(), crl);
         let mut checks = Checks::all();
         let report = common::read(&root.join("milan-v2-trustee/report.bin"));
-        assert!(verifier.verify(&report, Presented::Certificates(&certificates), JUNE_2025, &mut checks).is_none());
+        assert!(verifier.verify(&report, Presented::certificates(&certificates), JUNE_2025, &mut checks).is_none());
         let ids: Vec<&str> = checks.refused().map(|c| c.id.as_ref()).collect();
         for required in ["snp.chain.vek", "snp.chip_id", "snp.tcb.certificate", "snp.signature"] {
             assert!(ids.contains(&required), "{forged}: {ids:?}");
@@ -238,7 +238,7 @@ fn malformed_reports_fail_and_a_report_without_vcek_is_undetermined() {
         let collateral = Collateral::parse(&common::read(&root.join(bundle.crl.unwrap()))).unwrap();
         let verifier = SnpVerifier::new(Roots::amd().unwrap(), collateral);
         let mut checks = Checks::all();
-        verifier.verify(&common::read(&root.join(file)), Presented::Certificates(&[]), bundle.at, &mut checks);
+        verifier.verify(&common::read(&root.join(file)), Presented::certificates(&[]), bundle.at, &mut checks);
         refused(&checks).into_iter().map(|(id, outcome)| (id.to_owned(), outcome)).collect::<Vec<_>>()
     };
     assert_eq!(verdict("neg-malformed-lit/guest_report.bin"), [("snp.vek".to_owned(), Outcome::Missing)]);
@@ -291,7 +291,7 @@ fn threat_09_no_flipped_byte_of_a_real_report_verifies() {
         let good = common::read(&root.join(bundle.report));
         let verifies = |bytes: &[u8]| {
             let mut checks = Checks::refusals();
-            verifier.verify(bytes, Presented::Certificates(&certificates), bundle.at, &mut checks).is_some()
+            verifier.verify(bytes, Presented::certificates(&certificates), bundle.at, &mut checks).is_some()
         };
         assert!(verifies(&good));
         for at in 0..good.len() {

@@ -6,14 +6,13 @@ use anyhow::Result;
 use portcullis_attest::azure::{AzureInput, HclReport, RuntimeData, VerifiedAzure, report_in, verify};
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::report::Report as SnpReport;
-use portcullis_attest::snp::verify::Presented;
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::pcr::PcrValues;
 use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
-use crate::collateral::{CollateralFiles, Supplied};
+use crate::collateral::{Brought, CollateralFiles, Supplied};
 use crate::facts::{boot_facts, boot_json, report_facts, report_json};
 use crate::inputs::Inputs;
 use crate::quote::{hex_argument, pcrs_argument, quote_facts, quote_json};
@@ -74,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let hcl = inputs.read(&arguments.hcl, "hcl-report")?;
     let parts = arguments.parts(&mut inputs)?;
-    let supplied = arguments.collateral.read(&mut inputs, report_in(&hcl), &[])?;
+    let supplied = arguments.collateral.read(&mut inputs, report_in(&hcl), &Brought::default())?;
     let title = format!("Azure confidential VM {}", arguments.hcl.display());
     let schema = "portcullis/azure/1";
     let report =
@@ -126,12 +125,7 @@ pub(crate) fn judge(
         nonce: nonce.as_deref(),
         selection: SelectionRule::NotEmpty,
     });
-    let input = AzureInput {
-        hcl,
-        certificates: Presented::Certificates(&supplied.certificates),
-        quote,
-        user_data: user_data.as_deref(),
-    };
+    let input = AzureInput { hcl, certificates: supplied.presented(), quote, user_data: user_data.as_deref() };
     let mut checks = Checks::all();
     let verified = verify(&input, &supplied.verifier, supplied.at, &mut checks);
     supplied.check_refused(&mut checks);
@@ -147,11 +141,13 @@ pub(crate) fn judge(
     let mut members = Map::new();
     members.insert("appraised".into(), appraised.into());
     members.insert("roots".into(), supplied.roots.into());
+    members.insert("certificate_table".into(), supplied.table_json());
     members.insert("report".into(), snp.as_ref().map_or(Value::Null, report_json));
     members.insert("runtime".into(), runtime.as_ref().map_or(Value::Null, runtime_json));
     members.insert("quote".into(), stated.as_ref().map_or(Value::Null, quote_json));
     members.insert("boot".into(), claims.as_ref().map_or(Value::Null, boot_json));
     let mut facts: Vec<Facts> = snp.iter().map(report_facts).collect();
+    facts.extend(supplied.table_facts());
     facts.extend(runtime.iter().map(runtime_facts));
     facts.extend(stated.iter().map(quote_facts));
     facts.extend(claims.iter().map(boot_facts));

@@ -9,17 +9,23 @@ use portcullis_attest::snp::certificate::Certificate;
 use portcullis_attest::snp::collateral::{Collateral, RefusedObject};
 use portcullis_attest::snp::report::Report;
 use portcullis_attest::snp::roots::Roots;
-use portcullis_attest::snp::verify::SnpVerifier;
-
+use portcullis_attest::snp::table::{CertificateTable, Kind};
+use portcullis_attest::snp::verify::{Presented, SnpVerifier};
 use portcullis_collateral::Store;
+use serde_json::{Value, json};
 
 use crate::inputs::{Inputs, time};
+use crate::report::Facts;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CollateralFiles {
     /// Certificates: PEM or DER, one or many, in any order.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     certs: Vec<PathBuf>,
+    /// The host's certificate table, where the evidence does not bring it: auxblob
+    /// of configfs-tsm, or the data of an extended guest request.
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
     /// Revocation lists: PEM or DER.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     crl: Vec<PathBuf>,
@@ -34,11 +40,20 @@ pub(crate) struct CollateralFiles {
     at: Option<String>,
 }
 
+/// What evidence brings along for its report.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Brought<'a> {
+    /// The host's certificate table; empty where there is none.
+    pub(crate) table: &'a [u8],
+    /// Certificates beside it, PEM or DER.
+    pub(crate) certificates: &'a [Vec<u8>],
+}
+
 /// A verifier with what was named, and the time to verify at.
 pub(crate) struct Supplied {
     pub(crate) verifier: SnpVerifier,
-    /// Certificates that were named for the report.
-    pub(crate) certificates: Vec<Certificate>,
+    table: Vec<u8>,
+    certificates: Vec<Certificate>,
     /// `amd` or `given`.
     pub(crate) roots: &'static str,
     /// Unix seconds.
@@ -47,12 +62,12 @@ pub(crate) struct Supplied {
 }
 
 impl CollateralFiles {
-    /// Reads everything that may serve for a report, and certificates that came
-    /// with the evidence.
-    pub(crate) fn read(&self, inputs: &mut Inputs, report: &[u8], beside: &[Vec<u8>]) -> Result<Supplied> {
+    /// Reads everything that may serve for a report, and what came with the evidence.
+    pub(crate) fn read(&self, inputs: &mut Inputs, report: &[u8], brought: &Brought<'_>) -> Result<Supplied> {
         let at = time(self.at.as_deref())?;
+        let table = self.table(inputs, brought.table)?;
         let mut supplied = collateral(&self.certs, "certs", inputs)?;
-        for bytes in beside {
+        for bytes in brought.certificates {
             supplied.extend(Collateral::parse(bytes).context("certificates beside the evidence")?);
         }
         if let Some(folder) = &self.cache {
@@ -66,9 +81,20 @@ impl CollateralFiles {
         supplied.extend(collateral(&self.crl, "crl", inputs)?);
         let roots = self.roots(inputs)?;
         let source = roots.source().as_str();
-        let lists = Collateral { crls: supplied.crls, ..Collateral::default() };
-        let verifier = SnpVerifier::new(roots, lists);
-        Ok(Supplied { verifier, certificates, roots: source, at, refused: supplied.refused })
+        // A list that the root signed is as good from the host as from AMD.
+        let mut crls = supplied.crls;
+        crls.extend(CertificateTable::parse(&table).iter().flat_map(|table| table.crls().iter().cloned()));
+        let verifier = SnpVerifier::new(roots, Collateral { crls, ..Collateral::default() });
+        Ok(Supplied { verifier, table, certificates, roots: source, at, refused: supplied.refused })
+    }
+
+    /// The host's table: the one in the evidence, or the one that was named.
+    fn table(&self, inputs: &mut Inputs, brought: &[u8]) -> Result<Vec<u8>> {
+        match &self.table {
+            None => Ok(brought.to_vec()),
+            Some(_) if !brought.is_empty() => bail!("--table: the evidence brings a certificate table of its own"),
+            Some(path) => inputs.read(path, "table"),
+        }
     }
 
     fn roots(&self, inputs: &mut Inputs) -> Result<Roots> {
@@ -84,6 +110,36 @@ impl CollateralFiles {
 }
 
 impl Supplied {
+    /// The certificates for the report.
+    pub(crate) fn presented(&self) -> Presented<'_> {
+        Presented::table(&self.table).with(&self.certificates)
+    }
+
+    /// What the host's table lists, for people; nothing where there is no table.
+    pub(crate) fn table_facts(&self) -> Option<Facts> {
+        let table = CertificateTable::parse(&self.table).ok()?;
+        let known = |kind: Option<Kind>| kind.map_or_else(|| "unknown, not used".to_owned(), |kind| kind.name().into());
+        let rows = table
+            .entries()
+            .iter()
+            .map(|entry| (entry.guid.to_string(), format!("{}, {} bytes", known(entry.kind()), entry.length)));
+        let rows: Vec<_> = rows.collect();
+        let none = || vec![("entries".to_owned(), "none: the host has no certificates".to_owned())];
+        Some(Facts { title: "The host's certificate table", rows: if rows.is_empty() { none() } else { rows } })
+    }
+
+    /// What the host's table lists, as JSON; null where there is none that can be read.
+    pub(crate) fn table_json(&self) -> Value {
+        let entry = |entry: &portcullis_attest::snp::table::Entry| {
+            json!({
+                "guid": entry.guid.to_string(),
+                "kind": entry.kind().map(Kind::name),
+                "length": entry.length,
+            })
+        };
+        CertificateTable::parse(&self.table).map_or(Value::Null, |table| table.entries().iter().map(entry).collect())
+    }
+
     /// A certificate that claims a place in AMD's chains and is not of AMD's
     /// profile is a failure, not a missing input.
     pub(crate) fn check_refused(&self, checks: &mut Checks) {
@@ -104,7 +160,11 @@ fn collateral(paths: &[PathBuf], role: &str, inputs: &mut Inputs) -> Result<Coll
     let mut all = Collateral::default();
     for path in paths {
         let bytes = inputs.read(path, role)?;
-        all.extend(Collateral::parse(&bytes).with_context(|| path.display().to_string())?);
+        let read = Collateral::parse(&bytes).with_context(|| match CertificateTable::parse(&bytes) {
+            Ok(table) if table.has_known_entry() => format!("{}: a certificate table, for --table", path.display()),
+            _ => path.display().to_string(),
+        });
+        all.extend(read?);
     }
     Ok(all)
 }

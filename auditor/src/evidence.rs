@@ -7,9 +7,7 @@ use portcullis_attest::azure::report_in;
 use portcullis_attest::check::Checks;
 use portcullis_attest::evidence::{Collected, SnpEvidence, TpmEvidence};
 use portcullis_attest::import::{Envelope, Imported};
-use portcullis_attest::snp::collateral::certificate_table;
 use portcullis_attest::snp::report::Report as SnpReport;
-use portcullis_attest::snp::verify::Presented;
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
 use portcullis_permit::PublicKey;
@@ -18,7 +16,7 @@ use portcullis_wire::hex::hex;
 use serde_json::{Map, Value};
 
 use crate::azure::{self, Challenge, QuoteParts};
-use crate::collateral::CollateralFiles;
+use crate::collateral::{Brought, CollateralFiles};
 use crate::facts::{boot_facts, boot_json, report_facts, report_json};
 use crate::inputs::Inputs;
 use crate::quote::{hex_argument, quote_facts, quote_json};
@@ -58,7 +56,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let title = format!("{} in {path}", imported.name());
     let mut report = match &imported {
         Imported::Azure { hcl, quote, certificates } => {
-            let supplied = arguments.collateral.read(&mut inputs, report_in(hcl), certificates)?;
+            let brought = Brought { certificates, ..Brought::default() };
+            let supplied = arguments.collateral.read(&mut inputs, report_in(hcl), &brought)?;
             let parts = QuoteParts {
                 attest: quote.attest.clone(),
                 signature: quote.signature.clone(),
@@ -77,9 +76,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             // The manifest is bound by the nonce, which --report-data then is not.
             Collected::SvsmVtpm(svsm, tpm) => arguments.judge(title, Some(&svsm.snp), Some(tpm), &[], inputs)?,
             Collected::AzureVtpm(azure, tpm) => {
-                let report = report_in(&azure.hcl);
-                let mut supplied = arguments.collateral.read(&mut inputs, report, &[])?;
-                supplied.certificates.extend(host_table(&azure.certificates, &mut Checks::refusals()));
+                let brought = Brought { table: &azure.certificates, ..Brought::default() };
+                let supplied = arguments.collateral.read(&mut inputs, report_in(&azure.hcl), &brought)?;
                 let parts = QuoteParts {
                     attest: tpm.attest.clone(),
                     signature: tpm.signature.clone(),
@@ -106,18 +104,15 @@ impl Arguments {
         beside: &[Vec<u8>],
         mut inputs: Inputs,
     ) -> Result<Report> {
-        let report = snp.map(|snp| snp.report.as_slice()).unwrap_or_default();
-        let mut supplied = self.collateral.read(&mut inputs, report, beside)?;
+        let (report, table) = snp.map(|snp| (snp.report.as_slice(), snp.certificates.as_slice())).unwrap_or_default();
+        let supplied = self.collateral.read(&mut inputs, report, &Brought { table, certificates: beside })?;
         let bundle = self.policy.read(&mut inputs)?;
         let mut checks = Checks::all();
         let mut facts = Vec::new();
         let mut members = Map::new();
         let mut appraised = false;
         if let Some(snp) = snp {
-            let table = host_table(&snp.certificates, &mut checks);
-            supplied.certificates.extend(table);
-            let presented = Presented::Certificates(&supplied.certificates);
-            let verified = supplied.verifier.verify(&snp.report, presented, supplied.at, &mut checks);
+            let verified = supplied.verifier.verify(&snp.report, supplied.presented(), supplied.at, &mut checks);
             supplied.check_refused(&mut checks);
             let stated = SnpReport::parse(&snp.report, &mut Checks::refusals());
             if let Some(stated) = &stated {
@@ -125,7 +120,8 @@ impl Arguments {
             }
             appraised = appraise(bundle.as_ref(), verified.as_ref(), supplied.at, &mut checks);
             members.insert("report".into(), stated.as_ref().map_or(Value::Null, report_json));
-            facts.extend(stated.iter().map(report_facts));
+            members.insert("certificate_table".into(), supplied.table_json());
+            facts.extend(stated.iter().map(report_facts).chain(supplied.table_facts()));
         }
         if let Some(tpm) = tpm {
             let verified = self.check_quote(tpm, &mut checks)?;
@@ -209,13 +205,4 @@ fn check_signature(signed: Option<&Sign1>, signer: Option<&PublicKey>, checks: &
         || format!("one by key {}", hex(key.thumbprint())),
         DETAIL,
     );
-}
-
-/// The certificates of the host's table, where there is one.
-fn host_table(table: &[u8], checks: &mut Checks) -> Vec<portcullis_attest::snp::certificate::Certificate> {
-    if table.is_empty() {
-        return Vec::new();
-    }
-    let read = certificate_table(table);
-    checks.step("snp.certificates", read, "a certificate table", "host's certificates").unwrap_or_default()
 }

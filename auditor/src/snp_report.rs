@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use portcullis_attest::binding::Role;
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::report::Report as SnpReport;
-use portcullis_attest::snp::verify::{Presented, VerifiedSnpReport};
+use portcullis_attest::snp::verify::VerifiedSnpReport;
 use portcullis_firmware_policy::ear::policy_id;
 use portcullis_firmware_policy::{VerifiedBundle, appraise_report};
 use portcullis_permit::Governance;
 use serde_json::{Map, Value};
 
-use crate::collateral::CollateralFiles;
+use crate::collateral::{Brought, CollateralFiles};
 use crate::facts::{report_facts, report_json};
 use crate::inputs::Inputs;
 use crate::report::{Output, Report};
@@ -44,18 +44,18 @@ pub(crate) struct Policy {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let bytes = inputs.read(&arguments.report, "report")?;
-    let supplied = arguments.collateral.read(&mut inputs, &bytes, &[])?;
+    let supplied = arguments.collateral.read(&mut inputs, &bytes, &Brought::default())?;
     let bundle = arguments.policy.read(&mut inputs)?;
 
     let mut checks = Checks::all();
-    let presented = Presented::Certificates(&supplied.certificates);
-    let verified = supplied.verifier.verify(&bytes, presented, supplied.at, &mut checks);
+    let verified = supplied.verifier.verify(&bytes, supplied.presented(), supplied.at, &mut checks);
     supplied.check_refused(&mut checks);
     let appraised = appraise(bundle.as_ref(), verified.as_ref(), supplied.at, &mut checks);
     let fields = SnpReport::parse(&bytes, &mut Checks::refusals());
     let mut members = Map::new();
     members.insert("appraised".into(), appraised.into());
     members.insert("roots".into(), supplied.roots.into());
+    members.insert("certificate_table".into(), supplied.table_json());
     members.insert("report".into(), fields.as_ref().map_or(Value::Null, report_json));
     let report = Report {
         schema: "portcullis/snp-report/1",
@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         at: Some(supplied.at),
         inputs,
         checks,
-        facts: fields.iter().map(report_facts).collect(),
+        facts: fields.iter().map(report_facts).chain(supplied.table_facts()).collect(),
         beyond: beyond(appraised),
         note: note(appraised, bundle.is_some()),
         policies: policies(bundle.as_ref()),

@@ -38,7 +38,7 @@ fn what_is_kept_verifies_a_report_of_its_chip() {
     assert_eq!(collateral.certificates.iter().filter(|c| c.common_name == "SEV-VCEK").count(), 1, "its own alone");
     let certificates = collateral.certificates.clone();
     let verifier = SnpVerifier::new(roots, collateral);
-    let presented = Presented::Certificates(&certificates);
+    let presented = Presented::certificates(&certificates);
     assert!(verifier.verify(&bytes, presented, 1_772_323_200, &mut Checks::refusals()).is_some());
     let turin = read(&root, "turin-v5-ms-aci/report.bin");
     let turin = Report::parse(&turin, &mut Checks::refusals()).unwrap();

@@ -91,7 +91,10 @@ catalogue! {
         Auditor "Do not rely on the report; ask the machine's operator for one that a VCEK or VLEK signed.";
     "snp.chip_key": "The host masked the chip key." => "Have the host clear MASK_CHIP_KEY.",
         Auditor "Ask the machine's operator for a report that was made with MASK_CHIP_KEY cleared.";
-    "snp.certificates": "The host's certificate table is malformed, or a certificate in it or on the command line is not of AMD's profile." => "Fetch the certificates from AMD's KDS again.";
+    "snp.certificates": "The host's certificate table is malformed, or a certificate in it or on the command line is not of AMD's profile." => "Have the host's operator load the certificates of AMD's KDS.",
+        Auditor "Verify the report without the table: fetch the certificates with portcullis collateral fetch --report, then portcullis-audit snp-report with --cache.";
+    "snp.certificates.known": "The host's certificate table has entries, but none of a known kind." => "Have the host's operator load AMD's certificates under their GUIDs: VCEK or VLEK, ASK and ARK.",
+        Auditor "Verify the report without the table: fetch the certificates with portcullis collateral fetch --report, then portcullis-audit snp-report with --cache.";
     "snp.vek": "The certificate of the signing key is missing." => "Fetch it from AMD's KDS, or have the host load it.",
         Auditor "Pass it with --certs; or get it with portcullis collateral fetch --report and pass that folder with --cache.";
     "snp.vek.profile": "The endorsement key's certificate is not of AMD's profile." => "Fetch the certificate from AMD's KDS again.";

@@ -62,7 +62,7 @@ impl Bench {
             return vec![format!("snp.certificates: {}", object.error)];
         }
         let verifier = SnpVerifier::new(roots, Collateral::parse(crl).unwrap());
-        verifier.verify(&self.report, Presented::Certificates(&given.certificates), NOW, &mut checks);
+        verifier.verify(&self.report, Presented::certificates(&given.certificates), NOW, &mut checks);
         checks.refused().map(|c| format!("{}{}", c.id, if c.outcome == Outcome::Missing { "?" } else { "" })).collect()
     }
 }

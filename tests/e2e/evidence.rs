@@ -49,7 +49,7 @@ fn fields(generation: Generation) -> Fields {
 
 fn refused(root: &LabRoot, report: &[u8], processor: &Processor) -> Vec<String> {
     let mut checks = Checks::refusals();
-    verifier(root).verify(report, Presented::Table(&processor.certificate_table()), NOW, &mut checks);
+    verifier(root).verify(report, Presented::table(&processor.certificate_table()), NOW, &mut checks);
     checks.refused().map(|check| check.id.to_string()).collect()
 }
 
@@ -134,7 +134,7 @@ fn threat_09_no_flipped_byte_verifies() {
         let verifier = verifier(&root);
         let table = processor.certificate_table();
         let verifies =
-            |report: &[u8]| verifier.verify(report, Presented::Table(&table), NOW, &mut Checks::refusals()).is_some();
+            |report: &[u8]| verifier.verify(report, Presented::table(&table), NOW, &mut Checks::refusals()).is_some();
         assert!(verifies(&good));
         for at in 0..good.len() {
             let mut bad = good;
@@ -195,7 +195,7 @@ fn vlek_reports_verify_under_the_asvk_only() {
     assert_eq!(refused(&root, &report, &processor), Vec::<String>::new());
     let only_ask = [processor.certificate(), root.ask()].map(|der| Certificate::parse(der).unwrap());
     let mut checks = Checks::refusals();
-    verifier(&root).verify(&report, Presented::Certificates(&only_ask), NOW, &mut checks);
+    verifier(&root).verify(&report, Presented::certificates(&only_ask), NOW, &mut checks);
     let found: Vec<_> = checks.refused().map(|c| (c.id.to_string(), c.outcome)).collect();
     assert_eq!(found, [("snp.issuer".to_owned(), Outcome::Missing)]);
 }
@@ -212,7 +212,7 @@ fn revocation_and_staleness_are_told_apart() {
         let mut checks = Checks::refusals();
         SnpVerifier::new(roots, collateral).verify(
             &report,
-            Presented::Table(&processor.certificate_table()),
+            Presented::table(&processor.certificate_table()),
             NOW,
             &mut checks,
         );

@@ -80,7 +80,7 @@ fn threat_29_lab_evidence_is_foreign_under_amds_roots() {
     let report = chip.sign().unwrap();
     SnpVerifier::new(Roots::amd().unwrap(), crl).verify(
         &report,
-        Presented::Table(&chip.certificate_table()),
+        Presented::table(&chip.certificate_table()),
         1_795_000_000,
         &mut checks,
     );

@@ -12,5 +12,6 @@ pub mod fields;
 pub mod generation;
 pub mod report;
 pub mod roots;
+pub mod table;
 pub mod tcb;
 pub mod verify;

@@ -4,8 +4,8 @@
 //!
 //! 1. form of the report (`snp.length` … `snp.signature.form`)
 //! 2. who says to have signed it (`snp.signing_key`, `snp.chip_key`)
-//! 3. the endorsement key's certificate and its chain to a pinned root
-//!    (`snp.vek` … `snp.chain.vek`)
+//! 3. the host's certificates, the endorsement key's among them, and its chain to a
+//!    pinned root (`snp.certificates`, `snp.vek` … `snp.chain.vek`)
 //! 4. validity at the given time, and revocation (`snp.validity`, `snp.crl`, `snp.revoked`)
 //! 5. what certificate and report say of the same chip (`snp.product` … `snp.tcb.certificate`)
 //! 6. the signature over the report (`snp.signature`)
@@ -18,12 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::certificate::{Authority, Certificate, PublicKey};
 use super::chip::{check_same_chip, named_tcbs};
-use super::collateral::{Collateral, certificate_table};
+use super::collateral::Collateral;
 use super::crl::Crl;
 use super::fields::SigningKey;
 use super::generation::Generation;
 use super::report::Report;
 use super::roots::{Roots, fingerprint, generation_of, known_asks};
+use super::table::CertificateTable;
 use super::tcb::Tcb;
 use crate::check::Checks;
 use crate::crypto::{PreparedP384, sha256};
@@ -83,21 +84,63 @@ impl VerifiedSnpReport {
     }
 }
 
-/// Certificates that came with a report.
-#[derive(Clone, Copy, Debug)]
-pub enum Presented<'a> {
-    /// A host's certificate table, as in `auxblob`. Verified chains are kept.
-    Table(&'a [u8]),
-    /// Certificates that somebody collected.
-    Certificates(&'a [Certificate]),
+/// Certificates that came with a report. None of them is believed before its
+/// signature is verified.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Presented<'a> {
+    table: &'a [u8],
+    certificates: &'a [Certificate],
 }
 
 impl<'a> Presented<'a> {
-    /// A host's table; an empty one is no table, and no certificates then.
+    /// A host's certificate table, as in `auxblob`; empty where the host has none.
     #[must_use]
     pub const fn table(table: &'a [u8]) -> Self {
-        if table.is_empty() { Self::Certificates(&[]) } else { Self::Table(table) }
+        Self { table, certificates: &[] }
     }
+
+    /// Certificates that somebody collected.
+    #[must_use]
+    pub const fn certificates(certificates: &'a [Certificate]) -> Self {
+        Self { table: &[], certificates }
+    }
+
+    /// These, and certificates that somebody collected.
+    #[must_use]
+    pub const fn with(self, certificates: &'a [Certificate]) -> Self {
+        Self { table: self.table, certificates }
+    }
+
+    /// A name for what a chip at one TCB gets out of a host's table. `None` where
+    /// a table is not all there is.
+    fn id(&self, report: &Report) -> Option<[u8; 32]> {
+        let alone = self.certificates.is_empty() && !self.table.is_empty();
+        let is_vlek = report.key_info.signing_key() == SigningKey::Vlek;
+        alone.then(|| sha256(&[&[u8::from(is_vlek)], &report.chip_id, &report.reported_tcb.0, self.table]))
+    }
+}
+
+/// Reads the host's table. A table that lists nothing is one of a host that has
+/// no certificates: there is nothing to check, and nothing passes.
+fn check_table(table: &[u8], checks: &mut Checks) -> CertificateTable {
+    const REQUIRED: &str = "a certificate table";
+    const DETAIL: &str = "the host's certificate table";
+    if table.is_empty() {
+        return CertificateTable::default();
+    }
+    let read = match CertificateTable::parse(table) {
+        Ok(read) => read,
+        Err(error) => {
+            checks.step::<(), _>("snp.certificates", Err(error), REQUIRED, DETAIL);
+            return CertificateTable::default();
+        }
+    };
+    if read.has_known_entry() {
+        checks.require("snp.certificates", true, || read.to_string(), || REQUIRED.into(), DETAIL);
+    } else if !read.entries().is_empty() {
+        checks.lacking("snp.certificates.known", read.to_string(), "an entry for VCEK, VLEK, ASK, ARK or CRL", DETAIL);
+    }
+    read
 }
 
 /// Verifies reports against one set of roots and collateral.
@@ -204,36 +247,23 @@ impl SnpVerifier {
 
     /// Step 3: the certificate of the key that the report names.
     fn endorsement(&self, report: &Report, presented: Presented<'_>, checks: &mut Checks) -> Option<Arc<Endorsement>> {
-        let kind = report.key_info.signing_key();
-        match presented {
-            Presented::Certificates(certificates) => self
-                .select(report, kind, certificates, checks)
-                .map(|vek| Arc::new(self.endorse(vek, kind, certificates))),
-            Presented::Table(table) => {
-                let id = sha256(&[&[u8::from(kind == SigningKey::Vlek)], table]);
-                if let Some(known) = self.cached(&id) {
-                    return Some(known);
-                }
-                let certificates = match certificate_table(table) {
-                    Ok(certificates) => certificates,
-                    Err(error) => {
-                        checks.step::<(), _>(
-                            "snp.certificates",
-                            Err(error),
-                            "a certificate table",
-                            "host's certificates",
-                        );
-                        return None;
-                    }
-                };
-                let vek = self.select(report, kind, &certificates, checks)?;
-                let endorsement = Arc::new(self.endorse(vek, kind, &certificates));
-                if endorsement.checks.passed() {
-                    self.keep(id, &endorsement);
-                }
-                Some(endorsement)
-            }
+        let id = presented.id(report);
+        if let Some(known) = id.and_then(|id| self.cached(&id)) {
+            return Some(known);
         }
+        let mut own = Checks::all();
+        let table = check_table(presented.table, &mut own);
+        let certificates = [table.certificates(), presented.certificates].concat();
+        let kind = report.key_info.signing_key();
+        let Some(vek) = self.select(report, kind, &certificates, &mut own) else {
+            checks.extend(&own);
+            return None;
+        };
+        let endorsement = Arc::new(self.endorse(vek, kind, &certificates, own));
+        if let Some(id) = id.filter(|_| endorsement.checks.passed()) {
+            self.keep(id, &endorsement);
+        }
+        Some(endorsement)
     }
 
     fn cached(&self, id: &[u8; 32]) -> Option<Arc<Endorsement>> {
@@ -280,8 +310,13 @@ impl SnpVerifier {
     }
 
     /// The chain from the key to a root, as far as time plays no part.
-    fn endorse(&self, vek: Certificate, kind: SigningKey, presented: &[Certificate]) -> Endorsement {
-        let mut checks = Checks::all();
+    fn endorse(
+        &self,
+        vek: Certificate,
+        kind: SigningKey,
+        presented: &[Certificate],
+        mut checks: Checks,
+    ) -> Endorsement {
         let issuer = presented.iter().chain(&self.issuers).find(|c| c.subject == vek.issuer).cloned();
         let root = issuer.as_ref().and_then(|issuer| self.roots.named(&issuer.issuer)).cloned();
         let generation = root.as_ref().and_then(generation_of);

@@ -8,12 +8,12 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use portcullis_attest::crypto::sha256;
 use portcullis_attest::evidence::SnpEvidence;
-use portcullis_attest::snp::collateral::encode_certificate_table;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::report::LENGTH;
 use portcullis_attest::snp::tcb::Tcb;
 use portcullis_attester::{AttesterError, DerivedKeyRequest, SnpDevice};
 use portcullis_wire::hex::hex;
+use sev::firmware::host::{CertTableEntry, CertType};
 use zeroize::Zeroizing;
 
 use crate::root::LabRoot;
@@ -233,10 +233,17 @@ impl Processor {
         x509::endorsement_spec(&endorsed, issuer)
     }
 
-    /// The certificate table of the host.
+    /// The certificate table of the host, as the `sev` crate writes it: what is
+    /// read from it here was written by others.
+    ///
+    /// # Panics
+    /// The `sev` crate does not write the GUIDs that it defines.
     #[must_use]
     pub fn certificate_table(&self) -> Vec<u8> {
-        encode_certificate_table(&self.certificate, self.is_vlek, &self.issuer, &self.root)
+        let vek = if self.is_vlek { CertType::VLEK } else { CertType::VCEK };
+        let entries = [(vek, &self.certificate), (CertType::ASK, &self.issuer), (CertType::ARK, &self.root)];
+        let entries = entries.map(|(kind, der)| CertTableEntry::new(kind, der.clone()));
+        CertTableEntry::cert_table_to_vec_bytes(&entries).expect("a table of known kinds")
     }
 
     /// A report with the present fields, signed.
