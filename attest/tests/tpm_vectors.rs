@@ -131,6 +131,30 @@ fn a_quote_of_keylime_names_sha1_and_is_refused_for_it() {
     assert_eq!(failed.collect::<Vec<_>>(), ["tpm.ak", "tpm.bank"]);
 }
 
+/// This quote was made without a nonce, and to ask for none makes it no fresher.
+#[test]
+fn an_empty_nonce_makes_no_quote_fresh() {
+    let Some(root) = common::vectors("tpm-quote") else { return };
+    let json: serde_json::Value =
+        serde_json::from_slice(&common::read(&root.join("windows-gcp-shielded/windows_gcp_shielded_vm.json"))).unwrap();
+    let attest = BASE64.decode(json["Quote"]["Quote"].as_str().unwrap().as_bytes()).unwrap();
+    assert_eq!(Quote::parse(&attest).unwrap().extra_data, b"");
+    let mut checks = Checks::all();
+    let input = QuoteInput {
+        attest: &attest,
+        signature: &[],
+        ak: &[],
+        pcrs: None,
+        event_log: None,
+        measured_files: None,
+        nonce: Some(&[]),
+        selection: SelectionRule::NotEmpty,
+    };
+    verify(&input, &mut checks);
+    let nonce = checks.list().iter().find(|check| check.id == "tpm.nonce").unwrap();
+    assert_eq!(nonce.outcome, Outcome::Missing);
+}
+
 #[test]
 fn a_sha1_signature_is_refused_by_scheme() {
     let Some(root) = common::vectors("tpm-quote") else { return };

@@ -71,6 +71,13 @@ fn unreadable_input_and_usage_are_exit_code_2_with_empty_stdout() {
         &["snp-report", MILAN[0], "--policy", MILAN[0]],
         &["snp-report"],
         &["tpm-quote"],
+        // shell variables that are not set
+        &["snp-report", ""],
+        &["snp-report", MILAN[0], "--certs", ""],
+        &["snp-report", MILAN[0], "--at", ""],
+        &["tpm-quote", "--attest", MILAN[0], "--signature", MILAN[0], "--ak", MILAN[0], "--nonce", ""],
+        &["azure", MILAN[0], "--user-data", ""],
+        &["evidence", MILAN[0], "--report-data="],
         &["frobnicate"],
     ] {
         let output = audit(&root, &[arguments, &["--json"]].concat());

@@ -5,6 +5,8 @@
 //! assert_eq!(portcullis_cli::rfc3339(0), "1970-01-01T00:00:00Z");
 //! ```
 
+mod values;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -72,13 +74,20 @@ impl Common {
     }
 }
 
-/// Reads arguments.
+/// Reads arguments. An option whose value is empty is wrong usage: it comes from
+/// a shell variable that is not set.
 ///
 /// # Errors
 /// The exit code, where they were wrong, or asked for help or the version only:
 /// what there is to say has been printed.
 pub fn parse<A: Parser>(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<A, u8> {
-    A::try_parse_from(arguments).map_err(|error| {
+    let mut command = A::command();
+    let matches = command.try_get_matches_from_mut(arguments).and_then(|matches| {
+        values::refuse_empty(&command, &matches)?;
+        Ok(matches)
+    });
+    matches.and_then(|matches| A::from_arg_matches(&matches)).map_err(|error| {
+        let error = error.format(&mut command);
         drop(error.print());
         // Help and version are errors to clap, and go to stdout.
         if error.use_stderr() { USAGE } else { 0 }

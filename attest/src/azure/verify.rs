@@ -105,7 +105,7 @@ fn check_quote(input: &AzureInput<'_>, runtime: &RuntimeData, checks: &mut Check
 
 fn check_user_data(input: &AzureInput<'_>, runtime: &RuntimeData, checks: &mut Checks) {
     const DETAIL: &str = "user data in the report, which make it fresh";
-    match input.user_data {
+    match input.user_data.filter(|data| !data.is_empty()) {
         None => checks.missing("azure.user_data", "what the guest was to write to NV index 0x01400002", DETAIL),
         Some(required) => {
             let found = &runtime.user_data;

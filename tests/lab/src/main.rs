@@ -89,7 +89,11 @@ struct OnMachine {
 }
 
 fn main() -> ExitCode {
-    match dispatch(Arguments::parse().action) {
+    let arguments = match portcullis_cli::parse::<Arguments>(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(code) => return ExitCode::from(code),
+    };
+    match dispatch(arguments.action) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("portcullis-lab: {error:#}");
