@@ -109,7 +109,7 @@ fn tcb_json(raw: RawTcb, generation: Option<Generation>) -> Value {
 /// Claims that a log proves, for people.
 pub(crate) fn boot_facts(claims: &BootClaims) -> Facts {
     let secure_boot = match &claims.secure_boot {
-        None => "not proven by this log".to_owned(),
+        None => claims.not_proven.map_or_else(|| "not proven".into(), |why| format!("not proven: {why}")),
         Some(SecureBoot { enabled: true, .. }) => "on".into(),
         Some(SecureBoot { enabled: false, .. }) => "OFF".into(),
     };
@@ -123,11 +123,20 @@ pub(crate) fn boot_facts(claims: &BootClaims) -> Facts {
         ] {
             rows.push((name, describe(database)));
         }
+        if state.early_authorities > 0 {
+            rows.push(("drivers", format!("{} signatures checked before the boot loader", state.early_authorities)));
+        }
+        if state.dma_protection_disabled {
+            rows.push(("DMA protection", "DISABLED".into()));
+        }
     }
     if let Some(version) = &claims.firmware_version {
         rows.push(("firmware", version.clone()));
     }
     rows.extend(claims.boot_chain.iter().map(|digest| ("started", hex(digest))));
+    if claims.boot_unexplained > 0 {
+        rows.push(("unexplained in PCR 4", claims.boot_unexplained.to_string()));
+    }
     rows.extend(claims.command_lines.iter().map(|line| ("command line", line.clone())));
     rows.extend(claims.uki_sections.iter().map(|(name, digest)| ("UKI section", format!("{name} {}", hex(digest)))));
     if !claims.phases.is_empty() {
@@ -164,13 +173,17 @@ pub(crate) fn boot_json(claims: &BootClaims) -> Value {
             "exchange_keys": database(&state.exchange_keys),
             "allowed": database(&state.allowed),
             "forbidden": database(&state.forbidden),
+            "early_authorities": state.early_authorities,
+            "dma_protection_disabled": state.dma_protection_disabled,
         })
     });
     let sections = claims.uki_sections.iter().map(|(name, digest)| json!({ "name": name, "digest": hex(digest) }));
     json!({
         "secure_boot": secure_boot,
+        "secure_boot_not_proven": claims.not_proven.map(|why| why.to_string()),
         "firmware_version": claims.firmware_version,
         "boot_chain": claims.boot_chain.iter().map(|digest| hex(digest)).collect::<Vec<_>>(),
+        "boot_unexplained": claims.boot_unexplained,
         "command_lines": claims.command_lines,
         "grub_commands": claims.grub_commands,
         "uki_sections": sections.collect::<Vec<_>>(),

@@ -288,9 +288,9 @@ catalogue! {
     "tpm.reference.*": "A PCR is not that of the admitted image." => "Boot the admitted image; a changed PCR is a changed boot chain.",
         Governor "Have the machine boot the admitted image, or add the value to [pcrs]; a changed PCR is a changed boot chain.",
         Auditor "Do not rely on the machine: a changed PCR is a changed boot chain.";
-    "boot.secure_boot": "Secure Boot is off, or not proven to be on." => "Switch Secure Boot on.",
+    "boot.secure_boot": "Secure Boot is off, or the event log does not prove that it is on." => "Switch Secure Boot on. Where it is on, the finding says what in PCR 7 contradicts it.",
         Auditor "Do not rely on the machine: its policy requires Secure Boot.";
-    "boot.started": "Firmware started an image that is not allowed." => "Boot the admitted image, or ask the governors to allow this one.",
+    "boot.started": "Firmware started an image that is not allowed, or PCR 4 has a measurement that is no image." => "Boot the admitted image, or ask the governors to allow this one.",
         Governor "Add its Authenticode digest to started in [boot] if it is yours; otherwise treat the machine as altered.",
         Auditor "Do not rely on the machine: its firmware started something that the policy does not allow.";
     "uki.sections": "The kernel image has other sections than the admitted one." => "Boot the admitted kernel image.",

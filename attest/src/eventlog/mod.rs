@@ -12,7 +12,7 @@ mod replay;
 mod variable;
 mod verify;
 
-pub use claims::{BootClaims, SecureBoot};
+pub use claims::{BootClaims, NotProven, SecureBoot};
 pub use parse::{Event, EventLog, EventLogError, Format, MAX_LENGTH};
 pub use replay::{ReplayError, Replayed};
 pub use variable::SignatureDatabase;

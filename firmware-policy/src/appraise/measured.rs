@@ -46,7 +46,11 @@ fn check_boot(claims: &BootClaims, rule: &BootRule, checks: &mut Checks) {
         checks.require(
             "boot.secure_boot",
             enabled == Some(true),
-            || enabled.map_or("not proven", |on| if on { "on" } else { "off" }).into(),
+            || match (enabled, claims.not_proven) {
+                (Some(on), _) => if on { "on" } else { "off" }.into(),
+                (None, Some(why)) => format!("not proven: {why}"),
+                (None, None) => "not proven".into(),
+            },
             || "on".into(),
             "Secure Boot, as PCR 7 proves it",
         );
@@ -55,8 +59,12 @@ fn check_boot(claims: &BootClaims, rule: &BootRule, checks: &mut Checks) {
     let foreign = claims.boot_chain.iter().find(|digest| !allowed.iter().any(|known| known == digest.as_slice()));
     checks.require(
         "boot.started",
-        foreign.is_none() && !claims.boot_chain.is_empty(),
-        || foreign.map_or_else(|| format!("{} images", claims.boot_chain.len()), |digest| hex(digest)),
+        foreign.is_none() && !claims.boot_chain.is_empty() && claims.boot_unexplained == 0,
+        || match (foreign, claims.boot_unexplained) {
+            (Some(digest), _) => hex(digest),
+            (None, 0) => format!("{} images", claims.boot_chain.len()),
+            (None, more) => format!("{} images, and {more} measurements of something else", claims.boot_chain.len()),
+        },
         || one_of(allowed),
         "images that firmware started, as PCR 4 proves them",
     );
