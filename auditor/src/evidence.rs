@@ -141,7 +141,7 @@ impl Arguments {
             inputs,
             checks,
             facts,
-            beyond: beyond(appraised),
+            beyond: beyond(bundle.is_some()),
             note: note(appraised, bundle.is_some()),
             policies: policies(bundle.as_ref()),
             members,

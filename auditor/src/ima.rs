@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         checks,
         facts: stated.iter().map(|stated| stated.facts(verified.as_ref())).collect(),
         beyond,
-        note: "the PCR value was taken as given",
+        note: if arguments.pcrs.is_some() { "the PCR values were taken as given" } else { "" },
         policies: Vec::new(),
         members,
     };

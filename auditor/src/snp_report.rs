@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         inputs,
         checks,
         facts: fields.iter().map(report_facts).chain(supplied.table_facts()).collect(),
-        beyond: beyond(appraised),
+        beyond: beyond(bundle.is_some()),
         note: note(appraised, bundle.is_some()),
         policies: policies(bundle.as_ref()),
         members,
@@ -73,12 +73,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
 }
 
 /// What a report alone leaves open.
-pub(crate) fn beyond(appraised: bool) -> Vec<&'static str> {
+pub(crate) fn beyond(asked: bool) -> Vec<&'static str> {
     let mut beyond = vec![
         "Freshness: a report shows when it was made only through its report data, which mean something to whoever asked for it.",
         "What the guest has done since it was launched.",
     ];
-    if !appraised {
+    if !asked {
         beyond.push("Whether this image, patch level and chip are ones to trust: name a bundle with --policy.");
     }
     beyond
@@ -91,8 +91,8 @@ pub(crate) fn policies(bundle: Option<&VerifiedBundle>) -> Vec<String> {
 
 pub(crate) const fn note(appraised: bool, asked: bool) -> &'static str {
     match (appraised, asked) {
-        (true, _) => "appraised against the policy",
-        (false, true) => "NOT appraised: the report is not authentic",
+        (true, _) => "the report was appraised against the policy",
+        (false, true) => "NOT appraised: no authentic report",
         (false, false) => "authenticity only: nothing was appraised against a policy",
     }
 }

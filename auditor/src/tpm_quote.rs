@@ -104,7 +104,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         checks,
         facts: quote.iter().map(quote_facts).chain(claims.iter().map(boot_facts)).collect(),
         beyond,
-        note: "authenticity only: whose TPM it is was not judged",
+        note: match at {
+            None => "authenticity only: whose TPM it is was not judged",
+            Some(_) => "authenticity only: nothing was appraised against a policy",
+        },
         policies: Vec::new(),
         members,
     };

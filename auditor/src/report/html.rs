@@ -44,8 +44,8 @@ pub(super) fn page(report: &Report) -> String {
             &mut page,
             format_args!("<h2>{} <span class=\"{class}\">{}</span></h2>\n", escape(topic.title), word(outcome)),
         );
-        if outcome == Outcome::Pass {
-            add(&mut page, format_args!("<p>{}</p>\n", escape(topic.meaning)));
+        if let Some(meaning) = topic.meaning {
+            add(&mut page, format_args!("<p>{}</p>\n", escape(meaning)));
         }
         page.push_str("<table><colgroup><col class=\"mark\"><col class=\"id\"><col></colgroup>\n");
         topic.checks.iter().for_each(|check| row(&mut page, check));

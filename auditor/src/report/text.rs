@@ -1,5 +1,6 @@
 //! The report on a terminal.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, stdout};
 
 use portcullis_attest::check::{Check, Outcome, Verdict};
@@ -34,15 +35,13 @@ pub(super) fn print(report: &Report) {
     say!("{}{at}", paint.strong(&report.title));
     for topic in topics(&report.checks) {
         say!("\n{}", paint.strong(topic.title));
-        if topic.outcome() == Outcome::Pass && !topic.meaning.is_empty() {
-            say!("  {}", topic.meaning);
-        }
+        topic.meaning.iter().for_each(|meaning| say!("  {meaning}"));
         topic.checks.iter().for_each(|check| print_check(check, &paint));
     }
     for facts in &report.facts {
         say!("\n{}", paint.strong(facts.title));
         let width = facts.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        facts.rows.iter().for_each(|(name, value)| say!("  {name:<width$}  {value}"));
+        facts.rows.iter().for_each(|(name, value)| say!("  {name:<width$}  {}", printable(value)));
     }
     if !report.beyond.is_empty() {
         say!("\n{}", paint.strong("Not checked"));
@@ -51,7 +50,7 @@ pub(super) fn print(report: &Report) {
     let note = if report.note.is_empty() { String::new() } else { format!("; {}", report.note) };
     say!("\nverdict: {}{note}", paint.strong(report.checks.verdict().as_str()));
     if report.checks.verdict() == Verdict::Undetermined {
-        say!("nothing failed, but what is marked ? was not supplied");
+        say!("nothing failed, but the checks marked ? could not be made");
     }
 }
 
@@ -65,8 +64,27 @@ fn print_check(check: &Check, paint: &Paint) {
     say!("  {} {word:<8}{:<26}{}", paint.mark(check.outcome), check.id, check.detail);
     if check.outcome != Outcome::Pass {
         for (name, text) in [("found", &check.found), ("required", &check.required)] {
-            say!("             {name:<10}{}", text.as_deref().unwrap_or("nothing"));
+            say!("             {name:<10}{}", printable(text.as_deref().unwrap_or("nothing")));
         }
         say!("             {:<10}{}", "remedy", remedy(&check.id, Reader::Auditor));
+    }
+}
+
+/// Text of others for a terminal: what would steer it is shown and not sent.
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|c| !c.is_control()) {
+        return text.into();
+    }
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn text_of_others_does_not_steer_the_terminal() {
+        assert_eq!(printable("root=/dev/vda1 é"), "root=/dev/vda1 é");
+        assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
     }
 }
