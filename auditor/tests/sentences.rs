@@ -61,7 +61,8 @@ fn said(folder: &Path, arguments: &[&str]) -> Vec<&'static str> {
 fn sentences_about_reports() {
     let Some(root) = vectors("snp") else { return };
     let at = ["--at", "2026-03-01T00:00:00Z"];
-    let milan = ["snp-report", "milan-v3-ms-aci/report.bin", "--certs", "milan-v3-ms-aci/vcek.pem", "milan-v3-ms-aci/ask.pem"];
+    let milan =
+        ["snp-report", "milan-v3-ms-aci/report.bin", "--certs", "milan-v3-ms-aci/vcek.pem", "milan-v3-ms-aci/ask.pem"];
     let crl = ["--crl", "amd-crl/milan_2025-05-06.crl.der"];
     let all: Vec<&str> = SENTENCES[..4].iter().map(|(sentence, _)| *sentence).collect();
     assert_eq!(said(&root, &[&milan[..], &crl, &at].concat()), all);
@@ -69,7 +70,10 @@ fn sentences_about_reports() {
     assert_eq!(said(&root, &[&milan[..], &at].concat()), [all[0], all[3]]);
     // without a certificate; with another root
     assert_eq!(said(&root, &[&milan[..2], &at].concat()), Vec::<&str>::new());
-    assert_eq!(said(&root, &[&milan[..], &crl, &at, &["--root", "genoa-v3-ms-aci/ark.pem"]].concat()), Vec::<&str>::new());
+    assert_eq!(
+        said(&root, &[&milan[..], &crl, &at, &["--root", "genoa-v3-ms-aci/ark.pem"]].concat()),
+        Vec::<&str>::new()
+    );
     // a report that was signed by somebody else
     let forged = ["snp-report", "milan-v2-trustee/report.bin", "--certs", "milan-v2-trustee/vcek-invalid-new.der"];
     let said = said(&root, &[&forged[..], &crl, &["--at", "2025-06-01T00:00:00Z"]].concat());
@@ -79,7 +83,8 @@ fn sentences_about_reports() {
 #[test]
 fn sentences_about_quotes() {
     let Some(root) = vectors("tpm-quote/gce-cos-85-nonce9009") else { return };
-    let base = ["tpm-quote", "--attest", "quote.sha256.msg", "--signature", "quote.sha256.sig", "--ak", "ak.tpmt_public"];
+    let base =
+        ["tpm-quote", "--attest", "quote.sha256.msg", "--signature", "quote.sha256.sig", "--ak", "ak.tpmt_public"];
     let run = |rest: &[&str]| said(&root, &[&base[..], rest].concat());
     let [signed, nonce, values] = [4, 5, 6].map(|at: usize| SENTENCES[at].0);
     assert_eq!(run(&[]), [signed]);

@@ -34,7 +34,8 @@ pub(crate) fn variable(vendor: &[u8; 16], name: &str, data: &[u8]) -> Vec<u8> {
     [&vendor[..], &characters.to_le_bytes(), &length.to_le_bytes(), &utf16, data].concat()
 }
 
-pub(crate) const GLOBAL: [u8; 16] = [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0, 0xe0, 0x98, 3, 0x2b, 0x8c];
+pub(crate) const GLOBAL: [u8; 16] =
+    [0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0, 0xe0, 0x98, 3, 0x2b, 0x8c];
 pub(crate) const SECURITY: [u8; 16] =
     [0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f];
 pub(crate) const SEPARATOR: u32 = 4;
@@ -72,4 +73,3 @@ pub(crate) fn judge(log: &[u8], values: &PcrValues) -> (Option<BootClaims>, Vec<
     let verified = verify(log, values, &Selection::sha256((0..24).filter(|pcr| *pcr != 10)), &mut checks);
     (verified.map(|log| log.claims()), checks.refused().map(|check| check.id.to_string()).collect())
 }
-

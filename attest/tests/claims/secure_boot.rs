@@ -61,7 +61,10 @@ fn further_variables_and_actions_stand_beside_the_five() {
         authority("devdb", &[8; 16], b"device"),
         measured(7, 0x8000_00e3, b"SPDM device policy"),
     ];
-    assert_eq!(before_separator(&others).map(|state| (state.enabled, state.dma_protection_disabled)), Ok((true, false)));
+    assert_eq!(
+        before_separator(&others).map(|state| (state.enabled, state.dma_protection_disabled)),
+        Ok((true, false))
+    );
     for action in [&b"DMA Protection Disabled"[..], b"DMA Protection Disabled\0"] {
         assert!(before_separator(&[measured(7, ACTION, action)]).unwrap().dma_protection_disabled);
     }
@@ -203,4 +206,3 @@ fn threat_12_a_separator_must_be_there_and_a_variable_once() {
     let without_dbx: Vec<Vec<u8>> = boot(1).into_iter().enumerate().filter(|(n, _)| *n != 4).map(|(_, e)| e).collect();
     assert_eq!(judge_own(&without_dbx), None);
 }
-

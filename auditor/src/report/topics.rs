@@ -89,13 +89,7 @@ const TOPICS: [Kind; 22] = [
         title: "Chip and patch level",
         meaning: "Certificate and report agree on product and patch level, and on the chip or the provider.",
         prefixes: &["snp.product", "snp.csp_id", "snp.chip_id", "snp.tcb"],
-        proven_by: &[
-            "snp.product",
-            "snp.chip_id|snp.csp_id",
-            "snp.tcb.form",
-            "snp.tcb.order",
-            "snp.tcb.certificate",
-        ],
+        proven_by: &["snp.product", "snp.chip_id|snp.csp_id", "snp.tcb.form", "snp.tcb.order", "snp.tcb.certificate"],
         rests_on: &[],
     },
     Kind {
@@ -263,7 +257,8 @@ impl Kind {
         let own = checks.iter().filter(|check| kind_of(check).is_some_and(|kind| kind.title == self.title));
         let passed = |ids: &&str| {
             let named = |check: &Check| {
-                ids.split('|').any(|id| id.strip_suffix('*').map_or(check.id == id, |family| check.id.starts_with(family)))
+                ids.split('|')
+                    .any(|id| id.strip_suffix('*').map_or(check.id == id, |family| check.id.starts_with(family)))
             };
             checks.iter().any(|check| named(check) && check.outcome == Outcome::Pass)
         };
@@ -301,9 +296,10 @@ mod tests {
     fn needed(kind: &Kind) -> Vec<String> {
         let first = |ids: &&str| ids.split('|').next().unwrap().replace('*', "4");
         let mut all: Vec<String> = kind.proven_by.iter().map(first).collect();
-        let below = kind.rests_on.iter().flat_map(|title| {
-            TOPICS.iter().filter(move |other| other.title == *title).flat_map(needed)
-        });
+        let below = kind
+            .rests_on
+            .iter()
+            .flat_map(|title| TOPICS.iter().filter(move |other| other.title == *title).flat_map(needed));
         all.extend(below);
         // Topics that two others rest on.
         let mut seen = std::collections::BTreeSet::new();
