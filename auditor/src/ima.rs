@@ -1,13 +1,13 @@
-//! `portcullis-audit ima`: does a measurement list lead to PCR 10, and are its
-//! files allowed?
+//! `portcullis-audit ima`: does a measurement list lead to the PCR values, and are
+//! its files allowed?
 
 use std::io::{BufRead, Seek};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use portcullis_attest::check::Checks;
 use portcullis_attest::ima::{AllowList, Entries, Entry, VerifiedList, verify};
-use portcullis_attest::tpm::pcr::Bank;
+use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
@@ -20,14 +20,16 @@ const SHOWN: usize = 40;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Measurement list, binary or ASCII.
+    /// Measurement list, binary or ASCII, of any bank: its hashes tell which.
     list: PathBuf,
-    /// PCR values as JSON: {"sha256": {"10": "hex"}, ...}.
+    /// PCR values as JSON: {"sha256": {"10": "hex"}, ...}; one for every PCR that
+    /// the list has entries for.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
-    /// Bank of PCR 10 that must vouch for the list.
-    #[arg(long, default_value = "sha256")]
-    bank: String,
+    /// Bank of the PCRs that must vouch for the list: sha256, sha384, sha512 or
+    /// sha1; the first of them with a value in --pcrs if absent.
+    #[arg(long)]
+    bank: Option<String>,
     /// Files that may be measured, in the format of sha256sum.
     #[arg(long, value_name = "FILE")]
     allow: Option<PathBuf>,
@@ -38,13 +40,13 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut inputs = Inputs::default();
     let mut file = inputs.open(&arguments.list, "ima")?;
-    let bank = Bank::from_name(&arguments.bank).context("--bank: sha1, sha256, sha384 or sha512")?;
     let values = pcrs_argument(arguments.pcrs.as_ref(), &mut inputs)?.unwrap_or_default();
+    let bank = bank(arguments.bank.as_deref(), &values)?;
     let allow = match &arguments.allow {
         None => None,
         Some(path) => {
-            let text = String::from_utf8(inputs.read(path, "allow")?).context("--allow: text")?;
-            Some(AllowList::parse(&text).with_context(|| path.display().to_string())?)
+            let list = AllowList::parse(inputs.read(path, "allow")?);
+            Some(list.with_context(|| path.display().to_string())?)
         }
     };
     let mut checks = Checks::all();
@@ -76,8 +78,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     report.give(&arguments.output)
 }
 
+/// The bank that was named, or the first in order of preference with a value.
+fn bank(named: Option<&str>, values: &PcrValues) -> Result<Bank> {
+    const PREFERRED: [Bank; 4] = [Bank::Sha256, Bank::Sha384, Bank::Sha512, Bank::Sha1];
+    let Some(name) = named else {
+        let given = |bank: &Bank| values.iter().any(|(of, ..)| of == *bank);
+        return Ok(PREFERRED.into_iter().find(given).unwrap_or(Bank::Sha256));
+    };
+    if name.starts_with("sm3") {
+        bail!("--bank: SM3 is not supported; name another bank of the same TPM, such as sha256");
+    }
+    Bank::from_name(name).context("--bank: sha256, sha384, sha512 or sha1")
+}
+
 /// What the list states, whether or not anything vouches for it.
 struct Stated {
+    /// The bank whose template hashes it states.
+    bank: Bank,
     entries: usize,
     /// All of them for JSON, the first few for people.
     files: Vec<Value>,
@@ -85,8 +102,9 @@ struct Stated {
 
 impl Stated {
     fn read(list: impl BufRead, all: bool) -> Option<Self> {
-        let mut stated = Self { entries: 0, files: Vec::new() };
-        for entry in Entries::of(list).ok()? {
+        let entries = Entries::of(list).ok()?;
+        let mut stated = Self { bank: entries.bank(), entries: 0, files: Vec::new() };
+        for entry in entries {
             let entry = entry.ok()?;
             stated.entries = stated.entries.saturating_add(1);
             if all || stated.files.len() < SHOWN {
@@ -97,7 +115,7 @@ impl Stated {
     }
 
     fn facts(&self, verified: Option<&VerifiedList>) -> Facts {
-        let mut rows = vec![("entries".to_owned(), self.entries.to_string())];
+        let mut rows = vec![("hashes".to_owned(), self.bank.to_string()), ("entries".into(), self.entries.to_string())];
         if let Some(verified) = verified {
             rows.push(("vouched for".into(), verified.covered().to_string()));
             rows.push(("changed while measured".into(), verified.violations().to_string()));
@@ -114,6 +132,7 @@ impl Stated {
 
     fn json(&self, verified: Option<&VerifiedList>) -> Value {
         json!({
+            "bank": self.bank.name(),
             "entries": self.entries,
             "covered": verified.map(VerifiedList::covered),
             "files": self.files,
@@ -124,7 +143,8 @@ impl Stated {
 fn file_json(entry: &Entry) -> Option<Value> {
     let (file, name) = entry.file().ok()?;
     Some(json!({
-        "name": name,
+        "pcr": entry.pcr,
+        "name": name.to_string(),
         "algorithm": file.algorithm,
         "digest": hex(file.digest),
         "template": entry.template.name(),

@@ -378,3 +378,56 @@ fn measured_files_and_logs_of_user_space_take_part() {
     assert_eq!((code, body["boot"]["phases"].clone()), (0, serde_json::json!(["ready"])));
     assert_eq!(json(folder.path(), &["eventlog", "log.json"]).0, 1, "not as firmware writes it");
 }
+
+/// Lists of one bank, of two PCRs, and with a name that is no UTF-8.
+#[test]
+fn measurement_lists_of_every_kind() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../attest/tests/data/ima");
+    let folder = tempfile::tempdir().unwrap();
+    let pcrs = |values: Value| {
+        let path = folder.path().join("pcrs.json");
+        std::fs::write(&path, values.to_string()).unwrap();
+        path.display().to_string()
+    };
+    let ten = "c2714c5e1e8ab1581d40f3680bbae19bc1b990deeaadb9d5326f5c82beb88322";
+    let of_two = [
+        "2d27d3d4196de2ae06b3b410b28f4e23e75495f053758f3c08c4d9cf865c5f25",
+        "25644d0896eac0471c57a8eebf30c6dd5c90a4ccb6d34532490b2ced6189bbae",
+    ];
+    let one = pcrs(serde_json::json!({ "sha256": { "10": ten } }));
+    let (code, body) = json(&data, &["ima", "pcr10-sha256-templates.bin", "--pcrs", &one]);
+    assert_eq!((code, body["list"]["bank"].as_str(), body["list"]["covered"].as_u64()), (0, Some("sha256"), Some(4)));
+    let (code, body) = json(&data, &["ima", "pcr10-sha1.bin", "--pcrs", &one]);
+    assert_eq!(
+        (code, body["list"]["bank"].as_str(), body["list"]["files"][1]["pcr"].as_u64()),
+        (0, Some("sha1"), Some(10))
+    );
+
+    let less = pcrs(serde_json::json!({ "sha256": { "10": of_two[0] } }));
+    let (code, body) = json(&data, &["ima", "pcr10-and-pcr11-sha1.bin", "--pcrs", &less]);
+    assert_eq!((code, body["missing"].clone()), (3, serde_json::json!(["ima.pcr"])));
+    let both = pcrs(serde_json::json!({ "sha256": { "10": of_two[0], "11": of_two[1] } }));
+    let (code, body) = json(&data, &["ima", "pcr10-and-pcr11-sha1.bin", "--pcrs", &both]);
+    assert_eq!((code, body["list"]["files"][1]["pcr"].as_u64()), (0, Some(11)));
+
+    let output = audit(&data, &["ima", "pcr10-sha1.bin", "--bank", "sm3_256", "--pcrs", &both]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("SM3 is not supported; name another bank"), "{said}");
+
+    // One byte of a name is none of UTF-8: it is the file's name all the same.
+    let mut list = std::fs::read(data.join("pcr10-sha256-templates.bin")).unwrap();
+    let at = list.windows(4).position(|window| window == b"bash").unwrap();
+    list[at] = 0xe9;
+    std::fs::write(folder.path().join("latin"), list).unwrap();
+    let (code, body) = json(folder.path(), &["ima", "latin"]);
+    assert_eq!((code, failed(&body)), (1, vec!["ima.template"]), "the byte was changed afterwards");
+    assert_eq!(body["list"]["files"][1]["name"], "/usr/bin/\\xe9ash");
+
+    let sha1 = folder.path().join("allow");
+    std::fs::write(&sha1, format!("{}  /init\n", "00".repeat(20))).unwrap();
+    let output = audit(&data, &["ima", "pcr10-sha1.bin", "--allow", &sha1.display().to_string()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("line 1: a digest of SHA-1") && said.contains("ima_hash=sha256"), "{said}");
+}

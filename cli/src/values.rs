@@ -13,10 +13,12 @@ use clap::{ArgMatches, Command, Error};
 /// A usage error that names the option.
 pub(crate) fn refuse_empty(command: &Command, matches: &ArgMatches) -> Result<(), Error> {
     for argument in command.get_arguments() {
-        // The program that a gate starts may well be given empty arguments.
+        // The program that a gate starts may well be given empty arguments, and a
+        // text that is empty by default may be said to be empty.
         let of_another = argument.is_last_set() || argument.is_trailing_var_arg_set();
+        let by_default = argument.get_default_values().iter().any(|value| value.is_empty());
         let given = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
-        if !of_another && given.into_iter().flatten().any(OsStr::is_empty) {
+        if !of_another && !by_default && given.into_iter().flatten().any(OsStr::is_empty) {
             let mut error = Error::new(ErrorKind::InvalidValue).with_cmd(command);
             error.insert(ContextKind::InvalidArg, ContextValue::String(argument.to_string()));
             error.insert(ContextKind::InvalidValue, ContextValue::String(String::new()));
@@ -57,6 +59,8 @@ mod tests {
             certs: Vec<PathBuf>,
             #[arg(long)]
             number: Option<u32>,
+            #[arg(long, default_value = "")]
+            append: String,
             #[arg(long)]
             json: bool,
         },
@@ -73,6 +77,7 @@ mod tests {
     #[test]
     fn an_empty_value_is_wrong_usage_wherever_it_stands() {
         assert_eq!(code(&["verify", "file", "--nonce", "00", "--certs", "a", "b", "--number", "1", "--json"]), None);
+        assert_eq!(code(&["verify", "file", "--append", ""]), None);
         for arguments in [
             &["verify", ""][..],
             &["verify", "file", "--nonce", ""],

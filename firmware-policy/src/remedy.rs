@@ -175,16 +175,16 @@ catalogue! {
         Auditor "Ask for a quote by the key at handle 0x81000003; otherwise treat it as another machine's.";
     "azure.user_data": "The report was made before, or for another request." => "Write the verifier's data to NV index 0x01400002 and read the report again.",
         Auditor "Compare --user-data with what was asked for; otherwise treat the report as made for somebody else.";
-    "ima.form": "The measurement list cannot be read." => "Read binary_runtime_measurements again; a template that is unknown here is refused.",
-        Auditor "Ask for binary_runtime_measurements again; a template that is unknown here is refused.";
-    "ima.bank": "Only SHA-1 vouches for the list." => "Quote PCR 10 of the SHA-256 bank.",
+    "ima.form": "The measurement list cannot be read." => "Read binary_runtime_measurements again. Where a template or a byte order is not supported, the finding says which.",
+        Auditor "Ask for binary_runtime_measurements again. Where a template or a byte order is not supported, the finding says which.";
+    "ima.bank": "Only SHA-1 vouches for the list." => "Quote the PCRs of the SHA-256 bank.",
         Auditor "Ask for a quote of PCR 10 in the SHA-256 bank.";
-    "ima.template": "An entry does not have the hash that it states." => "Treat the list as edited.";
-    "ima.pcr": "The list does not lead to the quoted value of PCR 10." => "Treat the list as edited, or as one of another boot; read list and quote again.",
+    "ima.template": "An entry does not have the hash that it states." => "Read the list of another bank if the finding says so; otherwise treat the list as edited.";
+    "ima.pcr": "The list does not lead to the quoted value of a PCR that it has entries for, or there is no such value." => "Treat the list as edited, or as one of another boot; read list and quote again.",
         Auditor "Treat the list as edited, or as one of another boot; ask for list and quote of the same moment.";
     "ima.boot_aggregate": "The list does not begin with this boot." => "Read the list from its beginning, and list and PCRs of one boot.",
         Auditor "Ask for the list from its beginning, and for list and PCRs of one boot.";
-    "ima.violations": "A file changed while it was measured." => "Find out which program writes to files that run.",
+    "ima.violations": "A file changed while it was measured, so that nothing proves what it was." => "Find out which program writes to files that run.",
         Auditor "Ask the machine's operator which program writes to files that run.";
     "ima.files": "A file was measured that is not allowed." => "Remove the file, or ask the governors to allow its digest; otherwise treat the machine as altered.",
         Governor "Add its digest to the image's list in ima/ if it belongs there; otherwise treat the machine as altered.",

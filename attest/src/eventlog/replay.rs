@@ -34,6 +34,18 @@ pub struct Replayed {
 }
 
 impl Replayed {
+    /// PCRs that no log extended.
+    #[must_use]
+    pub const fn nothing(bank: Bank) -> Self {
+        Self { bank, values: BTreeMap::new() }
+    }
+
+    /// The bank.
+    #[must_use]
+    pub const fn bank(&self) -> Bank {
+        self.bank
+    }
+
     /// The value of a PCR: its reset value where no event extended it.
     #[must_use]
     pub fn value(&self, pcr: u8) -> Vec<u8> {

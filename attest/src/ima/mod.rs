@@ -1,18 +1,23 @@
 //! Linux's Integrity Measurement Architecture: the list of files that a kernel
-//! measured into PCR 10 before it used them.
+//! measured into PCR 10, or into others that its policy names, before it used them.
 //!
 //! ```text
-//! bytes --Entries--> Entry by Entry --verify--> VerifiedList (how many of them the PCR covers)
+//! bytes --Entries--> Entry by Entry --verify--> VerifiedList (how many of them the PCRs cover)
 //! ```
 //!
 //! An entry's template hash is recomputed from its data, and the list must lead
-//! to the quoted PCR. The kernel goes on measuring while somebody quotes, so a
-//! list may be longer than the PCR; what lies beyond it is not believed.
+//! to the quoted PCRs. The kernel goes on measuring while somebody quotes, so a
+//! list may be longer than the PCRs; what lies beyond them is not believed.
 
 mod allow;
+mod ascii;
+mod entry;
 mod parse;
+mod template;
 mod verify;
 
-pub use allow::{AllowError, AllowList};
-pub use parse::{Entries, Entry, FileDigest, ListError, MAX_LENGTH, Template};
-pub use verify::{PCR, VerifiedList, verify};
+pub use allow::{AllowError, AllowList, Refusal};
+pub use entry::{Entry, FileDigest, FileName};
+pub use parse::{Entries, ListError, MAX_LENGTH};
+pub use template::{Custom, Field, Template};
+pub use verify::{PCR, VerifiedList, pcrs, verify, verify_after};

@@ -1,27 +1,35 @@
-//! From a list to the part of it that a quoted PCR vouches for.
+//! From a list to the part of it that quoted PCRs vouch for.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use super::allow::AllowList;
-use super::parse::{Entries, Entry, ListError};
+use super::entry::Entry;
+use super::parse::{Entries, ListError};
 use crate::check::Checks;
-use crate::tpm::pcr::{Bank, PcrValues};
+use crate::eventlog::Replayed;
+use crate::tpm::pcr::{Bank, PcrSet, PcrValues};
 use portcullis_wire::hex::hex;
 
-/// The PCR of Linux's integrity measurement architecture.
+/// The PCR of Linux's integrity measurement architecture, where nobody configured
+/// another one.
 pub const PCR: u8 = 10;
 /// The first entry's name: a digest over the PCRs of the boot.
 const BOOT_AGGREGATE: &str = "boot_aggregate";
+/// Longest part of a file's name that a message repeats, in characters.
+const SHOWN: usize = 200;
 
-/// How much of a list leads to the quoted PCR. Only [`verify`] makes one.
+/// How much of a list leads to the quoted PCRs. Only [`verify`] and
+/// [`verify_after`] make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifiedList {
     covered: Seen,
     total: usize,
+    pcrs: PcrSet,
 }
 
 impl VerifiedList {
-    /// How many entries the PCR covers, from the first on.
+    /// How many entries the PCRs cover, of each PCR from the first on.
     #[must_use]
     pub const fn covered(&self) -> usize {
         self.covered.entries
@@ -38,11 +46,29 @@ impl VerifiedList {
     pub const fn beyond(&self) -> usize {
         self.total.saturating_sub(self.covered.entries)
     }
+
+    /// The PCRs that the list leads to.
+    #[must_use]
+    pub const fn pcrs(&self) -> PcrSet {
+        self.pcrs
+    }
 }
 
-/// Verifies a list against the value of PCR 10 in one bank, its beginning
-/// against the PCRs of the boot where they are among the values, and its files
-/// against an allow list where there is one. The list is read once and not kept.
+/// The PCRs that a list has entries for.
+///
+/// # Errors
+/// [`ListError`].
+pub fn pcrs(list: impl BufRead) -> Result<PcrSet, ListError> {
+    let mut found = [false; 24];
+    for entry in Entries::of(list)? {
+        if let Some(seen) = found.get_mut(usize::from(entry?.pcr)) {
+            *seen = true;
+        }
+    }
+    Ok(PcrSet::of((0..).zip(found).filter(|(_, seen)| *seen).map(|(pcr, _)| pcr)))
+}
+
+/// Verifies a list that begins with the PCRs' reset values; see [`verify_after`].
 pub fn verify(
     list: impl BufRead,
     bank: Bank,
@@ -50,21 +76,37 @@ pub fn verify(
     allow: Option<&AllowList>,
     checks: &mut Checks,
 ) -> Option<VerifiedList> {
-    let quoted = values.value(bank, PCR);
-    let walked = Walk::over(list, bank, quoted, allow);
+    verify_after(list, &Replayed::nothing(bank), values, allow, checks)
+}
+
+/// Verifies a list against the PCR values of one bank, from the values on that the
+/// event log leads to; its beginning against the PCRs of the boot where they are
+/// among the values, and its files against an allow list where there is one. Every
+/// PCR with entries needs its value. The list is read once and not kept.
+pub fn verify_after(
+    list: impl BufRead,
+    log: &Replayed,
+    values: &PcrValues,
+    allow: Option<&AllowList>,
+    checks: &mut Checks,
+) -> Option<VerifiedList> {
+    let bank = log.bank();
+    let walked = Walk::over(list, log, values, allow);
     let walk = checks.step("ima.form", walked, "an IMA measurement list", "form of the measurement list")?;
     if bank == Bank::Sha1 {
-        checks.missing("ima.bank", "PCR 10 of a bank stronger than SHA-1", "bank that vouches for the list");
+        checks.missing("ima.bank", "PCR values of a bank stronger than SHA-1", "bank that vouches for the list");
     } else {
         checks.require("ima.bank", true, || bank.to_string(), || "no SHA-1".into(), "bank that vouches for the list");
     }
-    walk.check_replay(bank, quoted, checks);
+    walk.check_hashes(checks);
+    walk.chains.iter().for_each(|(pcr, chain)| chain.check(*pcr, bank, checks));
     check_boot_aggregate(walk.first.as_ref(), values, checks);
-    let covered = walk.covered?;
+    let covered = walk.covered()?;
     if let Some(allow) = allow {
         walk.check_files(covered, allow, checks);
     }
-    checks.passed().then_some(VerifiedList { covered, total: walk.seen.entries })
+    let pcrs = PcrSet::of(walk.chains.keys().copied());
+    checks.passed().then_some(VerifiedList { covered, total: walk.entries, pcrs })
 }
 
 /// What was counted up to some entry.
@@ -76,96 +118,93 @@ struct Seen {
     files: usize,
 }
 
-/// What one walk over a list leaves behind, whatever its length.
-struct Walk {
+impl Seen {
+    const fn and(self, other: Self) -> Self {
+        Self {
+            entries: self.entries.saturating_add(other.entries),
+            violations: self.violations.saturating_add(other.violations),
+            files: self.files.saturating_add(other.files),
+        }
+    }
+}
+
+/// The entries of one PCR.
+struct Chain {
+    quoted: Option<Vec<u8>>,
     value: Vec<u8>,
     /// The value had the kernel put zeroes behind SHA-1 digests, and whether it
     /// was the quoted one somewhere. Every kernel that knows banks has SHA-256.
     padded: Option<Vec<u8>>,
     reached_by_padding: bool,
-    first: Option<Entry>,
     seen: Seen,
     /// What was seen when the value was the quoted one for the last time.
     covered: Option<Seen>,
-    wrong_hash: Option<usize>,
-    violation: Option<usize>,
+    /// The first of its kind: how many entries of the PCR there were with it, and
+    /// what it is.
+    violation: Option<(usize, String)>,
     foreign: Option<(usize, String)>,
 }
 
-impl Walk {
-    fn over(
-        list: impl BufRead,
-        bank: Bank,
-        quoted: Option<&[u8]>,
-        allow: Option<&AllowList>,
-    ) -> Result<Self, ListError> {
-        let mut walk = Self {
-            value: bank.initial(PCR),
-            padded: (bank > Bank::Sha256).then(|| bank.initial(PCR)),
+impl Chain {
+    /// The PCR before the list. Where it is not the first entry's, there may have
+    /// been no entry yet when somebody quoted.
+    fn of(pcr: u8, log: &Replayed, values: &PcrValues, first: bool) -> Self {
+        let (bank, value) = (log.bank(), log.value(pcr));
+        let quoted = values.value(bank, pcr).map(<[u8]>::to_vec);
+        Self {
+            covered: (!first && quoted.as_ref() == Some(&value)).then(Seen::default),
+            padded: (bank > Bank::Sha256).then(|| value.clone()),
             reached_by_padding: false,
-            first: None,
             seen: Seen::default(),
-            covered: None,
-            wrong_hash: None,
             violation: None,
             foreign: None,
-        };
-        for entry in Entries::of(list)? {
-            walk.take(entry?, bank, quoted, allow);
+            quoted,
+            value,
         }
-        Ok(walk)
     }
 
-    /// Recomputes what the entry states, extends by it, and looks for the PCR.
-    fn take(&mut self, entry: Entry, bank: Bank, quoted: Option<&[u8]>, allow: Option<&AllowList>) {
-        let at = self.seen.entries;
+    /// Extends by an entry, and looks for the quoted value.
+    fn take(&mut self, at: usize, entry: &Entry, bank: Bank, hash: Option<Vec<u8>>, allow: Option<&AllowList>) {
         let violation = entry.is_violation();
-        let sha1 = entry.hash(Bank::Sha1);
-        if !violation && entry.template_hash != *sha1 {
-            self.wrong_hash.get_or_insert(at);
-        }
-        self.value = bank.extend(&self.value, &entry.extended(bank));
+        let extended = hash.unwrap_or_else(|| entry.extended(bank));
+        self.value = bank.extend(&self.value, &extended);
         if let Some(padded) = &mut self.padded {
-            let mut digest = if violation { vec![0xff; bank.length()] } else { sha1 };
+            let mut digest = if violation { extended } else { entry.hash(Bank::Sha1) };
             digest.resize(bank.length(), 0);
             *padded = bank.extend(padded, &digest);
-            self.reached_by_padding |= quoted == Some(padded);
+            self.reached_by_padding |= self.quoted.as_ref() == Some(padded);
         }
-
-        self.seen.entries = at.saturating_add(1);
+        self.seen.entries = self.seen.entries.saturating_add(1);
         if violation {
             self.seen.violations = self.seen.violations.saturating_add(1);
-            self.violation.get_or_insert(at);
+            self.violation.get_or_insert_with(|| (self.seen.entries, format!("entry {at}")));
         } else if let Ok((file, name)) = entry.file()
             && name != BOOT_AGGREGATE
         {
             self.seen.files = self.seen.files.saturating_add(1);
-            if allow.is_some_and(|allow| !allow.admits(&entry)) {
-                let named = || format!("{name:.200} {}:{}", file.algorithm, hex(file.digest));
-                self.foreign.get_or_insert_with(|| (at, named()));
+            if allow.is_some_and(|allow| !allow.admits(entry)) {
+                let name = || name.to_string().chars().take(SHOWN).collect::<String>();
+                let named = || format!("{} {}:{}{}", name(), file.algorithm, hex(file.digest), weak(file.algorithm));
+                self.foreign.get_or_insert_with(|| (self.seen.entries, named()));
             }
         }
-        if quoted == Some(&self.value) {
+        if self.quoted.as_ref() == Some(&self.value) {
             self.covered = Some(self.seen);
         }
-        self.first.get_or_insert(entry);
     }
 
-    fn check_replay(&self, bank: Bank, quoted: Option<&[u8]>, checks: &mut Checks) {
-        checks.require(
-            "ima.template",
-            self.wrong_hash.is_none(),
-            || self.wrong_hash.map_or_else(|| "every one".into(), |at| format!("entry {at} states another hash")),
-            || "the hash of its data in every entry".into(),
-            "hash of every entry, recomputed from its data",
-        );
-        let Some(quoted) = quoted else {
-            checks.missing("ima.pcr", format!("the quoted {bank} value of PCR 10"), "PCR 10, against the replay");
+    fn check(&self, pcr: u8, bank: Bank, checks: &mut Checks) {
+        const DETAIL: &str = "PCR values, against the replay of the list";
+        let Some(quoted) = &self.quoted else {
+            checks.missing(
+                "ima.pcr",
+                format!("the quoted {bank} value of PCR {pcr}, which the list has entries for"),
+                DETAIL,
+            );
             return;
         };
-        let total = self.seen.entries;
         let reached = || match self.covered {
-            Some(covered) => format!("after {} of {total} entries", covered.entries),
+            Some(covered) => format!("after {} of {} entries", covered.entries, self.seen.entries),
             // What a kernel extends that had no hash of the bank when it started
             // is worth no more than SHA-1.
             None if self.reached_by_padding => "reached by SHA-1 digests with zeroes behind".into(),
@@ -174,32 +213,118 @@ impl Walk {
         checks.require(
             "ima.pcr",
             self.covered.is_some(),
-            || format!("{bank}:{}, {}", hex(quoted), reached()),
-            || "the value after some entry of the list".into(),
-            "PCR 10, against the replay of the list",
+            || format!("PCR {pcr} {bank}:{}, {}", hex(quoted), reached()),
+            || format!("the value of PCR {pcr} after some entry of the list"),
+            DETAIL,
+        );
+    }
+
+    /// The first violation, or the first foreign file, that the PCR covers.
+    fn within<'a>(&self, first: Option<&'a (usize, String)>) -> Option<&'a String> {
+        let covered = self.covered.map_or(0, |covered| covered.entries);
+        first.filter(|(entries, _)| *entries <= covered).map(|(_, what)| what)
+    }
+}
+
+/// What one walk over a list leaves behind, whatever its length.
+struct Walk {
+    /// The bank of the template hashes that the list states.
+    stated: Bank,
+    chains: BTreeMap<u8, Chain>,
+    entries: usize,
+    first: Option<Entry>,
+    /// The first entry that does not have the hash that it states, and what it has.
+    wrong_hash: Option<(usize, &'static str)>,
+}
+
+impl Walk {
+    fn over(
+        list: impl BufRead,
+        log: &Replayed,
+        values: &PcrValues,
+        allow: Option<&AllowList>,
+    ) -> Result<Self, ListError> {
+        let entries = Entries::of(list)?;
+        let stated = entries.bank();
+        let mut walk = Self { stated, chains: BTreeMap::new(), entries: 0, first: None, wrong_hash: None };
+        for entry in entries {
+            walk.take(entry?, log, values, allow);
+        }
+        Ok(walk)
+    }
+
+    /// Recomputes what the entry states, and hands it to its PCR.
+    fn take(&mut self, entry: Entry, log: &Replayed, values: &PcrValues, allow: Option<&AllowList>) {
+        let at = self.entries;
+        let hash = (!entry.is_violation()).then(|| entry.hash(self.stated));
+        if hash.as_ref().is_some_and(|hash| *hash != entry.template_hash) {
+            self.wrong_hash.get_or_insert_with(|| (at, instead(&entry, self.stated)));
+        }
+        let first = self.chains.is_empty();
+        let chain = self.chains.entry(entry.pcr).or_insert_with(|| Chain::of(entry.pcr, log, values, first));
+        chain.take(at, &entry, log.bank(), hash.filter(|_| self.stated == log.bank()), allow);
+        self.entries = at.saturating_add(1);
+        self.first.get_or_insert(entry);
+    }
+
+    /// What the PCRs cover; nothing, where one of them does not lead anywhere.
+    fn covered(&self) -> Option<Seen> {
+        self.chains.values().try_fold(Seen::default(), |sum, chain| Some(sum.and(chain.covered?)))
+    }
+
+    fn check_hashes(&self, checks: &mut Checks) {
+        let stated = self.stated;
+        checks.require(
+            "ima.template",
+            self.wrong_hash.is_none(),
+            || self.wrong_hash.map_or_else(|| "every one".into(), |(at, what)| format!("entry {at} states {what}")),
+            || format!("the {stated} hash of its data in every entry"),
+            "hash of every entry, recomputed from its data",
         );
     }
 
     /// Only somebody who says which files may be there can say that one was not
-    /// the file that it seemed to be. What the PCR does not cover does not count.
+    /// the file that it seemed to be. What the PCRs do not cover does not count.
     fn check_files(&self, covered: Seen, allow: &AllowList, checks: &mut Checks) {
-        let within = |at: &usize| *at < covered.entries;
-        let violation = self.violation.filter(within);
+        let violation = self.chains.values().find_map(|chain| chain.within(chain.violation.as_ref()));
         checks.require(
             "ima.violations",
             violation.is_none(),
-            || violation.map_or_else(|| "none".into(), |at| format!("entry {at}")),
+            || violation.cloned().unwrap_or_else(|| "none".into()),
             || "none".into(),
             "files that changed while they were measured",
         );
-        let foreign = self.foreign.as_ref().filter(|(at, _)| within(at));
+        let foreign = self.chains.values().find_map(|chain| chain.within(chain.foreign.as_ref()));
         checks.require(
             "ima.files",
             foreign.is_none(),
-            || foreign.map_or_else(|| format!("{} files, all allowed", covered.files), |(_, named)| named.clone()),
+            || foreign.cloned().unwrap_or_else(|| format!("{} files, all allowed", covered.files)),
             || format!("one of {} allowed digests for every file", allow.len()),
             "measured files, against the allow list",
         );
+    }
+}
+
+/// What an entry states that is not the hash of its data.
+fn instead(entry: &Entry, stated: Bank) -> &'static str {
+    let mut padded = entry.hash(Bank::Sha1);
+    padded.resize(stated.length(), 0);
+    match stated {
+        _ if entry.template_hash == padded => {
+            "its SHA-1 hash with zeroes behind: the kernel had no hash of this bank; read the list of another one"
+        }
+        Bank::Sha256 => {
+            "another hash; if the list is that of the bank sm3_256, which is not supported, read the one of sha256"
+        }
+        _ => "another hash",
+    }
+}
+
+/// What to do about digests that no allow list may have.
+fn weak(algorithm: &str) -> &'static str {
+    match algorithm {
+        "sha1" | "md5" => ", which no allow list can have: boot with ima_hash=sha256",
+        _ => "",
     }
 }
 
@@ -207,7 +332,7 @@ impl Walk {
 /// Where the PCRs of that boot are known, they must be the ones of the aggregate.
 fn check_boot_aggregate(first: Option<&Entry>, values: &PcrValues, checks: &mut Checks) {
     let file = first.and_then(|entry| entry.file().ok());
-    let name = file.as_ref().map_or("nothing", |(_, name)| name);
+    let named = file.as_ref().is_some_and(|(_, name)| *name == BOOT_AGGREGATE);
     let boots = file.as_ref().and_then(|(file, _)| aggregates(Bank::from_name(file.algorithm)?, values));
     let of_this_boot = match (&file, &boots) {
         (Some((file, _)), Some(boots)) => boots.iter().any(|boot| boot == file.digest),
@@ -215,10 +340,11 @@ fn check_boot_aggregate(first: Option<&Entry>, values: &PcrValues, checks: &mut 
     };
     checks.require(
         "ima.boot_aggregate",
-        name == BOOT_AGGREGATE && of_this_boot,
+        named && of_this_boot,
         || match &file {
-            Some((file, BOOT_AGGREGATE)) => format!("{}:{}", file.algorithm, hex(file.digest)),
-            _ => name.chars().take(80).collect(),
+            Some((file, _)) if named => format!("{}:{}", file.algorithm, hex(file.digest)),
+            Some((_, name)) => name.to_string().chars().take(80).collect(),
+            None => "nothing".into(),
         },
         || match &boots {
             Some(boots) => {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_attest::ima::AllowList;
+use portcullis_attest::ima::{AllowError, AllowList, Refusal};
 use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::verify::SnpVerifier;
@@ -191,15 +191,24 @@ fn strangers(files: &Files) -> Vec<Finding> {
 fn lists(files: &Files) -> Result<AllowLists, BundleError> {
     let (mut lists, mut findings) = (BTreeMap::new(), Vec::new());
     for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(LISTS)) {
-        match AllowList::parse(&String::from_utf8_lossy(bytes)) {
+        match AllowList::parse(bytes) {
             Ok(list) => drop(lists.insert(path.clone(), list)),
-            Err(error) => findings.push(Finding {
-                line: Some(error.0),
-                ..about(path, "is no line of sha256sum", "write DIGEST, two blanks, NAME; SHA-256 or longer")
-            }),
+            Err(AllowError { line, why }) => findings.push(Finding { line: Some(line), ..allow_finding(path, why) }),
         }
     }
     if findings.is_empty() { Ok(lists) } else { Err(BundleError::Document(findings)) }
+}
+
+fn allow_finding(path: &str, why: Refusal) -> Finding {
+    match why {
+        Refusal::Form => about(path, "is no line of sha256sum", "write DIGEST, two blanks, NAME; SHA-256 or longer"),
+        Refusal::Weak(algorithm) => {
+            let hint = "make the list with sha256sum, and boot the machines with ima_hash=sha256, so that Linux \
+                        measures the same digests";
+            about(path, &format!("has a digest of {algorithm}, which vouches for no file"), hint)
+        }
+        Refusal::TooMany => about(path, "has too many digests", "an image may have a million"),
+    }
 }
 
 fn authorizer(files: &Files) -> Result<Authorizer, BundleError> {

@@ -44,9 +44,9 @@ pub(crate) struct Arguments {
     /// Initial RAM disk.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
-    /// Kernel command line.
-    #[arg(long, requires = "kernel")]
-    append: Option<String>,
+    /// Kernel command line; empty if absent.
+    #[arg(long, requires = "kernel", default_value = "", hide_default_value = true)]
+    append: String,
     /// Number of virtual CPUs.
     #[arg(long)]
     vcpus: u32,
@@ -130,7 +130,7 @@ fn direct_boot(arguments: &Arguments) -> Result<Option<DirectBoot>> {
     Ok(Some(DirectBoot {
         kernel: read(kernel)?,
         initrd: initrd.unwrap_or_default(),
-        command_line: arguments.append.clone().unwrap_or_default(),
+        command_line: arguments.append.clone(),
     }))
 }
 
