@@ -7,16 +7,22 @@ use crate::key::{PublicKey, SigningKey};
 use crate::permit::PermitId;
 use crate::statement::{self, Kind};
 
+/// Standard problem details (RFC 9290 §2).
 const TITLE: i64 = -1;
 const DETAIL: i64 = -2;
 const RESPONSE_CODE: i64 = -4;
-const ID: i64 = -70_010;
-const TIME: i64 = -70_011;
-const REFUSALS: i64 = -70_012;
-const EVIDENCE: i64 = -70_013;
-const BUNDLE: i64 = -70_014;
-const FACTS: i64 = -70_015;
-const FORBIDDEN: u64 = 403;
+/// CoAP's 4.03 Forbidden as one byte, class and detail (RFC 7252 §3); RFC 9290
+/// takes no HTTP status here.
+const FORBIDDEN: u64 = 4 << 5 | 3;
+/// The custom problem detail that holds what is ours. Negative keys are IANA's,
+/// so an entry of one's own is a map under a URI (RFC 9290 §3.2).
+const OWN: &str = "tag:portcullis.invalid,2026:denial#1";
+const ID: i64 = 1;
+const TIME: i64 = 2;
+const REFUSALS: i64 = 3;
+const EVIDENCE: i64 = 4;
+const BUNDLE: i64 = 5;
+const FACTS: i64 = 6;
 const MAX_DENIAL: usize = 60 * 1024;
 /// Longest text in a denial, in bytes.
 const MAX_TEXT: usize = 1024;
@@ -71,7 +77,7 @@ impl Denial {
 
     /// When the denial with this payload was made, Unix seconds.
     pub(crate) fn time_of(payload: &[u8]) -> Option<u64> {
-        Fields::of(decode(payload, MAX_DENIAL).ok()?).ok()?.uint(TIME).ok()
+        parts(payload).ok()?.1.uint(TIME).ok()
     }
 
     /// Whether whoever asked is a stranger, who learns one check id and no more.
@@ -90,16 +96,19 @@ impl Denial {
             Value::Array(vec![r.check.as_str().into(), short(&r.found), short(&r.required), short(&r.remedy)])
         });
         let first = self.refusals.first().map_or("", |r| r.check.as_str());
-        encode(&map([
-            (TITLE, "permit denied".into()),
-            (DETAIL, first.into()),
-            (RESPONSE_CODE, FORBIDDEN.into()),
+        let own = map([
             (ID, bstr(self.id.bytes())),
             (TIME, self.time.into()),
             (REFUSALS, Value::Array(refusals.collect())),
             (EVIDENCE, bstr(self.evidence)),
             (BUNDLE, bstr(self.bundle)),
             (FACTS, bstr(self.facts)),
+        ]);
+        encode(&Value::Map(vec![
+            (TITLE.into(), "permit denied".into()),
+            (DETAIL.into(), first.into()),
+            (RESPONSE_CODE.into(), FORBIDDEN.into()),
+            (OWN.into(), own),
         ]))
     }
 
@@ -138,24 +147,33 @@ impl Denial {
     /// [`PermitError::Malformed`].
     pub fn read(object: &Sign1) -> Result<Self, PermitError> {
         let mut names = Fields::of(object.protected(15).cloned().ok_or(Error::Missing(15))?)?;
-        let mut fields = Fields::of(decode(object.payload().unwrap_or_default(), MAX_DENIAL)?)?;
-        let (_title, _detail) = (fields.text(TITLE)?, fields.text(DETAIL)?);
-        if fields.uint(RESPONSE_CODE)? != FORBIDDEN {
+        let (mut standard, mut own) = parts(object.payload().unwrap_or_default())?;
+        let (_title, _detail) = (standard.text(TITLE)?, standard.text(DETAIL)?);
+        if standard.uint(RESPONSE_CODE)? != FORBIDDEN {
             return Err(Error::WrongType(RESPONSE_CODE).into());
         }
         let denial = Self {
             issuer: names.text(1)?,
             subject: names.text(2)?,
-            id: PermitId::from_bytes(fields.array(ID)?),
-            time: fields.uint(TIME)?,
-            refusals: fields.items(REFUSALS)?.into_iter().map(refusal).collect::<Result<_, _>>()?,
-            evidence: fields.array(EVIDENCE)?,
-            bundle: fields.array(BUNDLE)?,
-            facts: fields.array(FACTS)?,
+            id: PermitId::from_bytes(own.array(ID)?),
+            time: own.uint(TIME)?,
+            refusals: own.items(REFUSALS)?.into_iter().map(refusal).collect::<Result<_, _>>()?,
+            evidence: own.array(EVIDENCE)?,
+            bundle: own.array(BUNDLE)?,
+            facts: own.array(FACTS)?,
         };
-        fields.finish()?;
+        standard.finish()?;
+        own.finish()?;
         Ok(denial)
     }
+}
+
+/// The standard details of a payload, and what is ours.
+fn parts(payload: &[u8]) -> Result<(Fields, Fields), Error> {
+    let Value::Map(entries) = decode(payload, MAX_DENIAL)? else { return Err(Error::Shape("problem details")) };
+    let (own, standard): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| key.as_text() == Some(OWN));
+    let [(_, own)] = <[(Value, Value); 1]>::try_from(own).map_err(|_| Error::Shape("the details of a denial"))?;
+    Ok((Fields::of(Value::Map(standard))?, Fields::of(own)?))
 }
 
 /// The beginning of a text, in whole characters.
