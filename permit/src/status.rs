@@ -191,7 +191,8 @@ fn deflate(bytes: &[u8]) -> Result<Vec<u8>, PermitError> {
     encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(|_| PermitError::Signing)
 }
 
-/// Unpacks `lst`, never to more than the largest list: a bomb stops there.
+/// Unpacks `lst`, one zlib stream, never to more than the largest list: a bomb
+/// stops there.
 fn inflate(list: Value) -> Result<Vec<u8>, PermitError> {
     let refused = || Error::Shape("a status list");
     let Value::Map(entries) = list else { return Err(refused().into()) };
@@ -201,9 +202,10 @@ fn inflate(list: Value) -> Result<Vec<u8>, PermitError> {
         return Err(refused().into());
     }
     let limit = MAX_ENTRIES / PER_BYTE;
-    let mut out = Vec::new();
-    ZlibDecoder::new(packed.as_slice()).take(limit.saturating_add(1)).read_to_end(&mut out).map_err(|_| refused())?;
-    if out.len() as u64 > limit { Err(refused().into()) } else { Ok(out) }
+    let (mut out, mut decoder) = (Vec::new(), ZlibDecoder::new(packed.as_slice()));
+    decoder.by_ref().take(limit.saturating_add(1)).read_to_end(&mut out).map_err(|_| refused())?;
+    let whole = decoder.total_in() == packed.len() as u64;
+    if out.len() as u64 > limit || !whole { Err(refused().into()) } else { Ok(out) }
 }
 
 #[cfg(test)]
@@ -227,6 +229,15 @@ mod tests {
         assert_eq!(expired.check(), "permit.status.expired");
         let other = StatusList::verify(&token, key.public(), "/v1/status/1", 129).unwrap_err();
         assert_eq!(other.check(), "permit.status.uri");
+    }
+
+    #[test]
+    fn a_list_is_one_stream_and_nothing_behind_it() {
+        let list = |packed: Vec<u8>| inflate(map_text([("lst", bstr(packed)), ("bits", BITS.into())]));
+        let packed = deflate(&[0xc9, 0x44, 0xf9]).unwrap();
+        assert_eq!(list(packed.clone()).unwrap(), [0xc9, 0x44, 0xf9]);
+        assert!(list([packed.clone(), vec![0]].concat()).is_err());
+        assert!(list(packed[..packed.len() - 1].to_vec()).is_err(), "without its checksum");
     }
 
     #[test]
