@@ -117,16 +117,21 @@ impl Checkpoint {
         Some((size, root.try_into().ok()?))
     }
 
-    /// Verifies a note against the log's key. Lines of other signers are ignored.
+    /// Verifies a note against the log's key. Lines of other signers are passed
+    /// over; every line of the log itself must verify.
     ///
     /// # Errors
     /// [`CheckpointError`].
     pub fn verify(note: &str, key: &VerifyingKey) -> Result<Self, CheckpointError> {
         let (body, signatures) = note::split(note).ok_or(CheckpointError::Malformed)?;
-        let mut lines = body.split('\n');
+        let mut lines = body.strip_suffix('\n').unwrap_or_default().split('\n');
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::Malformed);
         };
+        // Extension lines may follow, none of them empty.
+        if lines.any(str::is_empty) {
+            return Err(CheckpointError::Malformed);
+        }
         if origin != key.origin {
             let found = origin.chars().take(200).collect();
             return Err(CheckpointError::Origin { found, required: key.origin.clone() });
@@ -136,7 +141,7 @@ impl Checkpoint {
             return Err(CheckpointError::Malformed);
         }
         let root = note::hash(root).ok_or(CheckpointError::Malformed)?;
-        if !signatures.lines().any(|line| signed_by(line, body, key)) {
+        if !signed_by(signatures, body, key) {
             return Err(CheckpointError::Signature);
         }
         Ok(Self { size: number, root, note: note.to_owned() })
@@ -167,9 +172,10 @@ impl Checkpoint {
     }
 }
 
-fn signed_by(line: &str, body: &str, key: &VerifyingKey) -> bool {
-    note::signature(line, &key.origin, key.id())
-        .is_some_and(|s| UnparsedPublicKey::new(&ED25519, key.public).verify(body.as_bytes(), &s).is_ok())
+fn signed_by(lines: &str, body: &str, key: &VerifyingKey) -> bool {
+    let public = UnparsedPublicKey::new(&ED25519, key.public);
+    let mut own = lines.lines().filter_map(|line| note::signature(line, &key.origin, key.id())).peekable();
+    own.peek().is_some() && own.all(|signature| public.verify(body.as_bytes(), &signature).is_ok())
 }
 
 /// The public half of an Ed25519 key.
@@ -214,6 +220,18 @@ mod tests {
         for malformed in ["", "\n\n", "log.example/portcullis\n042\nAAAA\n\n", note.trim_end()] {
             assert_eq!(Checkpoint::verify(malformed, &public), Err(CheckpointError::Malformed), "{malformed:?}");
         }
+        let (body, line) = note.split_once("\n\n").unwrap();
+        let signed = |body: &str| {
+            let line = note::signature_line(public.origin(), public.id(), key.sign(body.as_bytes()).as_ref());
+            format!("{body}\n{line}")
+        };
+        assert!(Checkpoint::verify(&signed(&format!("{body}\nan extension\n")), &public).is_ok());
+        for body in [format!("{body}\n\n"), format!("{body}\n\nan extension\n"), format!("{body}\na\tb\n")] {
+            assert_eq!(Checkpoint::verify(&signed(&body), &public), Err(CheckpointError::Malformed), "{body:?}");
+        }
+        let second = note::signature_line(public.origin(), public.id(), &[0; 64]);
+        let both = format!("{body}\n\n{line}{second}");
+        assert_eq!(Checkpoint::verify(&both, &public), Err(CheckpointError::Signature), "one of its lines is forged");
         assert!(VerifyingKey::new("", [0; 32]).is_err());
         assert!(VerifyingKey::new("a+b", [0; 32]).is_err());
     }

@@ -10,6 +10,8 @@ use crate::note;
 
 /// Signature type 4: timestamped Ed25519 cosignature.
 const TYPE_COSIGNATURE: u8 = 4;
+/// Largest time that a cosignature may have. Zero makes no statement of time.
+const LAST_TIME: u64 = i64::MAX as u64;
 
 /// A witness's public key and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,20 +36,24 @@ impl WitnessKey {
         &self.name
     }
 
-    /// When this witness cosigned a checkpoint, Unix seconds; `None` if no line of it
-    /// verifies.
+    /// When this witness cosigned a checkpoint last, Unix seconds; `None` where no
+    /// line is its own, or one of its own does not verify.
     #[must_use]
     pub fn cosigned(&self, checkpoint: &Checkpoint) -> Option<u64> {
         let (text, lines) = note::split(checkpoint.note())?;
-        lines.lines().find_map(|line| self.verify(text, line))
+        let own = lines.lines().filter_map(|line| self.signature(line));
+        own.map(|signature| self.verify(text, &signature)).collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
-    /// Time in this witness's signature line for a text.
-    fn verify(&self, text: &str, line: &str) -> Option<u64> {
-        let id = note::key_id(&self.name, TYPE_COSIGNATURE, &self.public);
-        let bytes = note::signature(line, &self.name, id)?;
-        let (time, signature) = bytes.split_first_chunk::<8>()?;
-        let time = u64::from_be_bytes(*time);
+    /// The signature in a line, if it says to be by this key.
+    fn signature(&self, line: &str) -> Option<Vec<u8>> {
+        note::signature(line, &self.name, note::key_id(&self.name, TYPE_COSIGNATURE, &self.public))
+    }
+
+    /// When this witness made a signature for a text.
+    fn verify(&self, text: &str, signature: &[u8]) -> Option<u64> {
+        let (time, signature) = signature.split_first_chunk::<8>()?;
+        let time = Some(u64::from_be_bytes(*time)).filter(|time| (1..=LAST_TIME).contains(time))?;
         let key = UnparsedPublicKey::new(&ED25519, self.public);
         key.verify(message(text, time).as_bytes(), signature).is_ok().then_some(time)
     }
@@ -56,7 +62,8 @@ impl WitnessKey {
     #[must_use]
     pub fn attach(&self, checkpoint: &Checkpoint, answer: &str) -> Option<Checkpoint> {
         let (text, _) = note::split(checkpoint.note())?;
-        let line = answer.lines().find(|line| self.verify(text, line).is_some())?;
+        let verifies = |line: &&str| self.signature(line).is_some_and(|s| self.verify(text, &s).is_some());
+        let line = answer.lines().find(verifies)?;
         checkpoint.with_line(line)
     }
 }

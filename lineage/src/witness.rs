@@ -11,7 +11,7 @@ use crate::note;
 /// Most hashes of a consistency proof.
 const MAX_PROOF: usize = 63;
 /// Largest request, in bytes.
-pub const MAX_REQUEST: usize = 32 * 1024;
+pub const MAX_REQUEST: usize = note::MAX_NOTE + 4 * 1024;
 
 /// The body of `POST /add-checkpoint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +114,7 @@ pub fn witness(
     if request.old != size {
         return Err(WitnessRefusal::Conflict { size });
     }
+    // v1.0.0 answers 409 here; drafts of what follows it say 422.
     if request.old == checkpoint.size() && *checkpoint.root() != root {
         return Err(WitnessRefusal::Conflict { size });
     }
@@ -179,6 +180,37 @@ mod tests {
         }
     }
 
+    /// The request of the specification (C2SP tlog-witness v1.0.0, "add-checkpoint").
+    #[test]
+    fn the_request_of_the_specification_is_read_and_written() {
+        let dash = '\u{2014}';
+        let body = format!(
+            "old 20852014\n\
+             PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw=\n\
+             jrJZDmY8Y7SyJE0MWLpLozkIVMSMZcD5kvuKxPC3swk=\n\
+             5+pKlUdi2LeF/BcMHBn+Ku6yhPGNCswZZD1X/6QgPd8=\n\
+             /6WVhPs2CwSsb5rYBH5cjHV/wSmA79abXAwhXw3Kj/0=\n\
+             \n\
+             example.com/behind-the-sofa\n\
+             20852163\n\
+             CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\
+             \n\
+             {dash} example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n\
+             {dash} example.com/behind-the-sofa opLqBQsREYCgu6xQkYQwJr9fo45a62DN9EdmHXnZdXNqlcVGlCum2Wks+49/V6267UEjw6QUXTS5Rovnzv++qbSzm9Q=\n"
+        );
+        let request = AddCheckpoint::decode(&body).unwrap();
+        assert_eq!((request.old, request.proof.len()), (20_852_014, 4));
+        assert_eq!(request.origin(), Some("example.com/behind-the-sofa"));
+        assert_eq!(Checkpoint::unverified(&request.note).map(|(size, _)| size), Some(20_852_163));
+        assert_eq!(request.encode(), body);
+        // Nobody published the log's key: another one signed none of the lines.
+        let key = VerifyingKey::new("example.com/behind-the-sofa", [7; 32]).unwrap();
+        let refused = witness(&request, &key, Some((request.old, [0; 32])));
+        assert_eq!(refused, Err(WitnessRefusal::Signature));
+        let long = body.replacen("PlRN", &format!("{}\nPlRN", vec![BASE64.encode(&[0; 32]); 60].join("\n")), 1);
+        assert_eq!(AddCheckpoint::decode(&long), None, "64 hashes");
+    }
+
     #[test]
     fn cosignatures_are_by_the_witness_over_that_checkpoint() {
         let (_, heads) = log(&["a", "b"]);
@@ -192,6 +224,12 @@ mod tests {
         assert_eq!(key.attach(&heads[0], &line), None, "another checkpoint's");
         let other = Cosigner::from_seed("witness.test/1", &[8; 32]).unwrap();
         assert_eq!(other.public().cosigned(&cosigned), None);
+        let later = key.attach(&cosigned, &cosigner.cosign(&heads[1], 1_700_000_009)).unwrap();
+        assert_eq!(key.cosigned(&later), Some(1_700_000_009));
+        // Zero makes no statement of time, and above 2^63 - 1 there is none.
+        for time in [0, 1 << 63] {
+            assert_eq!(key.attach(&heads[1], &cosigner.cosign(&heads[1], time)), None, "{time}");
+        }
         assert!(
             WitnessKey::parse(&Keys::from_seeds("a", &[1; 32], &[2; 32]).unwrap().checkpoint_key().to_string())
                 .is_err()
