@@ -4,14 +4,19 @@
 
 use std::fmt;
 
-use portcullis_wire::Value;
+use portcullis_wire::{Integer, Value};
 
 /// Largest wrapper read, in bytes, and deepest nesting.
 const MAX_LENGTH: usize = 4 << 20;
 const MAX_DEPTH: usize = 16;
-/// The tag of a content format (RFC 9277, §4.3): 255 of them in each page of 256.
+/// The tags of content formats 0 to 65,024 (RFC 9277, appendix B): in each page of
+/// 256 tags, 255 formats.
 const TAG_BASE: u64 = 0x6374_0101;
-const TAG_PAGES: u64 = 256;
+const TAG_PAGE: u64 = 256;
+const FORMAT_PAGE: u64 = 255;
+/// Largest content format (RFC 7252, §12.3), and largest indicator: four bytes.
+const MAX_FORMAT: u64 = 0xffff;
+const MAX_INDICATOR: u64 = 0xffff_ffff;
 /// `__cmwc_t`.
 const COLLECTION_TYPE: &str = "__cmwc_t";
 
@@ -130,21 +135,27 @@ pub(crate) fn cbor(bytes: &[u8]) -> Result<Value, CmwError> {
 
 fn format_of_tag(tag: u64) -> Option<u64> {
     let offset = tag.checked_sub(TAG_BASE)?;
-    let (page, within) = (offset / TAG_PAGES, offset % TAG_PAGES);
-    (page < TAG_PAGES && within < 255).then(|| page.saturating_mul(255).saturating_add(within))
+    let (page, within) = (offset / TAG_PAGE, offset % TAG_PAGE);
+    let known = page < FORMAT_PAGE && within < FORMAT_PAGE;
+    known.then(|| page.saturating_mul(FORMAT_PAGE).saturating_add(within))
+}
+
+fn number_in(least: u64, number: Integer, most: u64) -> Result<u64, CmwError> {
+    u64::try_from(number).ok().filter(|number| (least..=most).contains(number)).ok_or(CmwError::Form)
 }
 
 fn record(parts: Vec<Value>) -> Result<Cmw, CmwError> {
     let mut parts = parts.into_iter();
     let kind = match parts.next() {
-        Some(Value::Integer(number)) => MessageType::Format(u64::try_from(number).map_err(|_| CmwError::Form)?),
+        Some(Value::Integer(number)) => MessageType::Format(number_in(0, number, MAX_FORMAT)?),
         Some(Value::Text(media)) => MessageType::Media(media),
         _ => return Err(CmwError::Form),
     };
     let Some(Value::Bytes(message)) = parts.next() else { return Err(CmwError::Form) };
     let indicator = match parts.next() {
         None => None,
-        Some(Value::Integer(bits)) => Some(u64::try_from(bits).map_err(|_| CmwError::Form)?),
+        // No bit at all is written by leaving the indicator out.
+        Some(Value::Integer(bits)) => Some(number_in(1, bits, MAX_INDICATOR)?),
         Some(_) => return Err(CmwError::Form),
     };
     if parts.next().is_some() {

@@ -4,7 +4,7 @@
 mod common;
 
 use portcullis_attest::cmw::{Cmw, CmwError, Label, MessageType};
-use portcullis_attest::evidence::SnpEvidence;
+use portcullis_attest::evidence::{Collected, Evidence, SnpEvidence};
 use portcullis_attest::import::{Envelope, ImportError, Imported};
 use portcullis_wire::{Headers, Value, encode, sign1};
 use sev::firmware::guest::AttestationReport;
@@ -44,6 +44,45 @@ fn collections_of_veraison_decode() {
     assert_eq!(items[1].0, Label::Number(1024));
 }
 
+/// RFC 9999, "CBOR-encoded Collection": its diagnostic notation, typed in as CBOR.
+#[test]
+fn the_collection_of_the_standard_decodes() {
+    let bytes = portcullis_wire::hex::unhex(concat!(
+        "a4685f5f636d77635f74", "7827", // "__cmwc_t": "tag:example.com,2024:composite-attester"
+        "7461673a6578616d706c652e636f6d2c323032343a",
+        "636f6d706f736974652d6174746573746572",
+        "008319fde7442347da5504",               // 0: [64999, h'2347da55', 4]
+        "01da6374ffe6442347da55",               // 1: 1668612070(h'2347da55')
+        "0283736170706c69636174696f6e2f6561742b6a7774432e2e2e08", // 2: ["application/eat+jwt", h'2e2e2e', 8]
+    ));
+    let Cmw::Collection { kind, items } = Cmw::parse(&bytes.unwrap()).unwrap() else { panic!("no collection") };
+    assert_eq!(kind.as_deref(), Some("tag:example.com,2024:composite-attester"));
+    let record = |kind, message: &[u8], indicator| Cmw::Record { kind, message: message.to_vec(), indicator };
+    let expected = [
+        (Label::Number(0), record(MessageType::Format(64_999), &[0x23, 0x47, 0xda, 0x55], Some(1 << 2))),
+        (Label::Number(1), record(MessageType::Format(64_999), &[0x23, 0x47, 0xda, 0x55], None)),
+        (Label::Number(2), record(media("application/eat+jwt"), b"...", Some(1 << 3))),
+    ];
+    assert_eq!(items, expected);
+}
+
+/// What we write, the same reader reads: it has been shown what others write.
+#[test]
+fn our_evidence_is_a_collection_of_the_standard() {
+    let snp = SnpEvidence { report: vec![1; 1184], certificates: Vec::new() };
+    let evidence = Evidence::of(Collected::Snp(snp));
+    let Cmw::Collection { kind, items } = Cmw::parse(evidence.bytes()).unwrap() else { panic!("no collection") };
+    assert_eq!(kind.as_deref(), Some("tag:portcullis.invalid,2026:evidence#1"));
+    let [(Label::Text(label), Cmw::Record { kind, indicator, message })] = items.as_slice() else { panic!("{items:?}") };
+    assert_eq!((label.as_str(), kind), ("snp", &media("application/vnd.veraison.tsm-report+cbor")));
+    // RFC 9999, "CM Type": evidence is bit 2.
+    assert_eq!(*indicator, Some(1 << 2));
+    let report: Value = ciborium::from_reader(message.as_slice()).unwrap();
+    let mut members: Vec<&str> = report.as_map().unwrap().iter().map(|(key, _)| key.as_text().unwrap()).collect();
+    members.sort_unstable();
+    assert_eq!(members, ["auxblob", "outblob", "provider"]);
+}
+
 /// The examples of the standard, which are written in diagnostic notation.
 #[test]
 fn examples_of_the_standard_decode() {
@@ -55,10 +94,22 @@ fn examples_of_the_standard_decode() {
     assert!(parse(&record("application/rim+cose".into(), vec![bytes("d28440a044d901f5a040"), 3.into()])).is_ok());
     let tagged = encode(&Value::Tag(1_668_612_069, Box::new(bytes("a10a48a7c76d8424a96fb4"))));
     assert!(matches!(parse(&tagged), Ok(Cmw::Record { kind: MessageType::Format(_), .. })));
+    for (tag, format) in [(1_668_546_817, 0), (1_668_612_070, 64_999), (1_668_612_095, 65_024)] {
+        let tagged = encode(&Value::Tag(tag, Box::new(bytes("00"))));
+        assert!(matches!(parse(&tagged), Ok(Cmw::Record { kind: MessageType::Format(f), .. }) if f == format), "{tag}");
+    }
     for (bad, error) in [
         (record("x".into(), vec![]), CmwError::Form),
         (record("x".into(), vec!["text".into()]), CmwError::Form),
         (record("x".into(), vec![bytes("00"), 1.into(), 2.into()]), CmwError::Form),
+        // `ind` is not zero and has four bytes; a content format has two.
+        (record("x".into(), vec![bytes("00"), 0.into()]), CmwError::Form),
+        (record("x".into(), vec![bytes("00"), (1_u64 << 32).into()]), CmwError::Form),
+        (record(0x1_0000.into(), vec![bytes("00")]), CmwError::Form),
+        // RFC 9277, appendix B: tags end with 1668612095, of format 65,024.
+        (encode(&Value::Tag(1_668_612_096, Box::new(bytes("00")))), CmwError::Form),
+        (encode(&Value::Tag(1_668_612_097, Box::new(bytes("00")))), CmwError::Form),
+        (encode(&Value::Tag(1_668_546_816, Box::new(bytes("00")))), CmwError::Form),
         (encode(&Value::Map(Vec::new())), CmwError::Form),
         (encode(&Value::Tag(0x6374_0200, Box::new(bytes("00")))), CmwError::Form),
         ([record(1.into(), vec![bytes("00")]), vec![0]].concat(), CmwError::Cbor),
