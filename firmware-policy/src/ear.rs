@@ -211,12 +211,17 @@ impl TrustVector {
         map(entries.filter(|(_, value)| *value != NONE).map(|(aspect, value)| (aspect, i64::from(value).into())))
     }
 
+    /// A vector with at least one claim: without any, a result leaves it out.
     fn from_value(value: Value) -> Result<Self, Error> {
+        if value.as_map().is_some_and(Vec::is_empty) {
+            return Err(Error::WrongType(VECTOR));
+        }
         let mut fields = Fields::of(value)?;
         let mut vector = Self::default();
         for (aspect, slot) in (0_i64..).zip(vector.0.iter_mut()) {
-            if let Some(Value::Integer(number)) = fields.optional(aspect) {
-                *slot = i8::try_from(number).map_err(|_| Error::WrongType(VECTOR))?;
+            if let Some(value) = fields.optional(aspect) {
+                let number = value.as_integer().and_then(|number| i8::try_from(number).ok());
+                *slot = number.ok_or(Error::WrongType(VECTOR))?;
             }
         }
         fields.finish()?;
@@ -241,12 +246,15 @@ impl Ear {
     /// The claims, deterministically encoded: the payload of a CWT, or a UCCS.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let policies = self.policies.iter().map(|policy| policy.as_str().into()).collect();
-        let module = map([
-            (STATUS, u64::from(self.vector.status().number()).into()),
-            (VECTOR, self.vector.to_value()),
-            (POLICY_IDS, Value::Array(policies)),
-        ]);
+        let policies: Vec<Value> = self.policies.iter().map(|policy| policy.as_str().into()).collect();
+        let (vector, policies) = (self.vector.to_value(), Value::Array(policies));
+        // The draft has no empty vector and no empty list: both are left out.
+        let filled = |value: &Value| {
+            value.as_map().is_some_and(|map| !map.is_empty()) || value.as_array().is_some_and(|list| !list.is_empty())
+        };
+        let optional = [(VECTOR, vector), (POLICY_IDS, policies)].into_iter().filter(|(_, value)| filled(value));
+        let status = (STATUS, u64::from(self.vector.status().number()).into());
+        let module = map(std::iter::once(status).chain(optional));
         let build = concat!("portcullis ", env!("CARGO_PKG_VERSION"));
         encode(&map([
             (EAT_PROFILE, PROFILE.into()),
@@ -266,16 +274,17 @@ impl Ear {
             return Err(Error::Shape("an EAR of the pinned profile"));
         }
         let issued = fields.uint(IAT)?;
-        let _verifier = fields.required(VERIFIER_ID)?;
+        let mut verifier = fields.nested(VERIFIER_ID)?;
+        let (_developer, _build) = (verifier.text(0)?, verifier.text(1)?);
+        verifier.finish()?;
         let Value::Map(modules) = fields.required(SUBMODS)? else { return Err(Error::WrongType(SUBMODS)) };
         fields.finish()?;
         let [(name, module)] = <[(Value, Value); 1]>::try_from(modules).map_err(|_| Error::WrongType(SUBMODS))?;
         let subject = name.into_text().map_err(|_| Error::WrongType(SUBMODS))?;
         let mut module = Fields::of(module)?;
         let status = Tier::from_number(module.uint(STATUS)?)?;
-        let vector = TrustVector::from_value(module.required(VECTOR)?)?;
-        let policies = module.items(POLICY_IDS)?.into_iter().map(Value::into_text).collect::<Result<_, _>>();
-        let policies = policies.map_err(|_| Error::WrongType(POLICY_IDS))?;
+        let vector = module.optional(VECTOR).map(TrustVector::from_value).transpose()?.unwrap_or_default();
+        let policies = module.optional(POLICY_IDS).map(policy_ids).transpose()?.unwrap_or_default();
         module.finish()?;
         // Nobody may call better what the vector calls bad.
         if status != Tier::None && status != vector.status() {
@@ -283,6 +292,14 @@ impl Ear {
         }
         Ok(Self { issued, subject, vector, policies })
     }
+}
+
+/// At least one policy: without any, a result leaves the list out.
+fn policy_ids(value: Value) -> Result<Vec<String>, Error> {
+    let ids: Option<Vec<String>> = value.into_array().ok().filter(|list| !list.is_empty()).and_then(|list| {
+        list.into_iter().map(|id| id.into_text().ok()).collect()
+    });
+    ids.ok_or(Error::WrongType(POLICY_IDS))
 }
 
 #[cfg(test)]
@@ -329,6 +346,60 @@ mod tests {
             assert_eq!(with(&order).value(Aspect::InstanceIdentity), CRYPTOGRAPHIC_FAILURE);
             assert_eq!(with(&order).status(), Tier::Contraindicated);
         }
+    }
+
+    /// The CBOR example of draft-ietf-rats-ear (`ear-cbor-1`), under the profile of
+    /// its fourth version and without the raw evidence, which is not read here.
+    #[test]
+    fn the_result_of_the_draft_says_here_what_it_says_there() {
+        use ciborium::value::Value as Cbor;
+        let text = |text: &str| Cbor::Text(text.into());
+        let number = |n: i64| Cbor::Integer(n.into());
+        let module = |claims: Vec<(i64, Cbor)>| Cbor::Map(claims.into_iter().map(|(k, v)| (number(k), v)).collect());
+        let vector = module(vec![(0, number(2)), (2, number(96)), (4, number(2))]);
+        let policy = "https://veraison.example/policy/1/60a0068d";
+        let claims = |vector: Cbor, policies: Vec<Cbor>| {
+            let submodule = module(vec![(1000, number(96)), (1001, vector), (1003, Cbor::Array(policies))]);
+            let result = module(vec![
+                (6, number(1_666_529_184)),
+                (265, text("tag:ietf.org,2026:rats/ear#04")),
+                (266, Cbor::Map(vec![(text("PSA"), submodule)])),
+                (1004, module(vec![(0, text("https://veraison-project.org")), (1, text("vts 0.0.1"))])),
+            ]);
+            let mut bytes = Vec::new();
+            ciborium::into_writer(&result, &mut bytes).unwrap();
+            bytes
+        };
+        let ear = Ear::decode(&claims(vector.clone(), vec![text(policy)])).unwrap();
+        assert_eq!((ear.issued, ear.subject.as_str(), ear.policies), (1_666_529_184, "PSA", vec![policy.to_owned()]));
+        let values = Aspect::ALL.map(|aspect| ear.vector.value(aspect));
+        assert_eq!(values, [2, 0, 96, 0, 2, 0, 0, 0]);
+        assert_eq!(ear.vector.status(), Tier::Contraindicated);
+
+        // `non-empty`, `[ + text ]` and `trustworthiness-claim = -128 .. 127` of its CDDL.
+        let refused = |vector, policies| Ear::decode(&claims(vector, policies)).unwrap_err();
+        assert_eq!(refused(vector.clone(), Vec::new()), Error::WrongType(POLICY_IDS));
+        assert_eq!(refused(vector, vec![number(1)]), Error::WrongType(POLICY_IDS));
+        assert_eq!(refused(module(Vec::new()), vec![text(policy)]), Error::WrongType(VECTOR));
+        for claim in [text("affirming"), number(128), Cbor::Null] {
+            assert_eq!(refused(module(vec![(2, claim)]), vec![text(policy)]), Error::WrongType(VECTOR));
+        }
+    }
+
+    /// What is written has the labels and types of the draft's CDDL, for a reader
+    /// that knows nothing of this one.
+    #[test]
+    fn a_result_without_claims_or_policies_leaves_them_out() {
+        let ear = Ear { issued: 1, subject: "n".into(), vector: TrustVector::default(), policies: Vec::new() };
+        let bytes = ear.encode();
+        let claims: Value = ciborium::from_reader(bytes.as_slice()).unwrap();
+        let labels = |map: &Value| -> Vec<i128> {
+            map.as_map().unwrap().iter().map(|(label, _)| label.as_integer().unwrap().into()).collect()
+        };
+        assert_eq!(labels(&claims), [6, 265, 266, 1004]);
+        let submods = claims.as_map().unwrap()[2].1.as_map().unwrap();
+        assert_eq!(labels(&submods[0].1), [1000]);
+        assert_eq!(Ear::decode(&bytes), Ok(ear));
     }
 
     #[test]
