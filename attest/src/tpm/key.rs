@@ -1,5 +1,6 @@
 //! Attestation keys: a public area, or a bare PEM key.
 
+use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5912::{ID_EC_PUBLIC_KEY as EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1};
 use der::asn1::BitString;
 use der::{Any, Decode, Encode};
@@ -29,10 +30,12 @@ impl KeyMaterial {
     pub fn from_spki(der: &[u8]) -> Result<Self, Truncated> {
         let info = SubjectPublicKeyInfoOwned::from_der(der).map_err(|_| Truncated)?;
         let key = info.subject_public_key.as_bytes().ok_or(Truncated)?.to_vec();
-        match (info.algorithm.oid, key.len()) {
-            (RSA_ENCRYPTION, _) => Ok(Self::Rsa(key)),
-            (EC_PUBLIC_KEY, 65) => Ok(Self::P256(key)),
-            (EC_PUBLIC_KEY, 97) => Ok(Self::P384(key)),
+        // Other curves have points of the same length: the name of the curve decides.
+        let curve = info.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
+        match (info.algorithm.oid, curve, key.len()) {
+            (RSA_ENCRYPTION, None, _) => Ok(Self::Rsa(key)),
+            (EC_PUBLIC_KEY, Some(SECP_256_R_1), 65) => Ok(Self::P256(key)),
+            (EC_PUBLIC_KEY, Some(SECP_384_R_1), 97) => Ok(Self::P384(key)),
             _ => Err(Truncated),
         }
     }
