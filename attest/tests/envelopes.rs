@@ -48,11 +48,12 @@ fn collections_of_veraison_decode() {
 #[test]
 fn the_collection_of_the_standard_decodes() {
     let bytes = portcullis_wire::hex::unhex(concat!(
-        "a4685f5f636d77635f74", "7827", // "__cmwc_t": "tag:example.com,2024:composite-attester"
+        "a4685f5f636d77635f74",
+        "7827", // "__cmwc_t": "tag:example.com,2024:composite-attester"
         "7461673a6578616d706c652e636f6d2c323032343a",
         "636f6d706f736974652d6174746573746572",
-        "008319fde7442347da5504",               // 0: [64999, h'2347da55', 4]
-        "01da6374ffe6442347da55",               // 1: 1668612070(h'2347da55')
+        "008319fde7442347da5504",                                 // 0: [64999, h'2347da55', 4]
+        "01da6374ffe6442347da55",                                 // 1: 1668612070(h'2347da55')
         "0283736170706c69636174696f6e2f6561742b6a7774432e2e2e08", // 2: ["application/eat+jwt", h'2e2e2e', 8]
     ));
     let Cmw::Collection { kind, items } = Cmw::parse(&bytes.unwrap()).unwrap() else { panic!("no collection") };
@@ -73,7 +74,9 @@ fn our_evidence_is_a_collection_of_the_standard() {
     let evidence = Evidence::of(Collected::Snp(snp));
     let Cmw::Collection { kind, items } = Cmw::parse(evidence.bytes()).unwrap() else { panic!("no collection") };
     assert_eq!(kind.as_deref(), Some("tag:portcullis.invalid,2026:evidence#1"));
-    let [(Label::Text(label), Cmw::Record { kind, indicator, message })] = items.as_slice() else { panic!("{items:?}") };
+    let [(Label::Text(label), Cmw::Record { kind, indicator, message })] = items.as_slice() else {
+        panic!("{items:?}")
+    };
     assert_eq!((label.as_str(), kind), ("snp", &media("application/vnd.veraison.tsm-report+cbor")));
     // RFC 9999, "CM Type": evidence is bit 2.
     assert_eq!(*indicator, Some(1 << 2));

@@ -296,9 +296,11 @@ impl Ear {
 
 /// At least one policy: without any, a result leaves the list out.
 fn policy_ids(value: Value) -> Result<Vec<String>, Error> {
-    let ids: Option<Vec<String>> = value.into_array().ok().filter(|list| !list.is_empty()).and_then(|list| {
-        list.into_iter().map(|id| id.into_text().ok()).collect()
-    });
+    let ids: Option<Vec<String>> = value
+        .into_array()
+        .ok()
+        .filter(|list| !list.is_empty())
+        .and_then(|list| list.into_iter().map(|id| id.into_text().ok()).collect());
     ids.ok_or(Error::WrongType(POLICY_IDS))
 }
 

@@ -93,7 +93,8 @@ mod tests {
             let mut own = lines.lines().filter_map(|line| signature(line, name, id)).peekable();
             let key = UnparsedPublicKey::new(&ED25519, public);
             if own.peek().is_some() {
-                own.all(|signature| key.verify(text.as_bytes(), &signature).is_ok()).then(|| signed.push(name.clone()))?;
+                own.all(|signature| key.verify(text.as_bytes(), &signature).is_ok())
+                    .then(|| signed.push(name.clone()))?;
             }
         }
         Some(signed)
@@ -112,7 +113,8 @@ mod tests {
             let keys = case["vkeys"].as_array().unwrap().iter().filter_map(|key| parse_key(key.as_str().unwrap(), 1));
             let keys: Vec<(String, [u8; 32])> = keys.collect();
             let ours = std::str::from_utf8(&bytes).ok().and_then(|note| signers(note, &keys)).unwrap_or_default();
-            let theirs: Vec<&str> = case["verified"].as_array().into_iter().flatten().flat_map(|v| v.as_str()).collect();
+            let theirs: Vec<&str> =
+                case["verified"].as_array().into_iter().flatten().flat_map(|v| v.as_str()).collect();
             assert_eq!(ours, theirs, "{}", case["desc"]);
             match theirs.len() {
                 0 => refused += 1,
