@@ -4,6 +4,7 @@
 use portcullis_attest::check::Checks;
 use portcullis_attest::eventlog::EventLog;
 use portcullis_attest::evidence::Evidence;
+use portcullis_attest::ima::{self, AllowList};
 use portcullis_attest::snp::certificate::Certificate;
 use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::crl::Crl;
@@ -13,7 +14,7 @@ use portcullis_attest::snp::table::CertificateTable;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::key::AttestationKey;
-use portcullis_attest::tpm::pcr::Bank;
+use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_attest::tpm::signature::Signature;
 use proptest::prelude::*;
 use sev::firmware::host::{CertTableEntry, CertType};
@@ -27,6 +28,8 @@ fn feed(bytes: &[u8]) {
     if let Ok(log) = EventLog::parse(bytes) {
         drop(Bank::ALL.map(|bank| log.replay(bank)));
     }
+    let _refused =
+        ima::verify(bytes, Bank::Sha384, &PcrValues::default(), AllowList::parse(bytes).ok().as_ref(), &mut checks);
     let verifier = SnpVerifier::new(Roots::amd().unwrap(), Collateral::default());
     let _refused = verifier.verify(bytes, Presented::table(bytes), 0, &mut checks);
 }
@@ -83,5 +86,15 @@ proptest! {
         log.extend([4, 0, 0, 0, 1, 2, 3, 4]);
         let length = log.len().saturating_sub(cut);
         feed(&damage(log, &hits, length));
+    }
+
+    #[test]
+    fn threat_28_damaged_measurement_lists(hits in proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..6), cut in 0_usize..40) {
+        let binary = include_bytes!("data/ima/pcr10-and-pcr11-sha1.bin").to_vec();
+        let line = format!("10 {} ima-modsig sha256:{} /a\nb  sha1:{} 00\n", "01".repeat(20), "02".repeat(32), "03".repeat(20));
+        for list in [binary, line.into_bytes()] {
+            let length = list.len().saturating_sub(cut);
+            feed(&damage(list, &hits, length));
+        }
     }
 }

@@ -33,6 +33,10 @@ struct Booting {
     /// Extended into PCR 11 by nobody knows whom.
     stray: bool,
     files: Vec<(&'static str, [u8; 32])>,
+    /// Measured into another PCR, as the kernel's policy says.
+    keys: Vec<(u8, [u8; 32])>,
+    /// A file that changed while it was measured.
+    violation: bool,
 }
 
 impl Booting {
@@ -44,6 +48,8 @@ impl Booting {
             command_line: None,
             stray: false,
             files: vec![("boot_aggregate", [0; 32]), ("/usr/bin/gate", [0xf1; 32])],
+            keys: Vec::new(),
+            violation: false,
         }
     }
 
@@ -104,12 +110,15 @@ impl Booting {
     fn list(&self) -> Vec<u8> {
         let sized = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], bytes].concat();
         let mut list = Vec::new();
-        for (name, digest) in &self.files {
-            let digest = if *name == "boot_aggregate" { self.aggregate() } else { *digest };
+        let files = self.files.iter().map(|(name, digest)| (10, *name, *digest));
+        let keys = self.keys.iter().map(|(pcr, digest)| (u32::from(*pcr), "/etc/keys/a", *digest));
+        let violation = self.violation.then_some((10, "/var/log/x", [0; 32]));
+        for (pcr, name, digest) in files.chain(keys).chain(violation) {
+            let digest = if name == "boot_aggregate" { self.aggregate() } else { digest };
             let file = sized(&[b"sha256:\0", &digest[..]].concat());
             let data = [file, sized(&[name.as_bytes(), &[0]].concat())].concat();
-            list.extend(10_u32.to_le_bytes());
-            list.extend(Bank::Sha1.hash(&[&data]));
+            list.extend(u32::to_le_bytes(pcr));
+            list.extend(if digest == [0; 32] { vec![0; 20] } else { Bank::Sha1.hash(&[&data]) });
             list.extend(sized(b"ima-ng"));
             list.extend(sized(&data));
         }
@@ -123,11 +132,12 @@ impl Booting {
         for pcr in 0..24 {
             assert!(pcrs.insert(Bank::Sha256, pcr, replayed.value(pcr)));
         }
-        let mut files = Bank::Sha256.initial(10);
         for entry in Entries::of(list.as_slice()).unwrap() {
-            files = Bank::Sha256.extend(&files, &entry.unwrap().extended(Bank::Sha256));
+            let entry = entry.unwrap();
+            let value = pcrs.value(Bank::Sha256, entry.pcr).unwrap().to_vec();
+            let value = Bank::Sha256.extend(&value, &entry.extended(Bank::Sha256));
+            assert!(pcrs.insert(Bank::Sha256, entry.pcr, value));
         }
-        assert!(pcrs.insert(Bank::Sha256, 10, files));
         (device.tpm.pcrs, device.tpm.event_log, device.tpm.measured_files) = (pcrs, log, Some(list));
     }
 }
@@ -182,7 +192,7 @@ fn boots_that_the_rules_do_not_admit_are_denied_by_what_is_wrong() {
 #[test]
 fn files_that_no_list_allows_are_denied() {
     let (mut scene, mut device) = scene();
-    scene.references.get_mut("node.toml").unwrap().ima = Some(Ima { allow: "node.sha256".into() });
+    scene.references.get_mut("node.toml").unwrap().ima = Some(Ima { allow: "node.sha256".into(), pcrs: vec![] });
     assert!(scene.bundle().is_err(), "the list is not in the bundle");
     scene.lists.insert("node.sha256".into(), format!("{}  /usr/bin/gate\n", hex(&[0xf1; 32])));
     let sound = Booting::sound();
@@ -199,6 +209,36 @@ fn files_that_no_list_allows_are_denied() {
     assert_eq!(refusals(&scene, &mut device), ["ima.pcr"]);
     device.tpm.measured_files = None;
     assert_eq!(refusals(&scene, &mut device), ["tpm.pcr.10"]);
+}
+
+/// A kernel whose policy measures into another PCR as well: the image says so, the
+/// PCR is quoted, and its files are judged like the others.
+#[test]
+fn files_in_other_registers_are_judged_where_the_image_names_these() {
+    let (mut scene, mut device) = scene();
+    scene.lists.insert("node.sha256".into(), format!("{}  a\n{}  b\n", hex(&[0xf1; 32]), hex(&[0xf2; 32])));
+    let rule = |scene: &mut Scene, pcrs: Vec<u8>| {
+        scene.references.get_mut("node.toml").unwrap().ima = Some(Ima { allow: "node.sha256".into(), pcrs });
+    };
+    let with_key = |pcr, digest| Booting { keys: vec![(pcr, digest)], ..Booting::sound() };
+    // Nobody quotes PCR 13 where the image does not name it.
+    rule(&mut scene, vec![]);
+    with_key(13, [0xf2; 32]).start(&mut device);
+    assert_eq!(refusals(&scene, &mut device), ["ima.pcr"]);
+    rule(&mut scene, vec![13]);
+    assert_eq!(refusals(&scene, &mut device), PERMITTED);
+    with_key(13, [0xbb; 32]).start(&mut device);
+    assert_eq!(refusals(&scene, &mut device), ["ima.files"]);
+    // A PCR that the boot's claims go by proves them no more.
+    rule(&mut scene, vec![11]);
+    with_key(11, [0xf2; 32]).start(&mut device);
+    assert_eq!(refusals(&scene, &mut device), ["uki.sections"]);
+    rule(&mut scene, vec![24]);
+    assert!(scene.bundle().is_err(), "no PCR");
+    // What changed while it was measured is nobody's file.
+    rule(&mut scene, vec![]);
+    Booting { violation: true, ..Booting::sound() }.start(&mut device);
+    assert_eq!(refusals(&scene, &mut device), ["ima.violations"]);
 }
 
 /// One firmware before two kernels: the image that fits counts, and where none
@@ -309,7 +349,8 @@ fn a_machine_shows_the_files_that_it_measured() {
     use portcullis_lab::tpm::{LabTpm, MEASURED_FILES, extend};
     let (_folder, mut deployment) = common::deployment(portcullis_lab::Options::default());
     let booting = Booting::sound();
-    deployment.references().get_mut("node-1.0.toml").unwrap().ima = Some(Ima { allow: "node.sha256".into() });
+    deployment.references().get_mut("node-1.0.toml").unwrap().ima =
+        Some(Ima { allow: "node.sha256".into(), pcrs: vec![] });
     let lists = deployment.path("bundle/ima");
     std::fs::create_dir_all(&lists).unwrap();
     std::fs::write(lists.join("node.sha256"), format!("{}  /usr/bin/gate\n", hex(&[0xf1; 32]))).unwrap();

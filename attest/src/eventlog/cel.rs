@@ -13,6 +13,10 @@ const RECORD: u8 = 0;
 const PCR: u8 = 1;
 const NV_INDEX: u8 = 2;
 const DIGESTS: u8 = 3;
+/// Content that is an event of firmware, and its fields: type and data (§5.1.5).
+const PCCLIENT_STD: u8 = 5;
+const EVENT_TYPE: u8 = 0;
+const EVENT_CONTENT: u8 = 1;
 /// Most digests of one record.
 const MAX_DIGESTS: usize = 8;
 /// Record separator of JSON text sequences (RFC 7464).
@@ -111,8 +115,22 @@ fn tlv_record(r: &mut Reader<'_>) -> Result<Event, EventLogError> {
     if digests.is_empty() {
         return Err(EventLogError::Digests);
     }
-    let (content, data) = any_tlv(r)?;
-    Ok(Event { pcr: Some(pcr), kind: u32::from(content), digests, data: data.to_vec() })
+    let (content, value) = any_tlv(r)?;
+    let (kind, data) = match content {
+        PCCLIENT_STD => firmware_event(value)?,
+        // Kinds of content have numbers that are types of TCG events too.
+        _ => (OTHER_CONTENT, value.to_vec()),
+    };
+    Ok(Event { pcr: Some(pcr), kind, digests, data })
+}
+
+/// Type and data of an event as firmware logged it.
+fn firmware_event(value: &[u8]) -> Result<(u32, Vec<u8>), EventLogError> {
+    let mut r = Reader::new(value);
+    let kind: [u8; 4] = tlv(&mut r, EVENT_TYPE)?.try_into().map_err(|_| EventLogError::Truncated)?;
+    let data = tlv(&mut r, EVENT_CONTENT)?.to_vec();
+    r.finish()?;
+    Ok((u32::from_be_bytes(kind), data))
 }
 
 fn add_digest(digests: &mut Vec<(Bank, Vec<u8>)>, bank: Bank, digest: Vec<u8>) -> Result<(), EventLogError> {
@@ -158,9 +176,10 @@ impl Record {
         // systemd hashes the string that it logs; any other content stays unread.
         let string = self.content.as_ref().and_then(|content| content.get("string")).and_then(|s| s.as_str());
         let data = string.unwrap_or_default().as_bytes().to_vec();
-        Ok(Event { pcr: Some(pcr_number(self.pcr)?), kind: CANONICAL_JSON, digests, data })
+        Ok(Event { pcr: Some(pcr_number(self.pcr)?), kind: OTHER_CONTENT, digests, data })
     }
 }
 
-/// Content types of JSON records are names; none of them is `EV_NO_ACTION`.
-const CANONICAL_JSON: u32 = u32::MAX;
+/// The type of an event whose content is none of firmware's: no type of TCG events,
+/// and not `EV_NO_ACTION`, which is never extended.
+const OTHER_CONTENT: u32 = u32::MAX;

@@ -251,7 +251,9 @@ fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks:
         }
         Some(bytes) => {
             let log = EventLog::parse(bytes);
-            eventlog::verify_parsed(log, values, &quote.selection, input.measured_files, checks)
+            // Values that were not quoted are nobody's word.
+            let quoted = quoted_only(values, &quote.selection);
+            eventlog::verify_parsed(log, &quoted, &quote.selection, input.measured_files, checks)
         }
     }
 }

@@ -7,8 +7,9 @@ mod log;
 mod secure_boot;
 
 use crate::log::{ACTION, APPLICATION, IPL, SEPARATOR, event, judge, log, measured, own_values};
-use portcullis_attest::eventlog::{BootClaims, NotProven};
-use portcullis_attest::tpm::pcr::Bank;
+use portcullis_attest::check::Checks;
+use portcullis_attest::eventlog::{BootClaims, EventLog, NotProven, verify_parsed};
+use portcullis_attest::tpm::pcr::{Bank, Selection};
 
 fn claims(file: &str) -> Option<BootClaims> {
     let bytes = common::read(&common::vectors("eventlog")?.join(file));
@@ -223,5 +224,33 @@ fn what_every_log_of_others_claims() {
         for line in &claims.command_lines {
             assert!(line.contains('='), "{file}: {line:?}");
         }
+    }
+}
+
+/// A canonical log of the same boot claims the same. The layout is that of David
+/// Safford's `tcg2cel` for TCG's canonical event log: content type 5 has the event's
+/// type (0) and data (1).
+#[test]
+fn canonical_logs_claim_what_the_firmwares_log_claims() {
+    let Some(root) = common::vectors("eventlog") else { return };
+    let tlv =
+        |kind: u8, value: &[u8]| [&[kind][..], &u32::try_from(value.len()).unwrap().to_be_bytes(), value].concat();
+    for file in ["keylime/binary_bios_measurements-secureboot", "tpm2-tools/event-sd-boot-fedora37.bin"] {
+        let log = EventLog::parse(&common::read(&root.join(file))).unwrap();
+        let mut canonical = Vec::new();
+        for (at, event) in log.events.iter().enumerate() {
+            let digests: Vec<u8> =
+                event.digests.iter().flat_map(|(bank, digest)| tlv(u8::try_from(bank.id()).unwrap(), digest)).collect();
+            let content = [tlv(0, &event.kind.to_be_bytes()), tlv(1, &event.data)].concat();
+            canonical.extend(tlv(0, &u32::try_from(at).unwrap().to_be_bytes()));
+            canonical.extend([tlv(1, &[event.pcr.unwrap()]), tlv(3, &digests), tlv(5, &content)].concat());
+        }
+        let values = own_values(&common::read(&root.join(file)), Bank::Sha256);
+        let claims = |log: EventLog| {
+            let selection = Selection::sha256((0..24).filter(|pcr| *pcr != 10));
+            let mut checks = Checks::refusals();
+            verify_parsed(Ok(log), &values, &selection, None, &mut checks).unwrap().claims()
+        };
+        assert_eq!(claims(EventLog::parse_cel_tlv(&canonical).unwrap()), claims(log), "{file}");
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use portcullis_attest::check::Checks;
-use portcullis_attest::eventlog::BootClaims;
+use portcullis_attest::eventlog::{BootClaims, Replayed, VerifiedLog};
 use portcullis_attest::ima;
 use portcullis_attest::tpm::pcr::Bank;
 use portcullis_attest::tpm::verify::VerifiedQuote;
@@ -115,7 +115,9 @@ fn check_files(tpm: &VerifiedQuote, rule: &ImaRule, checks: &mut Checks) {
         checks.missing("ima.form", "the IMA measurement list", "files that were measured");
         return;
     };
-    ima::verify(list, Bank::Sha256, tpm.pcrs(), Some(&rule.allow), checks);
+    let log = tpm.event_log().and_then(VerifiedLog::replayed).filter(|replayed| replayed.bank() == Bank::Sha256);
+    let log = log.unwrap_or_else(|| Replayed::nothing(Bank::Sha256));
+    ima::verify_after(list, &log, tpm.pcrs(), Some(&rule.allow), checks);
 }
 
 /// The values, or how many there are.

@@ -118,11 +118,14 @@ pub struct Uki {
     pub command_lines: Vec<String>,
 }
 
-/// Rules for Linux's list of measured files, proven by PCR 10.
+/// Rules for Linux's list of measured files, proven by PCR 10 and those named.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Ima {
     /// File in the folder `ima/` with a line `DIGEST  NAME` for every file that
     /// may be measured, as `sha256sum` writes it.
     pub allow: String,
+    /// PCRs besides 10 into which the kernel's IMA policy measures (`pcr=`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pcrs: Vec<u8>,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_attest::binding::Role;
 use portcullis_attest::ima::{self, AllowList};
+use portcullis_attest::tpm::pcr::PCR_COUNT;
 use portcullis_attest::uki;
 use portcullis_wire::Digest;
 
@@ -61,6 +62,8 @@ pub struct ImaRule {
     pub file: String,
     /// Its digests.
     pub allow: AllowList,
+    /// The PCRs that Linux measures files into.
+    pub pcrs: BTreeSet<u8>,
 }
 
 impl Reference {
@@ -73,7 +76,7 @@ impl Reference {
             needed.extend(boot.started.as_ref().map(|_| PCR_STARTED));
         }
         needed.extend(self.uki.iter().flat_map(|_| [uki::PCR, PCR_COMMAND_LINES]));
-        needed.extend(self.ima.iter().map(|_| ima::PCR));
+        needed.extend(self.ima.iter().flat_map(|rule| &rule.pcrs));
         needed
     }
 }
@@ -194,8 +197,12 @@ fn uki_rule(rule: &document::Uki, reading: &mut Reading<'_>) -> UkiRule {
 
 fn ima_rule(rule: &document::Ima, lists: &AllowLists, reading: &mut Reading<'_>) -> Option<ImaRule> {
     let file = format!("ima/{}", rule.allow);
+    for pcr in rule.pcrs.iter().filter(|pcr| **pcr >= PCR_COUNT) {
+        reading.refuse("ima.pcrs", format!("has {pcr}, which is no PCR"), "0 to 23, as pcr= of the IMA policy says");
+    }
+    let pcrs = rule.pcrs.iter().copied().chain([ima::PCR]).collect();
     match lists.get(&file) {
-        Some(allow) => Some(ImaRule { file, allow: allow.clone() }),
+        Some(allow) => Some(ImaRule { file, allow: allow.clone(), pcrs }),
         None => reading.wrong("ima.allow", &rule.allow, "the name of a file in the folder ima/"),
     }
 }

@@ -180,6 +180,8 @@ fn image(reference: &Reference) -> Attributes {
     }
     if let Some(ima) = &reference.ima {
         all.push(attribute("files that may be measured", format!("{} ({} digests)", ima.file, ima.allow.len())));
+        let pcrs: Vec<String> = ima.pcrs.iter().map(u8::to_string).collect();
+        all.push(attribute("PCRs of measured files", pcrs.join(", ")));
     }
     all
 }
