@@ -87,6 +87,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut members = Map::new();
     members.insert("log".into(), log.as_ref().map_or(Value::Null, log_json));
     members.insert("boot".into(), claims.as_ref().map_or(Value::Null, boot_json));
+    let mut beyond = vec!["Whether what was started is what should have been."];
+    if values.is_some() {
+        beyond.push("Whether the PCR values are of a TPM at all: verify its quote with `tpm-quote`.");
+    }
     let report = Report {
         schema: "portcullis/eventlog/1",
         title: format!("Event log {}", arguments.log.display()),
@@ -94,10 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         inputs,
         checks,
         facts: log.iter().map(log_facts).chain(claims.iter().map(boot_facts)).collect(),
-        beyond: vec![
-            "Whether the PCR values are of a TPM at all: verify its quote with `tpm-quote`.",
-            "Whether what was started is what should have been.",
-        ],
+        beyond,
         note: if values.is_some() { "the PCR values were taken as given" } else { "" },
         policies: Vec::new(),
         members,

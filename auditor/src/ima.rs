@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use portcullis_attest::check::Checks;
-use portcullis_attest::ima::{AllowList, Entries, Entry, VerifiedList, verify};
+use portcullis_attest::ima::{AllowList, Entries, Entry, PCR, VerifiedList, verify};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
@@ -56,10 +56,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let stated = Stated::read(file, arguments.output.json);
     let mut members = Map::new();
     members.insert("list".into(), stated.as_ref().map_or(Value::Null, |stated| stated.json(verified.as_ref())));
-    let mut beyond = vec![
-        "Whether the PCR value is of a TPM at all: verify its quote with `tpm-quote`.",
-        "Signatures of files: they are shown as stated.",
-    ];
+    let mut beyond = vec!["Signatures of files: they are shown as stated."];
+    if arguments.pcrs.is_some() {
+        beyond.push("Whether the PCR values are of a TPM at all: verify its quote with `tpm-quote`.");
+    }
     if allow.is_none() {
         beyond.push("Whether the files are ones that may run: name them with --allow.");
     }
@@ -121,7 +121,13 @@ impl Stated {
             rows.push(("changed while measured".into(), verified.violations().to_string()));
         }
         let text = |file: &Value, name: &str| file[name].as_str().unwrap_or_default().to_owned();
-        let row = |file: &Value| (format!("{}:{}", text(file, "algorithm"), text(file, "digest")), text(file, "name"));
+        let row = |file: &Value| {
+            let digest = format!("{}:{}", text(file, "algorithm"), text(file, "digest"));
+            match file["pcr"].as_u64() {
+                Some(pcr) if pcr != u64::from(PCR) => (format!("PCR {pcr} {digest}"), text(file, "name")),
+                _ => (digest, text(file, "name")),
+            }
+        };
         rows.extend(self.files.iter().take(SHOWN).map(row));
         let left = self.entries.saturating_sub(SHOWN);
         if left > 0 {

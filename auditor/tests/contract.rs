@@ -409,6 +409,8 @@ fn measurement_lists_of_every_kind() {
     let both = pcrs(serde_json::json!({ "sha256": { "10": of_two[0], "11": of_two[1] } }));
     let (code, body) = json(&data, &["ima", "pcr10-and-pcr11-sha1.bin", "--pcrs", &both]);
     assert_eq!((code, body["list"]["files"][1]["pcr"].as_u64()), (0, Some(11)));
+    let said = String::from_utf8(audit(&data, &["ima", "pcr10-and-pcr11-sha1.bin", "--pcrs", &both]).stdout).unwrap();
+    assert_eq!(said.matches("  PCR 11 sha256:").count(), 2, "{said}");
 
     let output = audit(&data, &["ima", "pcr10-sha1.bin", "--bank", "sm3_256", "--pcrs", &both]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -180,8 +180,8 @@ catalogue! {
     "ima.bank": "Only SHA-1 vouches for the list." => "Quote the PCRs of the SHA-256 bank.",
         Auditor "Ask for a quote of PCR 10 in the SHA-256 bank.";
     "ima.template": "An entry does not have the hash that it states." => "Read the list of another bank if the finding says so; otherwise treat the list as edited.";
-    "ima.pcr": "The list does not lead to the quoted value of a PCR that it has entries for, or there is no such value." => "Treat the list as edited, or as one of another boot; read list and quote again.",
-        Auditor "Treat the list as edited, or as one of another boot; ask for list and quote of the same moment.";
+    "ima.pcr": "The list does not lead to the quoted value of a PCR that it has entries for, or there is no such value." => "Quote every PCR that the list has entries for. Where it was quoted, read list and quote again; if that does not help, treat the list as edited.",
+        Auditor "Pass the value of every PCR that the list has entries for. Where it was passed, treat the list as edited, or as one of another boot.";
     "ima.boot_aggregate": "The list does not begin with this boot." => "Read the list from its beginning, and list and PCRs of one boot.",
         Auditor "Ask for the list from its beginning, and for list and PCRs of one boot.";
     "ima.violations": "A file changed while it was measured, so that nothing proves what it was." => "Find out which program writes to files that run.",

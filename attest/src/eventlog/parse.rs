@@ -73,8 +73,8 @@ pub enum Format {
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// PCR, below 24; `None` for information that Windows logs under register
-    /// 0xFFFFFFFF.
+    /// PCR, below 24; `None` for information under another number, such as
+    /// 0xFFFFFFFF: it is never extended.
     pub pcr: Option<u8>,
     /// Event type.
     pub kind: u32,
@@ -148,7 +148,7 @@ fn read_all(
 fn pcr_number(value: u32, kind: u32) -> Result<Option<u8>, EventLogError> {
     match u8::try_from(value) {
         Ok(pcr) if pcr < PCR_COUNT => Ok(Some(pcr)),
-        _ if value == u32::MAX && kind == NO_ACTION => Ok(None),
+        _ if kind == NO_ACTION => Ok(None),
         _ => Err(EventLogError::Pcr(value)),
     }
 }

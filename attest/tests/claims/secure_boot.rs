@@ -69,7 +69,7 @@ fn further_variables_and_actions_stand_beside_the_five() {
         assert!(before_separator(&[measured(7, ACTION, action)]).unwrap().dma_protection_disabled);
     }
     // Information is never extended, whatever PCR it names.
-    let information = [7_u32, u32::MAX].map(|pcr| event(pcr, 3, &[0; 32], b"StartupLocality\0\x03"));
+    let information = [7_u32, 24, 0x1000, u32::MAX].map(|pcr| event(pcr, 3, &[0; 32], b"StartupLocality\0\x03"));
     assert!(before_separator(&information).unwrap().enabled);
 }
 
