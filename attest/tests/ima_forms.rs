@@ -120,6 +120,34 @@ fn lists_of_a_bank_that_is_not_supported_say_which_one_to_read() {
     assert!(found[0].1.starts_with("entry 0 states its SHA-1 hash with zeroes behind"), "{found:?}");
 }
 
+/// What Linux 6.1 wrote and extended in `ci/measured-boot`, with `pcr=13` in its
+/// policy, a name that is no UTF-8 and has a newline, and a file that was open for
+/// writing while it was read.
+#[test]
+fn a_kernels_own_list_of_two_pcrs() {
+    let json: serde_json::Value = serde_json::from_slice(include_bytes!("data/ima/linux-6.1-pcrs.json")).unwrap();
+    let all = json["sha256"].as_object().unwrap().iter();
+    let all: Vec<(u8, &str)> = all.map(|(pcr, value)| (pcr.parse().unwrap(), value.as_str().unwrap())).collect();
+    let values = values(&all);
+    let (binary, ascii) = (include_bytes!("data/ima/linux-6.1.bin"), include_bytes!("data/ima/linux-6.1.txt"));
+    let list = entries(binary).unwrap();
+    assert_eq!(entries(ascii), Ok(list.clone()));
+    let shown: Vec<(u8, String, bool)> =
+        list.iter().map(|entry| (entry.pcr, entry.file().unwrap().1.to_string(), entry.is_violation())).collect();
+    let name = |pcr, name: &str, violation| (pcr, name.to_owned(), violation);
+    let required = [
+        name(10, "boot_aggregate", false),
+        name(10, "/bin/busybox", false),
+        name(13, "/na\\xefve\\x0atool", false),
+        name(10, "/changing", true),
+        name(10, "/changing", false),
+    ];
+    assert_eq!(shown, required);
+    let mut checks = Checks::all();
+    let verified = verify(&binary[..], Bank::Sha256, &values, None, &mut checks).unwrap();
+    assert_eq!((verified.covered(), verified.violations(), verified.pcrs()), (5, 1, PcrSet::of([10, 13])));
+}
+
 #[test]
 fn every_pcr_with_entries_needs_its_value() {
     assert_eq!(pcrs(TWO_PCRS), Ok(PcrSet::of([10, 11])));
