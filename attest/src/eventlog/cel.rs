@@ -31,17 +31,24 @@ impl EventLog {
     pub fn parse_cel_tlv(bytes: &[u8]) -> Result<Self, EventLogError> {
         bounded(bytes)?;
         let mut r = Reader::new(bytes);
-        let mut events: Vec<Event> = Vec::new();
+        let (mut events, mut of_pcr) = (Vec::new(), vec![0_usize; usize::from(PCR_COUNT)]);
         while !r.rest().is_empty() {
             if events.len() >= MAX_EVENTS {
                 return Err(EventLogError::TooLarge);
             }
             let number = tlv(&mut r, RECORD)?;
-            if number.len() > 8 || number.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte)) != events.len() as u64
-            {
+            if number.len() > 8 {
                 return Err(EventLogError::Order);
             }
-            events.push(tlv_record(&mut r)?);
+            let number = number.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+            let event = tlv_record(&mut r)?;
+            let slot = event.pcr.and_then(|pcr| of_pcr.get_mut(usize::from(pcr))).ok_or(EventLogError::Order)?;
+            // Some writers number the records of the log, others those of each PCR.
+            if number != events.len() as u64 && number != *slot as u64 {
+                return Err(EventLogError::Order);
+            }
+            *slot = slot.saturating_add(1);
+            events.push(event);
         }
         Ok(Self { format: Format::Canonical, events })
     }

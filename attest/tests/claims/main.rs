@@ -228,8 +228,9 @@ fn what_every_log_of_others_claims() {
 }
 
 /// A canonical log of the same boot claims the same. The layout is that of David
-/// Safford's `tcg2cel` for TCG's canonical event log: content type 5 has the event's
-/// type (0) and data (1).
+/// Safford's tools for TCG's canonical event log (`cel.h`): content type 5 has the
+/// event's type (0) and data (1), and records are numbered for each PCR; others number
+/// them for the whole log.
 #[test]
 fn canonical_logs_claim_what_the_firmwares_log_claims() {
     let Some(root) = common::vectors("eventlog") else { return };
@@ -237,13 +238,16 @@ fn canonical_logs_claim_what_the_firmwares_log_claims() {
         |kind: u8, value: &[u8]| [&[kind][..], &u32::try_from(value.len()).unwrap().to_be_bytes(), value].concat();
     for file in ["keylime/binary_bios_measurements-secureboot", "tpm2-tools/event-sd-boot-fedora37.bin"] {
         let log = EventLog::parse(&common::read(&root.join(file))).unwrap();
-        let mut canonical = Vec::new();
+        let (mut canonical, mut numbered) = (Vec::new(), Vec::new());
         for (at, event) in log.events.iter().enumerate() {
             let digests: Vec<u8> =
                 event.digests.iter().flat_map(|(bank, digest)| tlv(u8::try_from(bank.id()).unwrap(), digest)).collect();
             let content = [tlv(0, &event.kind.to_be_bytes()), tlv(1, &event.data)].concat();
-            canonical.extend(tlv(0, &u32::try_from(at).unwrap().to_be_bytes()));
-            canonical.extend([tlv(1, &[event.pcr.unwrap()]), tlv(3, &digests), tlv(5, &content)].concat());
+            let of_pcr = log.events[..at].iter().filter(|other| other.pcr == event.pcr).count();
+            let number = |number: usize| tlv(0, &u32::try_from(number).unwrap().to_be_bytes());
+            let record = [tlv(1, &[event.pcr.unwrap()]), tlv(3, &digests), tlv(5, &content)].concat();
+            canonical.extend([number(of_pcr), record.clone()].concat());
+            numbered.extend([number(at), record].concat());
         }
         let values = own_values(&common::read(&root.join(file)), Bank::Sha256);
         let claims = |log: EventLog| {
@@ -251,6 +255,9 @@ fn canonical_logs_claim_what_the_firmwares_log_claims() {
             let mut checks = Checks::refusals();
             verify_parsed(Ok(log), &values, &selection, None, &mut checks).unwrap().claims()
         };
-        assert_eq!(claims(EventLog::parse_cel_tlv(&canonical).unwrap()), claims(log), "{file}");
+        let required = claims(log);
+        for bytes in [&canonical, &numbered] {
+            assert_eq!(claims(EventLog::parse_cel_tlv(bytes).unwrap()), required, "{file}");
+        }
     }
 }
