@@ -231,3 +231,73 @@ fn an_exported_image_is_imported_as_it_was() {
     assert!(tool(&["corim", "export", &path, "--out", &again]).status.success());
     assert_eq!(fs::read(plain).unwrap(), fs::read(again).unwrap());
 }
+
+/// The valid CoRIM with other tags beside its CoMID.
+fn with_tags(bytes: &[u8], more: &[ciborium::Value]) -> Vec<u8> {
+    use ciborium::Value;
+    let Value::Tag(501, corim) = ciborium::from_reader(bytes).unwrap() else { panic!("no CoRIM") };
+    let mut members = corim.into_map().unwrap();
+    let tags = members.iter_mut().find(|(key, _)| *key == Value::from(1)).unwrap();
+    tags.1.as_array_mut().unwrap().extend_from_slice(more);
+    let mut changed = Vec::new();
+    ciborium::into_writer(&Value::Tag(501, Box::new(Value::Map(members))), &mut changed).unwrap();
+    changed
+}
+
+/// A CoTS (507, draft-ietf-rats-concise-ta-stores) and its like are accounted for,
+/// and the CoMID beside them is drafted all the same.
+#[test]
+fn tags_that_are_no_comid_are_named_and_stop_nothing() {
+    use ciborium::Value;
+    let Some(vectors) = vectors("corim/sevsnp-veraison") else { return };
+    let sound = fs::read(vectors.join("corim-sevsnp-valid.cbor")).unwrap();
+    let (_folder, bundle) = folder();
+    let path = bundle.join("other.corim").display().to_string();
+    let tag = |number: u64| Value::Tag(number, Box::new(Value::Bytes(vec![0xa0])));
+    // Also in the form of drafts before 04: the tag inside of a byte string.
+    let mut inside = Vec::new();
+    ciborium::into_writer(&tag(507), &mut inside).unwrap();
+    fs::write(&path, with_tags(&sound, &[tag(505), tag(507), tag(508), tag(65_000), Value::Bytes(inside)])).unwrap();
+    let report = import(&path, &["--into", &bundle.display().to_string()]).unwrap();
+    assert_eq!(count(&report), (6, 24), "{report:#}");
+    let why = |place: &str| {
+        let values = report["values"].as_array().unwrap();
+        let value = values.iter().find(|value| value["place"] == place).unwrap();
+        value["not_representable"].as_str().unwrap().to_owned()
+    };
+    // Two CoMIDs come first.
+    assert!(why("tags[2]").starts_with("a CoSWID: "));
+    assert!(why("tags[3]").starts_with("a CoTS: ") && why("tags[6]") == why("tags[3]"));
+    assert!(why("tags[4]").starts_with("a CoTL: "));
+    assert_eq!(why("tags[5]"), "tag 65000: an unknown kind of tag");
+    assert_eq!(report["files"].as_array().unwrap().len(), 2);
+    // What is no tag at all is malformed, and a tag alone is no CoRIM.
+    fs::write(&path, with_tags(&sound, &[Value::from(7)])).unwrap();
+    assert!(import(&path, &[]).unwrap_err().contains("tags[2]: found an integer, required a tag, such as a CoMID"));
+    for (number, name) in [(505, "a CoSWID"), (507, "a CoTS"), (508, "a CoTL")] {
+        let mut alone = Vec::new();
+        ciborium::into_writer(&tag(number), &mut alone).unwrap();
+        fs::write(&path, alone).unwrap();
+        let refused = import(&path, &[]).unwrap_err();
+        assert!(refused.contains(&format!("no CoRIM, but one tag of it alone: {name}")), "{refused}");
+    }
+}
+
+/// The tags that older drafts put around a CoRIM, signed or not, change nothing.
+#[test]
+fn outer_tags_of_older_drafts_are_taken_off() {
+    let Some(vectors) = vectors("corim") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tagged").display().to_string();
+    let sound = fs::read(vectors.join("sevsnp-veraison/corim-sevsnp-valid.cbor")).unwrap();
+    fs::write(&path, [&[0xd9, 0x01, 0xf4][..], &sound].concat()).unwrap();
+    assert_eq!(count(&import(&path, &[]).unwrap()), (6, 19));
+    let signed = fs::read(vectors.join("veraison-signed/signed-good-corim.cbor")).unwrap();
+    let key = file(&vectors.join("veraison-signed"), "ec-p256.jwk");
+    for outer in [&[0xd9, 0x01, 0xf6][..], &[0xd9, 0x01, 0xf4, 0xd9, 0x01, 0xf6]] {
+        fs::write(&path, [outer, &signed].concat()).unwrap();
+        let report = import(&path, &["--at", "2024-01-01T00:00:00Z", "--key", &key]).unwrap();
+        assert_eq!(report["signer"], "ACME Ltd signing key");
+        assert!(import(&path, &[]).unwrap_err().contains("--key or --root says who may have signed it"));
+    }
+}

@@ -69,6 +69,7 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
 }
 
 fn drafts(bytes: &[u8], trust: Option<&Trust<'_>>, at: u64) -> Result<Drafts> {
+    let bytes = read::without_outer_tags(bytes);
     let signed = signed::is_signed(bytes);
     let mut account = Account::default();
     let (payload, signer) = match (signed, trust) {

@@ -12,6 +12,7 @@ const MAX_DEPTH: usize = 32;
 const TAG_CORIM: u64 = 501;
 const TAG_COSWID: u64 = 505;
 const TAG_COMID: u64 = 506;
+const TAG_COTS: u64 = 507;
 const TAG_COTL: u64 = 508;
 const TAG_URI: u64 = 32;
 const TAG_OID: u64 = 111;
@@ -96,12 +97,24 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value> {
     Ok(value)
 }
 
+/// What is inside of the tags that drafts before 06 put around a CoRIM: 500
+/// around any, 502 around a signed one.
+pub(super) fn without_outer_tags(bytes: &[u8]) -> &[u8] {
+    const ANY: [u8; 3] = [0xd9, 0x01, 0xf4];
+    const SIGNED: [u8; 3] = [0xd9, 0x01, 0xf6];
+    let inner = bytes.strip_prefix(&ANY).unwrap_or(bytes);
+    inner.strip_prefix(&SIGNED).unwrap_or(inner)
+}
+
 /// Reads an unsigned CoRIM, or a CoMID that stands alone as in examples; tagged
 /// or not.
 pub(super) fn document(bytes: &[u8], account: &mut Account) -> Result<Read> {
     match decode(bytes)? {
         Value::Tag(TAG_CORIM, inner) => corim(*inner, account),
         tag @ Value::Tag(TAG_COMID, _) => lone_comid(tag, account),
+        Value::Tag(number @ (TAG_COSWID | TAG_COTS | TAG_COTL), _) => {
+            bail!("no CoRIM, but one tag of it alone: {}", other_tag(number))
+        }
         bare if is_comid(&bare) => lone_comid(Value::Tag(TAG_COMID, Box::new(bare)), account),
         bare => corim(bare, account),
     }
@@ -142,13 +155,24 @@ fn corim(value: Value, account: &mut Account) -> Result<Read> {
         };
         match tag {
             Value::Tag(TAG_COMID, _) => comid(tag, &place, account, &mut read).with_context(|| place.clone())?,
-            Value::Tag(TAG_COSWID, _) => account.lose(place, "a CoSWID: Portcullis measures images, not packages"),
-            Value::Tag(TAG_COTL, _) => account.lose(place, "a CoTL: bundles say themselves what is active"),
-            other => bail!("{place}: found {}, required a tagged CoMID, CoSWID or CoTL", kind(&other)),
+            // What a CoRIM brings beside CoMIDs says nothing about images. The list
+            // of kinds is open (`$concise-tag-type-choice`): others are told by number.
+            Value::Tag(number, _) => account.lose(place, other_tag(number)),
+            other => bail!("{place}: found {}, required a tag, such as a CoMID", kind(&other)),
         }
     }
     members.finish(account);
     Ok(read)
+}
+
+/// Why a tag that is no CoMID has no place in a bundle.
+fn other_tag(number: u64) -> String {
+    match number {
+        TAG_COSWID => "a CoSWID: Portcullis measures images, not packages".into(),
+        TAG_COTS => "a CoTS: roots of a bundle are named one by one, not as a store".into(),
+        TAG_COTL => "a CoTL: bundles say themselves what is active".into(),
+        other => format!("tag {other}: an unknown kind of tag"),
+    }
 }
 
 fn lone_comid(tag: Value, account: &mut Account) -> Result<Read> {
@@ -343,8 +367,8 @@ pub(super) type Span = (Option<u64>, u64);
 
 fn validity(value: Value, place: &str, account: &mut Account) -> Result<Span> {
     let mut members = Members::of(value, place)?;
-    let start = members.optional(0)?.map(|value| epoch(&value)).transpose()?;
-    let end = epoch(&members.required(1)?)?;
+    let start = members.optional(0)?.map(|value| epoch(&value, f64::ceil)).transpose()?;
+    let end = epoch(&members.required(1)?, f64::floor)?;
     members.finish(account);
     Ok((start, end))
 }
@@ -360,10 +384,19 @@ pub(super) fn meta(bytes: &[u8], account: &mut Account) -> Result<(String, Optio
     Ok((name, span.transpose()?))
 }
 
-fn epoch(value: &Value) -> Result<u64> {
+/// A time (RFC 8949 §3.4.2): whole seconds, or a fraction that is rounded to the
+/// inside of the validity.
+fn epoch(value: &Value, inside: fn(f64) -> f64) -> Result<u64> {
+    /// The end of the year 9999.
+    const LATEST: u64 = 253_402_300_799;
     let Value::Tag(TAG_EPOCH, inner) = value else { bail!("found {}, required a time", kind(value)) };
-    let seconds = inner.as_integer().and_then(|n| u64::try_from(n).ok());
-    seconds.context("a time before 1970, or with a fraction")
+    let seconds = match inner.as_ref() {
+        Value::Integer(seconds) => u64::try_from(*seconds).ok(),
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, and whole")]
+        Value::Float(seconds) if (0.0..1e12).contains(seconds) => Some(inside(*seconds) as u64),
+        _ => None,
+    };
+    seconds.filter(|seconds| *seconds <= LATEST).context("a time before 1970, or after 9999")
 }
 
 /// A short name for what a value is.
