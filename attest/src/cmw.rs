@@ -1,10 +1,15 @@
-//! Conceptual message wrappers (RFC 9999) as others write them: records, tagged
-//! records, collections. Our own evidence is read more strictly, see
+//! Conceptual message wrappers (RFC 9999) as others write them, in CBOR and in
+//! JSON: records, tagged records, collections, and one form inside of the other.
+//! Our own evidence is read more strictly, see
 //! [`crate::evidence`].
 
 use std::fmt;
 
 use portcullis_wire::{Integer, Value};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use crate::tsm::base64;
 
 /// Largest wrapper read, in bytes, and deepest nesting.
 const MAX_LENGTH: usize = 4 << 20;
@@ -19,6 +24,10 @@ const MAX_FORMAT: u64 = 0xffff;
 const MAX_INDICATOR: u64 = 0xffff_ffff;
 /// `__cmwc_t`.
 const COLLECTION_TYPE: &str = "__cmwc_t";
+/// Types of records that carry a wrapper of the other form: CBOR in JSON, and
+/// JSON in CBOR.
+const CBOR_IN_JSON: &str = "#cmw-c2j-tunnel";
+const JSON_IN_CBOR: &str = "#cmw-j2c-tunnel";
 
 /// Why bytes are no wrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +36,9 @@ pub enum CmwError {
     TooLong,
     /// No CBOR, or something behind it.
     Cbor,
-    /// CBOR, but neither record nor collection.
+    /// No JSON, or something behind it.
+    Json,
+    /// Well-formed, but neither record nor collection.
     Form,
     /// A label twice in one collection.
     Label,
@@ -38,6 +49,7 @@ impl fmt::Display for CmwError {
         f.write_str(match self {
             Self::TooLong => "longer than 4 MiB",
             Self::Cbor => "no CBOR item that fills its bytes",
+            Self::Json => "no JSON text that fills its bytes",
             Self::Form => "neither record nor collection",
             Self::Label => "a label that stands twice",
         })
@@ -86,12 +98,23 @@ pub enum Cmw {
 }
 
 impl Cmw {
-    /// Reads a wrapper that fills `bytes`.
+    /// Reads a wrapper that fills `bytes`: JSON where they begin with a bracket or a
+    /// brace, which begin no wrapper in CBOR.
     ///
     /// # Errors
     /// [`CmwError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, CmwError> {
-        Self::of(cbor(bytes)?)
+        match bytes.trim_ascii_start().first() {
+            Some(b'[' | b'{') => Self::from_json(bytes),
+            _ => Self::of(cbor(bytes)?),
+        }
+    }
+
+    fn from_json(bytes: &[u8]) -> Result<Self, CmwError> {
+        if bytes.len() > MAX_LENGTH {
+            return Err(CmwError::TooLong);
+        }
+        serde_json::from_slice::<Json>(bytes).map_err(|_| CmwError::Json)?.wrapper()
     }
 
     fn of(value: Value) -> Result<Self, CmwError> {
@@ -108,13 +131,18 @@ impl Cmw {
         }
     }
 
-    /// The message under a text label, in a collection or in one inside it.
+    /// The messages of these media types, in a collection or in one inside it.
+    /// Parameters and case of a type do not matter (RFC 9110 §8.3.1).
     #[must_use]
-    pub fn find(&self, media_type: &str) -> Option<&[u8]> {
+    pub fn messages(&self, media_types: &[&str]) -> Vec<&[u8]> {
         match self {
-            Self::Record { kind: MessageType::Media(found), message, .. } if found == media_type => Some(message),
-            Self::Record { .. } => None,
-            Self::Collection { items, .. } => items.iter().find_map(|(_, item)| item.find(media_type)),
+            Self::Record { kind: MessageType::Media(found), message, .. } => {
+                let found = found.split(';').next().unwrap_or_default().trim();
+                let fits = media_types.iter().any(|known| known.eq_ignore_ascii_case(found));
+                if fits { vec![message] } else { Vec::new() }
+            }
+            Self::Record { .. } => Vec::new(),
+            Self::Collection { items, .. } => items.iter().flat_map(|(_, item)| item.messages(media_types)).collect(),
         }
     }
 }
@@ -152,6 +180,9 @@ fn record(parts: Vec<Value>) -> Result<Cmw, CmwError> {
         _ => return Err(CmwError::Form),
     };
     let Some(Value::Bytes(message)) = parts.next() else { return Err(CmwError::Form) };
+    if kind == MessageType::Media(JSON_IN_CBOR.into()) {
+        return Cmw::from_json(&message);
+    }
     let indicator = match parts.next() {
         None => None,
         // No bit at all is written by leaving the indicator out.
@@ -183,6 +214,95 @@ fn collection(entries: Vec<(Value, Value)>) -> Result<Cmw, CmwError> {
             return Err(CmwError::Label);
         }
         items.push((label, Cmw::of(value)?));
+    }
+    if items.is_empty() { Err(CmwError::Form) } else { Ok(Cmw::Collection { kind, items }) }
+}
+
+/// A wrapper in JSON.
+enum Json {
+    Record(Vec<serde_json::Value>),
+    Collection(Vec<(String, Self)>),
+    /// The type of a collection.
+    Text(String),
+}
+
+impl Json {
+    fn wrapper(self) -> Result<Cmw, CmwError> {
+        match self {
+            Self::Record(parts) => json_record(parts),
+            Self::Collection(entries) => json_collection(entries),
+            Self::Text(_) => Err(CmwError::Form),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Shape;
+        impl<'de> Visitor<'de> for Shape {
+            type Value = Json;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a record, a collection, or the type of one")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Json, E> {
+                Ok(Json::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Json, A::Error> {
+                let mut record = Vec::new();
+                while let Some(part) = parts.next_element()? {
+                    record.push(part);
+                }
+                Ok(Json::Record(record))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
+                let mut collection: Vec<(String, Json)> = Vec::new();
+                while let Some((label, item)) = entries.next_entry::<String, Json>()? {
+                    if collection.iter().any(|(known, _)| *known == label) {
+                        return Err(A::Error::custom("a label that stands twice"));
+                    }
+                    collection.push((label, item));
+                }
+                Ok(Json::Collection(collection))
+            }
+        }
+        deserializer.deserialize_any(Shape)
+    }
+}
+
+fn json_record(parts: Vec<serde_json::Value>) -> Result<Cmw, CmwError> {
+    let kind = match parts.first() {
+        Some(serde_json::Value::String(media)) => MessageType::Media(media.clone()),
+        Some(other) => {
+            MessageType::Format(other.as_u64().filter(|format| *format <= MAX_FORMAT).ok_or(CmwError::Form)?)
+        }
+        None => return Err(CmwError::Form),
+    };
+    let message = parts.get(1).and_then(serde_json::Value::as_str).and_then(base64).ok_or(CmwError::Form)?;
+    if kind == MessageType::Media(CBOR_IN_JSON.into()) {
+        return Cmw::of(cbor(&message)?);
+    }
+    let bits = |bits: &serde_json::Value| {
+        bits.as_u64().filter(|bits| (1..=MAX_INDICATOR).contains(bits)).ok_or(CmwError::Form)
+    };
+    let indicator = parts.get(2).map(bits).transpose()?;
+    if parts.len() > 3 {
+        return Err(CmwError::Form);
+    }
+    Ok(Cmw::Record { kind, message, indicator })
+}
+
+fn json_collection(entries: Vec<(String, Json)>) -> Result<Cmw, CmwError> {
+    let (mut kind, mut items) = (None, Vec::new());
+    for (label, item) in entries {
+        match (label.as_str(), item) {
+            (COLLECTION_TYPE, Json::Text(text)) => kind = Some(text),
+            (COLLECTION_TYPE, _) => return Err(CmwError::Form),
+            (_, item) => items.push((Label::Text(label), item.wrapper()?)),
+        }
     }
     if items.is_empty() { Err(CmwError::Form) } else { Ok(Cmw::Collection { kind, items }) }
 }

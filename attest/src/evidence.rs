@@ -7,18 +7,14 @@ use portcullis_wire::{Error, Fields, Value, bstr, decode, encode, map};
 
 use crate::crypto::sha256;
 use crate::eventlog;
-use crate::snp::report;
 use crate::tpm::pcr::{Bank, PcrValues};
+use crate::tsm::{self, Others, TsmError, TsmReport};
 
 /// Largest evidence accepted, in bytes: report, certificates, quote, event log.
 pub const MAX_LENGTH: usize = 512 * 1024;
 
 /// `__cmwc_t`: the type of the collection.
-const COLLECTION_TYPE: &str = "tag:portcullis.invalid,2026:evidence#1";
-/// Shape of a TSM report record (draft of the ratsd token, as in Veraison).
-pub(crate) const TSM_REPORT: &str = "application/vnd.veraison.tsm-report+cbor";
-const TSM_PROVIDER: &str = "sev_guest";
-const SVSM_PROVIDER: &str = "svsm";
+pub(crate) const COLLECTION_TYPE: &str = "tag:portcullis.invalid,2026:evidence#1";
 const AZURE_HCL: &str = "application/vnd.portcullis.azure-hcl+cbor";
 const TPM_QUOTE: &str = "application/vnd.portcullis.tpm-quote+cbor";
 /// CMW indicator: bit 2, evidence.
@@ -194,7 +190,7 @@ impl Evidence {
         for (label, value) in entries {
             match label.as_text().ok_or(Error::Shape("text labels in a CMW collection"))? {
                 "__cmwc_t" => typed = value.as_text() == Some(COLLECTION_TYPE),
-                "snp" => snp = Some(read_snp(&record(value, TSM_REPORT)?)?),
+                "snp" => snp = Some(read_snp(&record(value, tsm::CBOR)?)?),
                 "azure" => azure = Some(read_azure(&record(value, AZURE_HCL)?)?),
                 "tpm" => tpm = Some(read_tpm(&record(value, TPM_QUOTE)?)?),
                 other => return Err(Error::UnknownKey(other.chars().take(32).collect())),
@@ -204,9 +200,9 @@ impl Evidence {
             return Err(Error::Shape("a CMW collection of Portcullis evidence"));
         }
         let collected = match (snp, azure, tpm) {
-            (Some((snp, None)), None, Some(tpm)) => Collected::SnpTpm(snp, tpm),
-            (Some((snp, None)), None, None) => Collected::Snp(snp),
-            (Some((snp, Some(manifest))), None, Some(tpm)) => Collected::SvsmVtpm(SvsmEvidence { snp, manifest }, tpm),
+            (Some(TsmReport::Guest(snp)), None, Some(tpm)) => Collected::SnpTpm(snp, tpm),
+            (Some(TsmReport::Guest(snp)), None, None) => Collected::Snp(snp),
+            (Some(TsmReport::Service(svsm)), None, Some(tpm)) => Collected::SvsmVtpm(svsm, tpm),
             (None, Some(azure), Some(tpm)) => Collected::AzureVtpm(azure, tpm),
             (None, None, Some(tpm)) => Collected::Tpm(tpm),
             _ => return Err(Error::Shape("records of one evidence class in the CMW collection")),
@@ -220,10 +216,10 @@ impl Evidence {
         let mut entries = vec![(Value::from("__cmwc_t"), Value::from(COLLECTION_TYPE))];
         match &collected {
             Collected::SnpTpm(snp, _) | Collected::Snp(snp) => {
-                entries.push(("snp".into(), to_record(TSM_REPORT, &snp_value(snp, None))));
+                entries.push(("snp".into(), to_record(tsm::CBOR, &snp_value(snp, None))));
             }
             Collected::SvsmVtpm(SvsmEvidence { snp, manifest }, _) => {
-                entries.push(("snp".into(), to_record(TSM_REPORT, &snp_value(snp, Some(manifest)))));
+                entries.push(("snp".into(), to_record(tsm::CBOR, &snp_value(snp, Some(manifest)))));
             }
             Collected::AzureVtpm(azure, _) => entries.push(("azure".into(), to_record(AZURE_HCL, &azure_value(azure)))),
             Collected::Tpm(_) => {}
@@ -289,52 +285,22 @@ fn snp_value(snp: &SnpEvidence, manifest: Option<&Vec<u8>>) -> Value {
     let mut members = vec![
         ("auxblob".into(), bstr(&snp.certificates)),
         ("outblob".into(), bstr(&snp.report)),
-        ("provider".into(), TSM_PROVIDER.into()),
+        ("provider".into(), tsm::SEV_GUEST.into()),
     ];
     if let Some(manifest) = manifest {
         members.push(("manifestblob".into(), bstr(manifest)));
-        members.push(("service_provider".into(), SVSM_PROVIDER.into()));
+        members.push(("service_provider".into(), tsm::SVSM.into()));
     }
     Value::Map(members)
 }
 
-/// A TSM report, and the manifest where a service module made it.
-fn read_snp(bytes: &[u8]) -> Result<(SnpEvidence, Option<Vec<u8>>), Error> {
-    let Value::Map(entries) = decode(bytes, MAX_LENGTH)? else { return Err(Error::Shape("a TSM report")) };
-    let (mut report, mut certificates, mut provided) = (None, Vec::new(), false);
-    let (mut manifest, mut service) = (None, false);
-    for (key, value) in entries {
-        match (key.as_text(), value) {
-            (Some("outblob"), Value::Bytes(bytes)) => report = Some(bytes),
-            (Some("auxblob"), Value::Bytes(bytes)) => certificates = bytes,
-            (Some("provider"), Value::Text(name)) => provided = name == TSM_PROVIDER,
-            (Some("manifestblob"), Value::Bytes(bytes)) => manifest = Some(bytes),
-            (Some("service_provider"), Value::Text(name)) if name == SVSM_PROVIDER => service = true,
-            _ => return Err(Error::Shape("the members of a TSM report")),
-        }
-    }
-    match report {
-        Some(report)
-            if provided && service == manifest.is_some() && report.len() <= report::LENGTH.saturating_mul(2) =>
-        {
-            Ok((SnpEvidence { report, certificates }, manifest))
-        }
-        _ => Err(Error::Shape("a TSM report of provider sev_guest")),
-    }
-}
-
-/// A TSM report of anybody: its members in any order, and members that matter
-/// only to others passed over.
-pub(crate) fn read_snp_lenient(value: &Value) -> Option<SnpEvidence> {
-    let entries = value.as_map()?;
-    let member = |name: &str| entries.iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value);
-    // A report by way of a service provider is bound to that provider's manifest.
-    if member("provider")?.as_text() != Some(TSM_PROVIDER) || member("service_provider").is_some() {
-        return None;
-    }
-    let report = member("outblob")?.as_bytes()?.clone();
-    let certificates = member("auxblob").and_then(Value::as_bytes).cloned().unwrap_or_default();
-    Some(SnpEvidence { report, certificates })
+/// A TSM report with no other members than those that are defined.
+fn read_snp(bytes: &[u8]) -> Result<TsmReport, Error> {
+    TsmReport::from_cbor(decode(bytes, MAX_LENGTH)?, Others::Refused).map_err(|error| match error {
+        TsmError::Unknown(name) => Error::UnknownKey(name),
+        TsmError::Form | TsmError::Member(_) => Error::Shape("the members of a TSM report"),
+        TsmError::Provider(_) | TsmError::Service(_) => Error::Shape("a TSM report of provider sev_guest"),
+    })
 }
 
 fn tpm_value(tpm: &TpmEvidence) -> Value {

@@ -36,5 +36,6 @@ mod recurring;
 pub mod snp;
 pub mod svsm;
 pub mod tpm;
+pub mod tsm;
 pub mod uki;
 pub mod verified;

@@ -12,7 +12,6 @@
 
 use crate::check::Checks;
 use crate::crypto::sha512;
-use crate::evidence::SvsmEvidence;
 use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
 use crate::tpm::credential::EndorsementKey;
 use portcullis_wire::hex::hex;
@@ -47,37 +46,46 @@ impl VerifiedSvsm {
     }
 }
 
-/// The REPORT_DATA of a service report.
+/// The REPORT_DATA of a service report over a nonce.
 #[must_use]
-pub fn report_data(nonce: &[u8; 64], manifest: &[u8]) -> [u8; 64] {
+pub fn report_data(nonce: &[u8], manifest: &[u8]) -> [u8; 64] {
     sha512(&[nonce, manifest])
 }
 
-/// Verifies a service report with its manifest against a nonce, at a time (Unix
-/// seconds), recording every check.
-pub fn verify(
-    evidence: &SvsmEvidence,
-    nonce: &[u8; 64],
-    verifier: &SnpVerifier,
-    at: u64,
-    checks: &mut Checks,
-) -> Option<VerifiedSvsm> {
-    let presented = Presented::table(&evidence.snp.certificates);
-    let snp = verifier.verify(&evidence.snp.report, presented, at, checks)?;
-    let (found, required) = (&snp.report().report_data, report_data(nonce, &evidence.manifest));
-    let bound = checks.require(
-        "evidence.binding",
-        *found == required,
-        || hex(found),
-        || hex(&required),
-        "REPORT_DATA: report and manifest were made for this session, nonce and request",
-    );
+/// What a service module shows, and what it must answer to.
+#[derive(Clone, Copy, Debug)]
+pub struct SvsmInput<'a> {
+    /// The module's report.
+    pub report: &'a [u8],
+    /// The vTPM's manifest.
+    pub manifest: &'a [u8],
+    /// Certificates for the report.
+    pub certificates: Presented<'a>,
+    /// What the guest wrote to `inblob`; absent, the binding's check is missing.
+    pub nonce: Option<&'a [u8]>,
+}
+
+/// Verifies a service report with its manifest, at a time (Unix seconds),
+/// recording every check.
+pub fn verify(input: &SvsmInput<'_>, verifier: &SnpVerifier, at: u64, checks: &mut Checks) -> Option<VerifiedSvsm> {
+    const DETAIL: &str = "REPORT_DATA: report and manifest were made for this session, nonce and request";
+    let snp = verifier.verify(input.report, input.certificates, at, checks)?;
+    let found = &snp.report().report_data;
+    let bound = match input.nonce.map(|nonce| report_data(nonce, input.manifest)) {
+        Some(required) => {
+            checks.require("evidence.binding", *found == required, || hex(found), || hex(&required), DETAIL)
+        }
+        None => {
+            checks.missing("evidence.binding", "the 64 bytes that the guest wrote to inblob", DETAIL);
+            false
+        }
+    };
     checks.equal("svsm.vmpl", &snp.report().vmpl, &LEVEL, "privilege level of the service module");
     // What the report does not vouch for is not read.
     if !bound {
         return None;
     }
-    let ek = EndorsementKey::from_area(&evidence.manifest).ok().and_then(|key| key.digest());
+    let ek = EndorsementKey::from_area(input.manifest).ok().and_then(|key| key.digest());
     let ek = checks.step(
         "svsm.manifest",
         ek.ok_or("something else"),

@@ -6,7 +6,7 @@ use crate::binding::{BatchProof, Binding, quote_nonce};
 use crate::check::Checks;
 use crate::evidence::{AzureEvidence, Collected, Evidence, EvidenceClass, SnpEvidence, TpmEvidence};
 use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
-use crate::svsm::{self, VerifiedSvsm};
+use crate::svsm::{self, SvsmInput, VerifiedSvsm};
 use crate::tpm::key::AttestationKey;
 use crate::tpm::pcr::Selection;
 use crate::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
@@ -112,7 +112,13 @@ pub fn verify(
             verify_azure(azure, tpm, &report_data, challenge.selection, snp_verifier, at, checks)
         }
         Collected::SvsmVtpm(svsm, tpm) => {
-            let module = svsm::verify(svsm, &report_data, snp_verifier, at, checks).map(VerifiedSvsm::into_parts);
+            let input = SvsmInput {
+                report: &svsm.snp.report,
+                manifest: &svsm.manifest,
+                certificates: Presented::table(&svsm.snp.certificates),
+                nonce: Some(&report_data),
+            };
+            let module = svsm::verify(&input, snp_verifier, at, checks).map(VerifiedSvsm::into_parts);
             let tpm = verify_tpm(tpm, &report_data, challenge.selection, checks);
             let (snp, vouched) = module.unzip();
             Parts { snp, tpm, vouched }

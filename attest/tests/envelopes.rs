@@ -6,6 +6,7 @@ mod common;
 use portcullis_attest::cmw::{Cmw, CmwError, Label, MessageType};
 use portcullis_attest::evidence::{Collected, Evidence, SnpEvidence};
 use portcullis_attest::import::{Envelope, ImportError, Imported};
+use portcullis_attest::tsm::TsmError;
 use portcullis_wire::{Headers, Value, encode, sign1};
 use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser;
@@ -36,7 +37,7 @@ fn collections_of_veraison_decode() {
     assert_eq!(items[2], (Label::Text("s".into()), last));
 
     let bytes = read("collection-cbor-ok-2.cbor").unwrap();
-    assert_eq!(Cmw::parse(&bytes).unwrap().find("application/vnd.1"), Some(&[0xde, 0xad, 0xbe, 0xef][..]));
+    assert_eq!(Cmw::parse(&bytes).unwrap().messages(&["application/vnd.1"]), [[0xde, 0xad, 0xbe, 0xef]]);
     let bytes = read("collection-cbor-mixed-keys.cbor").unwrap();
     let Cmw::Collection { items, .. } = Cmw::parse(&bytes).unwrap() else { panic!("no collection") };
     assert_eq!(items.len(), 2);
@@ -195,7 +196,8 @@ fn tsm_reports_and_our_own_collections_are_imported() {
         ]),
     )]);
     assert_eq!(Imported::parse(&encode(&wrapped)).as_ref(), Ok(&expected));
-    assert_eq!(Imported::parse(&encode(&tsm("tdx_guest"))), Err(ImportError::Unknown));
+    let foreign = Err(ImportError::Tsm(TsmError::Provider("tdx_guest".into())));
+    assert_eq!(Imported::parse(&encode(&tsm("tdx_guest"))), foreign);
     for nothing in [&b""[..], b"{}", b"{\"evidence\":1}", b"[]", b"\xff", b"{\"attestation_report\":{}}"] {
         assert!(Imported::parse(nothing).is_err());
     }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use portcullis_attest::azure::report_in;
 use portcullis_attest::check::Checks;
-use portcullis_attest::evidence::{Collected, SnpEvidence, TpmEvidence};
+use portcullis_attest::evidence::{Collected, SnpEvidence, SvsmEvidence, TpmEvidence};
 use portcullis_attest::import::{Envelope, Imported};
 use portcullis_attest::snp::report::Report as SnpReport;
+use portcullis_attest::snp::verify::VerifiedSnpReport;
+use portcullis_attest::svsm::{self, SvsmInput, VerifiedSvsm};
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
 use portcullis_permit::PublicKey;
@@ -16,7 +18,7 @@ use portcullis_wire::hex::hex;
 use serde_json::{Map, Value};
 
 use crate::azure::{self, Challenge, QuoteParts};
-use crate::collateral::{Brought, CollateralFiles};
+use crate::collateral::{Brought, CollateralFiles, Supplied};
 use crate::facts::{boot_facts, boot_json, report_facts, report_json};
 use crate::inputs::Inputs;
 use crate::quote::{hex_argument, quote_facts, quote_json};
@@ -31,7 +33,8 @@ pub(crate) struct Arguments {
     /// COSE_Key of whoever must have signed the envelope.
     #[arg(long, value_name = "FILE")]
     signer: Option<PathBuf>,
-    /// REPORT_DATA that the verifier had asked for.
+    /// REPORT_DATA that the verifier had asked for; of a service module's report,
+    /// the nonce that was written to inblob.
     #[arg(long, value_name = "HEX")]
     report_data: Option<String>,
     #[command(flatten)]
@@ -68,13 +71,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             let (challenge, policy) = (&arguments.challenge, &arguments.policy);
             azure::judge(SCHEMA, title, hcl, Some(&parts), challenge, policy, &supplied, inputs)?
         }
-        Imported::Snp { snp, certificates } => arguments.judge(title, Some(snp), None, certificates, inputs)?,
+        Imported::Snp { snp, certificates } => {
+            arguments.judge(title, Some(Shown::Guest(snp)), None, certificates, inputs)?
+        }
+        Imported::Svsm(svsm) => arguments.judge(title, Some(Shown::Service(svsm)), None, &[], inputs)?,
         Imported::Portcullis(evidence) => match evidence.collected() {
-            Collected::SnpTpm(snp, tpm) => arguments.judge(title, Some(snp), Some(tpm), &[], inputs)?,
-            Collected::Snp(snp) => arguments.judge(title, Some(snp), None, &[], inputs)?,
+            Collected::SnpTpm(snp, tpm) => arguments.judge(title, Some(Shown::Guest(snp)), Some(tpm), &[], inputs)?,
+            Collected::Snp(snp) => arguments.judge(title, Some(Shown::Guest(snp)), None, &[], inputs)?,
             Collected::Tpm(tpm) => arguments.judge(title, None, Some(tpm), &[], inputs)?,
-            // The manifest is bound by the nonce, which --report-data then is not.
-            Collected::SvsmVtpm(svsm, tpm) => arguments.judge(title, Some(&svsm.snp), Some(tpm), &[], inputs)?,
+            Collected::SvsmVtpm(svsm, tpm) => {
+                arguments.judge(title, Some(Shown::Service(svsm)), Some(tpm), &[], inputs)?
+            }
             Collected::AzureVtpm(azure, tpm) => {
                 let brought = Brought { table: &azure.certificates, ..Brought::default() };
                 let supplied = arguments.collateral.read(&mut inputs, report_in(&azure.hcl), &brought)?;
@@ -95,15 +102,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     report.give(&arguments.output)
 }
 
+/// An SNP report, and whose it is.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    Guest(&'a SnpEvidence),
+    Service(&'a SvsmEvidence),
+}
+
+impl<'a> Shown<'a> {
+    const fn snp(self) -> &'a SnpEvidence {
+        match self {
+            Self::Guest(snp) => snp,
+            Self::Service(svsm) => &svsm.snp,
+        }
+    }
+}
+
 impl Arguments {
     fn judge(
         &self,
         title: String,
-        snp: Option<&SnpEvidence>,
+        shown: Option<Shown<'_>>,
         tpm: Option<&TpmEvidence>,
         beside: &[Vec<u8>],
         mut inputs: Inputs,
     ) -> Result<Report> {
+        let snp = shown.map(Shown::snp);
         let (report, table) = snp.map(|snp| (snp.report.as_slice(), snp.certificates.as_slice())).unwrap_or_default();
         let supplied = self.collateral.read(&mut inputs, report, &Brought { table, certificates: beside })?;
         let bundle = self.policy.read(&mut inputs)?;
@@ -111,13 +135,9 @@ impl Arguments {
         let mut facts = Vec::new();
         let mut members = Map::new();
         let mut appraised = false;
-        if let Some(snp) = snp {
-            let verified = supplied.verifier.verify(&snp.report, supplied.presented(), supplied.at, &mut checks);
-            supplied.check_refused(&mut checks);
-            let stated = SnpReport::parse(&snp.report, &mut Checks::refusals());
-            if let Some(stated) = &stated {
-                self.check_report_data(stated, &mut checks)?;
-            }
+        if let Some(shown) = shown {
+            let verified = self.verify_report(shown, &supplied, &mut checks)?;
+            let stated = SnpReport::parse(&shown.snp().report, &mut Checks::refusals());
             appraised = appraise(bundle.as_ref(), verified.as_ref(), supplied.at, &mut checks);
             members.insert("report".into(), stated.as_ref().map_or(Value::Null, report_json));
             members.insert("certificate_table".into(), supplied.table_json());
@@ -148,16 +168,35 @@ impl Arguments {
         })
     }
 
-    fn check_report_data(&self, stated: &SnpReport, checks: &mut Checks) -> Result<()> {
-        const DETAIL: &str = "REPORT_DATA, which makes the report fresh";
-        match hex_argument("--report-data", self.report_data.as_ref())? {
-            None => checks.missing("evidence.binding", "the REPORT_DATA that the verifier had asked for", DETAIL),
-            Some(required) => {
-                let found = &stated.report_data;
-                checks.require("evidence.binding", found[..] == required, || hex(found), || hex(&required), DETAIL);
+    /// Verifies the report, and what it is bound to.
+    fn verify_report(
+        &self,
+        shown: Shown<'_>,
+        supplied: &Supplied,
+        checks: &mut Checks,
+    ) -> Result<Option<VerifiedSnpReport>> {
+        let asked = hex_argument("--report-data", self.report_data.as_ref())?;
+        let Supplied { verifier, at, .. } = supplied;
+        let verified = match shown {
+            Shown::Guest(snp) => {
+                let verified = verifier.verify(&snp.report, supplied.presented(), *at, checks);
+                if let Some(stated) = SnpReport::parse(&snp.report, &mut Checks::refusals()) {
+                    check_report_data(&stated, asked.as_deref(), checks);
+                }
+                verified
             }
-        }
-        Ok(())
+            Shown::Service(svsm) => {
+                let input = SvsmInput {
+                    report: &svsm.snp.report,
+                    manifest: &svsm.manifest,
+                    certificates: supplied.presented(),
+                    nonce: asked.as_deref(),
+                };
+                svsm::verify(&input, verifier, *at, checks).map(|module| VerifiedSvsm::into_parts(module).0)
+            }
+        };
+        supplied.check_refused(checks);
+        Ok(verified)
     }
 
     fn check_quote(&self, tpm: &TpmEvidence, checks: &mut Checks) -> Result<Option<VerifiedQuote>> {
@@ -173,6 +212,17 @@ impl Arguments {
             selection: SelectionRule::NotEmpty,
         };
         Ok(verify_quote(&input, checks))
+    }
+}
+
+fn check_report_data(stated: &SnpReport, asked: Option<&[u8]>, checks: &mut Checks) {
+    const DETAIL: &str = "REPORT_DATA, which makes the report fresh";
+    match asked {
+        None => checks.missing("evidence.binding", "the REPORT_DATA that the verifier had asked for", DETAIL),
+        Some(required) => {
+            let found = &stated.report_data;
+            checks.require("evidence.binding", found[..] == *required, || hex(found), || hex(required), DETAIL);
+        }
     }
 }
 

@@ -127,3 +127,29 @@ fn the_table_in_an_envelope_is_used_with_its_revocation_list() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("brings a certificate table of its own"));
 }
+
+/// As Linux gives a TSM report, and as programs archive it: the certificates in
+/// it are all that is needed beside a revocation list.
+#[test]
+fn tsm_reports_in_every_form_pass_with_their_own_certificates() {
+    const REPORTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../attest/tests/tsm-reports/");
+    let Some(root) = vectors("snp") else { return };
+    let report = std::fs::read(root.join(REPORT)).unwrap();
+    let data = report[0x50..0x90].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    for name in ["provider-plain.cbor", "provider-with-newline.cbor", "tsm-report.json"] {
+        let file = format!("{REPORTS}{name}");
+        let run = |rest: &[&str]| json(&root, &[&["evidence", &file][..], &CRL, &AT, rest].concat());
+        let (code, body) = run(&["--report-data", &data]);
+        assert_eq!((code, failed(&body), ids(&body, "missing")), (0, vec![], vec![]), "{name}");
+        assert_eq!((&body["envelope"], &body["certificate_table"][2]["kind"]), (&json!("SNP report"), &json!("VCEK")));
+        let (code, body) = run(&[]);
+        assert_eq!((code, ids(&body, "missing")), (3, vec!["evidence.binding".to_owned()]));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tdx").display().to_string();
+    std::fs::write(&file, r#"{"outblob": "AAAA", "provider": "tdx_guest\n"}"#).unwrap();
+    let output = audit(&root, &["evidence", &file]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("provider \"tdx_guest\" is not supported; sev_guest is"), "{said}");
+}

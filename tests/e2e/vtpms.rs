@@ -10,8 +10,8 @@ use portcullis_attest::snp::certificate::Certificate;
 use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::roots::Roots;
-use portcullis_attest::snp::verify::SnpVerifier;
-use portcullis_attest::svsm;
+use portcullis_attest::snp::verify::{Presented, SnpVerifier};
+use portcullis_attest::svsm::{self, SvsmInput};
 use portcullis_attester::{Machine, OpenMachine};
 use portcullis_lab::deployment::{NODE_IMAGE, SLEEP};
 use portcullis_lab::raw::RawSession;
@@ -117,7 +117,13 @@ fn no_changed_byte_of_a_modules_evidence_passes() {
     );
     let refused = |svsm: &SvsmEvidence, nonce: &[u8; 64]| {
         let mut checks = Checks::refusals();
-        let verified = svsm::verify(svsm, nonce, &verifier, 1_795_000_000, &mut checks);
+        let input = SvsmInput {
+            report: &svsm.snp.report,
+            manifest: &svsm.manifest,
+            certificates: Presented::table(&svsm.snp.certificates),
+            nonce: Some(nonce),
+        };
+        let verified = svsm::verify(&input, &verifier, 1_795_000_000, &mut checks);
         assert_eq!(verified.is_some(), checks.passed());
         checks.refused().map(|check| check.id.to_string()).collect::<Vec<_>>()
     };

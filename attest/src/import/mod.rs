@@ -6,11 +6,12 @@ mod trustee;
 
 use std::fmt;
 
-use portcullis_wire::{Sign1, Value};
+use portcullis_wire::{Error, Sign1, Value};
 
-use crate::cmw::{Cmw, CmwError, cbor};
-use crate::evidence::{Evidence, SnpEvidence, TSM_REPORT, read_snp_lenient};
+use crate::cmw::{Cmw, CmwError, MessageType, cbor};
+use crate::evidence::{COLLECTION_TYPE, Evidence, SnpEvidence, SvsmEvidence};
 use crate::tpm::pcr::PcrValues;
+use crate::tsm::{self, TsmError, TsmReport};
 
 /// Largest envelope accepted, in bytes.
 pub const MAX_LENGTH: usize = 4 << 20;
@@ -26,18 +27,37 @@ const CMW_FORMAT: u64 = 273;
 pub enum ImportError {
     /// Longer than [`MAX_LENGTH`].
     TooLong,
-    /// Neither of the forms that are known.
+    /// None of the forms that are known.
     Unknown,
     /// A known form with a part that cannot be read.
     Part(&'static str),
+    /// A TSM report that is refused.
+    Tsm(TsmError),
+    /// A collection of Portcullis evidence that is refused.
+    Portcullis(Error),
+    /// A wrapper without a TSM report, or with several.
+    Wrapper {
+        /// Number of TSM reports.
+        reports: usize,
+        /// Types of the messages in it.
+        types: String,
+    },
 }
 
 impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => f.write_str("an envelope of more than 4 MiB"),
-            Self::Unknown => f.write_str("an envelope of no known form"),
+            Self::Unknown => f.write_str(
+                "an envelope of no known form: neither evidence of Portcullis, a TSM report, a wrapper of one, \
+                 nor JSON of Trustee",
+            ),
             Self::Part(what) => write!(f, "an envelope whose {what} cannot be read"),
+            Self::Tsm(error) => write!(f, "a TSM report that is refused: {error}"),
+            Self::Portcullis(error) => write!(f, "evidence of Portcullis that is refused: {error}"),
+            Self::Wrapper { reports, types } => {
+                write!(f, "a wrapper with {reports} TSM reports, required one; its messages are {types}")
+            }
         }
     }
 }
@@ -47,6 +67,12 @@ impl std::error::Error for ImportError {}
 impl From<CmwError> for ImportError {
     fn from(_: CmwError) -> Self {
         Self::Unknown
+    }
+}
+
+impl From<TsmError> for ImportError {
+    fn from(error: TsmError) -> Self {
+        Self::Tsm(error)
     }
 }
 
@@ -102,6 +128,8 @@ pub enum Imported {
         /// Certificates that came beside it, PEM or DER.
         certificates: Vec<Vec<u8>>,
     },
+    /// The report of a service module, with its manifest: a TSM report.
+    Svsm(SvsmEvidence),
     /// An Azure VM: Trustee's `az-snp-vtpm`.
     Azure {
         /// The HCL report.
@@ -120,6 +148,7 @@ impl Imported {
         match self {
             Self::Portcullis(_) => "portcullis evidence",
             Self::Snp { .. } => "SNP report",
+            Self::Svsm(_) => "SNP report of a service module",
             Self::Azure { .. } => "Azure SNP vTPM evidence",
         }
     }
@@ -132,18 +161,76 @@ impl Imported {
         if bytes.len() > MAX_LENGTH {
             return Err(ImportError::TooLong);
         }
-        if bytes.trim_ascii_start().starts_with(b"{") {
-            return trustee::parse(bytes);
+        match bytes.trim_ascii_start().first() {
+            Some(b'{') => json(bytes),
+            Some(b'[') => in_wrapper(&Cmw::parse(bytes)?),
+            _ => binary(bytes),
         }
-        if let Ok(evidence) = Evidence::parse(bytes) {
-            return Ok(Self::Portcullis(Box::new(evidence)));
-        }
-        let snp = |snp| Self::Snp { snp, certificates: Vec::new() };
-        if let Some(evidence) = read_snp_lenient(&cbor(bytes)?) {
-            return Ok(snp(evidence));
-        }
-        let wrapper = Cmw::parse(bytes)?;
-        let report = wrapper.find(TSM_REPORT).ok_or(ImportError::Unknown)?;
-        read_snp_lenient(&cbor(report)?).map(snp).ok_or(ImportError::Part("TSM report"))
     }
+}
+
+fn binary(bytes: &[u8]) -> Result<Imported, ImportError> {
+    let own = match Evidence::parse(bytes) {
+        Ok(evidence) => return Ok(Imported::Portcullis(Box::new(evidence))),
+        Err(error) => error,
+    };
+    let value = cbor(bytes)?;
+    if TsmReport::is_meant_by(&value) {
+        return Ok(imported(TsmReport::from_cbor(value, tsm::Others::PassedOver)?));
+    }
+    let wrapper = Cmw::parse(bytes)?;
+    // Ours with a part that is refused: the rest of it is not taken for the whole.
+    match &wrapper {
+        Cmw::Collection { kind: Some(kind), .. } if kind == COLLECTION_TYPE => Err(ImportError::Portcullis(own)),
+        _ => in_wrapper(&wrapper),
+    }
+}
+
+fn json(bytes: &[u8]) -> Result<Imported, ImportError> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| ImportError::Unknown)?;
+    if value.get("outblob").is_some() && value.get("provider").is_some() {
+        return Ok(imported(TsmReport::parse(bytes)?));
+    }
+    // An attestation token of Veraison's ratsd: the wrapper is one of its claims.
+    match value.get("cmw") {
+        Some(serde_json::Value::String(text)) => {
+            let wrapper = tsm::base64(text).ok_or(ImportError::Part("claim cmw"))?;
+            return in_wrapper(&Cmw::parse(&wrapper).map_err(|_| ImportError::Part("claim cmw"))?);
+        }
+        Some(claim) => {
+            let wrapper = claim.to_string();
+            return in_wrapper(&Cmw::parse(wrapper.as_bytes()).map_err(|_| ImportError::Part("claim cmw"))?);
+        }
+        None => {}
+    }
+    match trustee::parse(&value) {
+        Err(ImportError::Unknown) => in_wrapper(&Cmw::parse(bytes)?),
+        read => read,
+    }
+}
+
+/// The TSM report in a wrapper. Which of several counts is not guessed.
+fn in_wrapper(wrapper: &Cmw) -> Result<Imported, ImportError> {
+    match wrapper.messages(&tsm::MEDIA_TYPES).as_slice() {
+        [report] => Ok(imported(TsmReport::parse(report)?)),
+        others => Err(ImportError::Wrapper { reports: others.len(), types: types(wrapper) }),
+    }
+}
+
+fn imported(report: TsmReport) -> Imported {
+    match report {
+        TsmReport::Guest(snp) => Imported::Snp { snp, certificates: Vec::new() },
+        TsmReport::Service(svsm) => Imported::Svsm(svsm),
+    }
+}
+
+/// Names of the types in a wrapper, as far as they fit in a message.
+fn types(wrapper: &Cmw) -> String {
+    const SHOWN: usize = 300;
+    let text = match wrapper {
+        Cmw::Record { kind: MessageType::Media(media), .. } => format!("{media:?}"),
+        Cmw::Record { kind: MessageType::Format(format), .. } => format!("content format {format}"),
+        Cmw::Collection { items, .. } => items.iter().map(|(_, item)| types(item)).collect::<Vec<_>>().join(", "),
+    };
+    text.chars().take(SHOWN).collect()
 }

@@ -10,10 +10,9 @@ use super::{ArchivedQuote, ImportError, Imported};
 use crate::evidence::SnpEvidence;
 use crate::tpm::pcr::{Bank, PcrValues};
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Imported, ImportError> {
-    let json: Value = serde_json::from_slice(bytes).map_err(|_| ImportError::Unknown)?;
+pub(super) fn parse(json: &Value) -> Result<Imported, ImportError> {
     // attestation-rs wraps the evidence with the name of its platform.
-    let evidence = json.get("evidence").filter(|_| json.get("platform").is_some()).unwrap_or(&json);
+    let evidence = json.get("evidence").filter(|_| json.get("platform").is_some()).unwrap_or(json);
     if let Some(report) = evidence.get("attestation_report") {
         return snp(report, evidence.get("cert_chain"));
     }

@@ -105,6 +105,7 @@ impl Seen {
         }
         match Envelope::open(bytes)?.evidence {
             Imported::Snp { snp, .. } => Ok(Self { report: Some(report(&snp.report)?), tpm: None }),
+            Imported::Svsm(svsm) => Ok(Self { report: Some(report(&svsm.snp.report)?), tpm: None }),
             Imported::Azure { hcl, .. } => Ok(Self { report: Some(report(report_in(&hcl))?), tpm: None }),
             Imported::Portcullis(evidence) => {
                 let bytes = match evidence.collected() {
