@@ -39,3 +39,4 @@ pub mod tpm;
 pub mod tsm;
 pub mod uki;
 pub mod verified;
+pub mod x509;

@@ -69,8 +69,9 @@ fn wrong_issuer_time_purpose_and_root_are_refused_by_name() {
     for at in [AT - 86_400 * 365, AT + 86_400 * 365] {
         assert_eq!(refused(&sound, Certified::Attestation, at), ["tpm.certificate.chain"]);
     }
-    assert_eq!(refused(&sound, Certified::Endorsement, AT), ["tpm.certificate.purpose"]);
-    assert_eq!(refused(&google(&root), Certified::Endorsement, AT), ["tpm.certificate.purpose"]);
+    let of_another_kind = ["tpm.certificate.purpose", "tpm.certificate.usage"];
+    assert_eq!(refused(&sound, Certified::Endorsement, AT), of_another_kind);
+    assert_eq!(refused(&google(&root), Certified::Endorsement, AT), of_another_kind);
     let foreign = Files { root: google(&root).root, ..azure(&root, "03") };
     assert_eq!(refused(&foreign, Certified::Attestation, AT), ["tpm.certificate.chain"]);
     // Without any root nothing is trusted, and nothing is called forged either.
@@ -80,17 +81,115 @@ fn wrong_issuer_time_purpose_and_root_are_refused_by_name() {
     assert_eq!(checks.verdict(), portcullis_attest::check::Verdict::Undetermined);
 }
 
-/// What stands behind the certificate in the NV index must be zeroes, and every
-/// byte of the certificate counts.
+/// Every byte of the certificate counts, and nothing behind it in the NV index.
 #[test]
 fn no_changed_byte_of_a_certificate_passes() {
     let Some(root) = common::vectors("") else { return };
-    let sound = azure(&root, "03");
     let length = 1009;
-    for at in (0..length).chain([length, 4095]) {
+    for at in 0..length {
         let mut changed = azure(&root, "03");
         changed.certificate[at] ^= 1;
         assert!(judge(&changed, Certified::Attestation, AT).0.is_none(), "byte {at}");
     }
-    assert!(judge(&sound, Certified::Attestation, AT).0.is_some());
+    let sound = azure(&root, "03");
+    let der = &sound.certificate[..length];
+    let shorter = [&[0x30, 0x82, 0x01, 0x00][..], &[0x5a; 60]].concat();
+    for behind in [&[][..], &[0; 3087], &[0xff; 3087], &[1], b"-----END", &[0x30], &[0x30, 0x82, 0xff, 0xff], &shorter]
+    {
+        let left_over = Files { certificate: [der, behind].concat(), ..azure(&root, "03") };
+        assert_eq!(judge(&left_over, Certified::Attestation, AT).1, Vec::<String>::new(), "{behind:02x?}");
+    }
+    // PEM in an NV index, and chains there: one certificate behind the other.
+    let pem = der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, der).unwrap();
+    for behind in [&[0; 100][..], &[0xff; 100]] {
+        let left_over = Files { certificate: [pem.as_bytes(), behind].concat(), ..azure(&root, "03") };
+        assert_eq!(judge(&left_over, Certified::Attestation, AT).1, Vec::<String>::new());
+    }
+    let ders = |file: &[u8]| der::pem::decode_vec(file).unwrap().1;
+    let between = [ders(&azure(&root, "01").between), ders(&sound.between), vec![0xff; 50]].concat();
+    let chained = Files { between, root: [ders(&sound.root), vec![0; 9]].concat(), ..azure(&root, "03") };
+    assert_eq!(judge(&chained, Certified::Attestation, AT).1, Vec::<String>::new());
+    // What is cut off is no certificate.
+    for cut in [0, 1, 4, 500, length - 1] {
+        let files = Files { certificate: der[..cut].to_vec(), ..azure(&root, "03") };
+        assert_eq!(judge(&files, Certified::Attestation, AT).1, ["tpm.certificate"], "{cut} bytes");
+    }
+    let none = VendorChains::read(&[&[0; 40]], &[]);
+    assert!(none.is_err(), "a root that is none");
+}
+
+/// 2027-12-01: the certificates of swtpm and openssl are valid.
+const LATER: u64 = 1_827_619_200;
+
+fn made(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tpm-certificates");
+    common::read(&folder.join(format!("{name}.der")))
+}
+
+/// What `swtpm_setup` certifies: endorsement keys and a platform, none of which is
+/// an attestation key.
+#[test]
+fn endorsement_and_platform_certificates_are_no_attestation_keys() {
+    let (root, issuer) = (made("swtpm-root"), made("swtpm-issuer"));
+    let refused = |name: &str, kind| {
+        let files = Files { certificate: made(name), root: root.clone(), between: issuer.clone() };
+        judge(&files, kind, LATER).1
+    };
+    for name in ["swtpm-ek-rsa2048", "swtpm-ek-secp384r1"] {
+        assert_eq!(refused(name, Certified::Endorsement), Vec::<String>::new(), "{name}");
+        assert_eq!(
+            refused(name, Certified::Attestation),
+            ["tpm.certificate.purpose", "tpm.certificate.usage"],
+            "{name}"
+        );
+    }
+    // The platform's purpose is none that a path of a TPM's key may have.
+    for kind in [Certified::Attestation, Certified::Endorsement] {
+        let found = refused("swtpm-platform", kind);
+        assert!(found.starts_with(&["tpm.certificate.chain".into(), "tpm.certificate.purpose".into()]), "{found:?}");
+    }
+}
+
+/// Purpose (EKU), usage and CA flag, each in turn, of certificates that openssl made.
+#[test]
+fn what_a_certificate_is_for_decides() {
+    use Certified::{Attestation, Endorsement};
+    let refused = |name: &str, between: Option<&str>, root: &str, kind| {
+        let between = between.map(made);
+        let others: Vec<&[u8]> = between.iter().map(Vec::as_slice).collect();
+        let chains = VendorChains::read(&[&made(root)], &others).unwrap();
+        let mut checks = Checks::refusals();
+        verify(&made(name), kind, None, &chains, LATER, &mut checks);
+        checks.refused().map(|check| check.id.trim_start_matches("tpm.certificate.").to_owned()).collect::<Vec<_>>()
+    };
+    for (name, kind, expected) in [
+        ("ak", Attestation, &[][..]),
+        ("ak-purpose-absent", Attestation, &[]),
+        ("ak-usage-absent", Attestation, &[]),
+        ("ak-usage-and-purpose-absent", Attestation, &["usage"]),
+        ("ak-for-encipherment", Attestation, &["usage"]),
+        ("ak-is-ca", Attestation, &["chain", "usage"]),
+        ("ak-and-ek", Attestation, &["purpose"]),
+        ("ek", Attestation, &["purpose", "usage"]),
+        ("ek-purpose-absent", Attestation, &["usage"]),
+        ("ek-signs-too", Attestation, &["usage"]),
+        ("ek-usage-absent", Attestation, &["purpose"]),
+        ("ek-for-signing", Attestation, &["purpose"]),
+        ("ek", Endorsement, &[]),
+        ("ek-usage-absent", Endorsement, &["usage"]),
+        ("ek-for-signing", Endorsement, &["usage"]),
+        ("ek-purpose-absent", Endorsement, &["purpose"]),
+        ("ak", Endorsement, &["purpose", "usage"]),
+        ("ak-and-ek", Endorsement, &["purpose", "usage"]),
+    ] {
+        assert_eq!(refused(name, None, "root", kind), expected, "{name} as {kind:?}");
+    }
+    // Issuers and roots must be allowed to issue.
+    for (name, between, root) in [
+        ("ak-under-issuer-without-keycertsign", Some("issuer-without-keycertsign"), "root"),
+        ("ak-under-issuer-is-ek", Some("issuer-is-ek"), "root"),
+        ("ak-under-root-without-keycertsign", None, "root-without-keycertsign"),
+    ] {
+        assert_eq!(refused(name, between, root, Attestation), ["chain"], "{name}");
+    }
 }

@@ -82,7 +82,8 @@ macro_rules! catalogue {
 
 catalogue! {
     "snp.length": "The report is not 1184 bytes long." => "Pass the raw report, without a header or an envelope.",
-        Node "Update Portcullis: the machine's devices gave something else than a report.";
+        Node "Update Portcullis: the machine's devices gave something else than a report.",
+        Auditor "Pass the raw report; for a TSM report or another envelope, use portcullis-audit evidence.";
     "snp.version": "The report version is not 2, 3, 4 or 5." => "Update Portcullis, or ask for a known report version.";
     "snp.reserved": "A field or bit that the ABI reserves is set." => "Treat the report as forged; update Portcullis if AMD has defined the field.";
     "snp.signature_algorithm": "The report names another algorithm than ECDSA P-384 with SHA-384." => "Treat the report as forged.";
@@ -156,11 +157,13 @@ catalogue! {
         Auditor "Pass the firmware's event log unaltered.";
     "tpm.eventlog.bank": "An event has no digest for the quoted bank." => "Have the firmware log digests of that bank.",
         Auditor "Ask the machine's operator for a log with digests of that bank.";
+    "tpm.expected.*": "A PCR does not have the value that was named for it." => "Treat the machine as changed since the values were taken, or name the values of this image.";
     "tpm.pcr.*": "The event log does not lead to the quoted value." => "Send the event log of this boot; otherwise treat the machine as altered.",
         Auditor "Pass the event log of the same boot; otherwise treat the machine as altered.";
-    "tpm.certificate": "The certificate of the TPM's key cannot be read." => "Take it from the NV index of the TPM, with nothing behind it but zeroes.";
+    "tpm.certificate": "The certificate of the TPM's key cannot be read." => "Take it from the NV index of the TPM again, from its first byte.";
     "tpm.certificate.chain": "The certificate does not lead to a trusted root of a TPM vendor, or is not valid at this time." => "Supply the vendor's root and the certificates between; do not use the TPM if they do not exist.";
-    "tpm.certificate.purpose": "The certificate was issued for something else." => "Supply the certificate of this kind of key.";
+    "tpm.certificate.purpose": "The certificate was issued for something else, such as an endorsement key or a platform." => "Supply the certificate of this kind of key.";
+    "tpm.certificate.usage": "The certificate's key usage is not that of this kind of key: attestation keys sign, endorsement keys decrypt, neither issues certificates." => "Supply the certificate of the attestation key, not that of the endorsement key.";
     "tpm.certificate.key": "The certificate is for a key that cannot be of a TPM here." => "Supply the certificate of an RSA, P-256 or P-384 key.";
     "tpm.certificate.same_key": "The certificate is for another key." => "Supply the certificate of the key that signed.";
     "svsm.vmpl": "The report is not of the service module's level." => "Take the report of VMPL 0 through the service module.",

@@ -81,8 +81,10 @@ fn read_service(entry: &Path, nonce: &[u8; 64]) -> Result<SvsmEvidence, Attester
 fn read_entry(entry: &Path, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
     let read = |file: &'static str| fs::read(entry.join(file)).map_err(AttesterError::device(file));
     let text = |file: &'static str| read(file).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-    if text("provider")? != "sev_guest" {
-        return Err(AttesterError::Form("configfs-tsm provider"));
+    let provider = text("provider")?;
+    if provider != "sev_guest" {
+        let error = std::io::Error::other(format!("provider {provider:?}, required \"sev_guest\""));
+        return Err(AttesterError::Device { what: "configfs-tsm", error });
     }
     fs::write(entry.join("inblob"), report_data).map_err(AttesterError::device("inblob"))?;
     let before = text("generation")?;

@@ -100,6 +100,9 @@ pub enum PublicKey {
 pub enum Authority {
     /// CA flag set, and key usage, if given, allows signing certificates.
     Ca,
+    /// CA flag set, and a key usage that does not allow it: neither one nor the
+    /// other.
+    Contradictory,
     /// No CA flag.
     EndEntity,
 }
@@ -161,6 +164,9 @@ pub struct Certificate {
     pub not_after: u64,
     /// Whether it may sign certificates.
     pub authority: Authority,
+    /// Whether its key may sign anything else: no key usage is named, as in
+    /// AMD's VCEKs and VLEKs, or digital signatures are among those named.
+    pub signs_reports: bool,
     /// Public key.
     pub key: PublicKey,
     /// AMD's extensions.
@@ -181,7 +187,7 @@ impl Certificate {
         if tbs.version != x509_cert::Version::V3 {
             return Err(CertificateError::Malformed);
         }
-        let mut extensions = Extensions { authority: Authority::EndEntity, signs: true, amd: AmdExtensions::default() };
+        let mut extensions = Extensions { is_ca: false, usage: None, amd: AmdExtensions::default() };
         let list = tbs.extensions.as_deref().unwrap_or_default();
         for (at, extension) in list.iter().enumerate() {
             if list.iter().take(at).any(|other| other.extn_id == extension.extn_id) {
@@ -189,7 +195,13 @@ impl Certificate {
             }
             extensions.read(extension)?;
         }
-        let authority = if extensions.signs { extensions.authority } else { Authority::EndEntity };
+        let may = |bit: KeyUsages| extensions.usage.is_none_or(|usage| usage.0.contains(bit));
+        let authority = match (extensions.is_ca, may(KeyUsages::KeyCertSign)) {
+            (false, _) => Authority::EndEntity,
+            (true, true) => Authority::Ca,
+            (true, false) => Authority::Contradictory,
+        };
+        let signs_reports = may(KeyUsages::DigitalSignature);
         Ok(Self {
             der: der.to_vec(),
             signature,
@@ -200,6 +212,7 @@ impl Certificate {
             not_before: tbs.validity.not_before.to_unix_duration().as_secs(),
             not_after: tbs.validity.not_after.to_unix_duration().as_secs(),
             authority,
+            signs_reports,
             key: public_key(&tbs.subject_public_key_info)?,
             amd: extensions.amd,
             signed,
@@ -307,8 +320,8 @@ fn rsa_modulus_bits(der: &[u8]) -> der::Result<usize> {
 }
 
 struct Extensions {
-    authority: Authority,
-    signs: bool,
+    is_ca: bool,
+    usage: Option<KeyUsage>,
     amd: AmdExtensions,
 }
 
@@ -319,13 +332,11 @@ impl Extensions {
             BASIC_CONSTRAINTS => {
                 let constraints =
                     BasicConstraints::from_der(value).map_err(|_| CertificateError::Extension("basicConstraints"))?;
-                if constraints.ca {
-                    self.authority = Authority::Ca;
-                }
+                self.is_ca = constraints.ca;
             }
             KEY_USAGE => {
                 let usage = KeyUsage::from_der(value).map_err(|_| CertificateError::Extension("keyUsage"))?;
-                self.signs = usage.0.contains(KeyUsages::KeyCertSign);
+                self.usage = Some(usage);
             }
             AMD_STRUCT_VERSION => self.amd.structure = Some(small(value, "structVersion")?),
             AMD_PRODUCT => self.amd.product = Some(ia5(value, "productName")?),

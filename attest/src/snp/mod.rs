@@ -10,6 +10,7 @@ pub mod collateral;
 pub mod crl;
 pub mod fields;
 pub mod generation;
+mod presented;
 pub mod report;
 pub mod roots;
 pub mod table;

@@ -22,9 +22,9 @@ use super::collateral::Collateral;
 use super::crl::Crl;
 use super::fields::SigningKey;
 use super::generation::Generation;
+pub use super::presented::Presented;
 use super::report::Report;
 use super::roots::{Roots, fingerprint, generation_of, known_asks};
-use super::table::CertificateTable;
 use super::tcb::Tcb;
 use crate::check::Checks;
 use crate::crypto::{PreparedP384, sha256};
@@ -82,65 +82,6 @@ impl VerifiedSnpReport {
     pub fn tcbs(&self) -> [(&'static str, Tcb); 4] {
         named_tcbs(&self.report, self.generation)
     }
-}
-
-/// Certificates that came with a report. None of them is believed before its
-/// signature is verified.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Presented<'a> {
-    table: &'a [u8],
-    certificates: &'a [Certificate],
-}
-
-impl<'a> Presented<'a> {
-    /// A host's certificate table, as in `auxblob`; empty where the host has none.
-    #[must_use]
-    pub const fn table(table: &'a [u8]) -> Self {
-        Self { table, certificates: &[] }
-    }
-
-    /// Certificates that somebody collected.
-    #[must_use]
-    pub const fn certificates(certificates: &'a [Certificate]) -> Self {
-        Self { table: &[], certificates }
-    }
-
-    /// These, and certificates that somebody collected.
-    #[must_use]
-    pub const fn with(self, certificates: &'a [Certificate]) -> Self {
-        Self { table: self.table, certificates }
-    }
-
-    /// A name for what a chip at one TCB gets out of a host's table. `None` where
-    /// a table is not all there is.
-    fn id(&self, report: &Report) -> Option<[u8; 32]> {
-        let alone = self.certificates.is_empty() && !self.table.is_empty();
-        let is_vlek = report.key_info.signing_key() == SigningKey::Vlek;
-        alone.then(|| sha256(&[&[u8::from(is_vlek)], &report.chip_id, &report.reported_tcb.0, self.table]))
-    }
-}
-
-/// Reads the host's table. A table that lists nothing is one of a host that has
-/// no certificates: there is nothing to check, and nothing passes.
-fn check_table(table: &[u8], checks: &mut Checks) -> CertificateTable {
-    const REQUIRED: &str = "a certificate table";
-    const DETAIL: &str = "the host's certificate table";
-    if table.is_empty() {
-        return CertificateTable::default();
-    }
-    let read = match CertificateTable::parse(table) {
-        Ok(read) => read,
-        Err(error) => {
-            checks.step::<(), _>("snp.certificates", Err(error), REQUIRED, DETAIL);
-            return CertificateTable::default();
-        }
-    };
-    if read.has_known_entry() {
-        checks.require("snp.certificates", true, || read.to_string(), || REQUIRED.into(), DETAIL);
-    } else if !read.entries().is_empty() {
-        checks.lacking("snp.certificates.known", read.to_string(), "an entry for VCEK, VLEK, ASK, ARK or CRL", DETAIL);
-    }
-    read
 }
 
 /// Verifies reports against one set of roots and collateral.
@@ -252,8 +193,8 @@ impl SnpVerifier {
             return Some(known);
         }
         let mut own = Checks::all();
-        let table = check_table(presented.table, &mut own);
-        let certificates = [table.certificates(), presented.certificates].concat();
+        let table = presented.check_table(&mut own);
+        let certificates = [table.certificates(), presented.collected()].concat();
         let kind = report.key_info.signing_key();
         let Some(vek) = self.select(report, kind, &certificates, &mut own) else {
             checks.extend(&own);
@@ -327,9 +268,9 @@ impl SnpVerifier {
 
         checks.require(
             "snp.vek.profile",
-            point.is_some() && vek.authority == Authority::EndEntity && vek.amd.tcb().is_some(),
+            point.is_some() && vek.authority == Authority::EndEntity && vek.signs_reports && vek.amd.tcb().is_some(),
             || describe_profile(&vek),
-            || "P-384 end entity with AMD's TCB extensions".into(),
+            || "P-384 end entity that may sign, with AMD's TCB extensions".into(),
             "profile of the endorsement key's certificate",
         );
         match &issuer {
@@ -503,7 +444,9 @@ fn describe_profile(certificate: &Certificate) -> String {
     };
     let role = match certificate.authority {
         Authority::Ca => "CA",
-        Authority::EndEntity => "end entity",
+        Authority::Contradictory => "CA that may not sign certificates",
+        Authority::EndEntity if certificate.signs_reports => "end entity",
+        Authority::EndEntity => "end entity that may not sign",
     };
     let tcb = if certificate.amd.tcb().is_some() { " with TCB extensions" } else { "" };
     format!("{}, {key} {role}{tcb}", certificate.common_name)

@@ -1,28 +1,34 @@
 //! Certificates of attestation and endorsement keys (TCG EK Credential Profile,
 //! TCG OID registry), with the chains of the TPM's vendor.
 //!
-//! Path building and validation are `webpki`'s (RFC 5280); which roots count is
-//! the caller's choice, and there are none by default.
+//! Path building and validation are `webpki`'s (RFC 5280), and [`crate::x509`]'s
+//! where that does not look; which roots count is the caller's choice, and there
+//! are none by default.
 
 use std::time::Duration;
 
+use const_oid::db::rfc5912::RSA_ENCRYPTION;
 use der::{Decode, Encode, Reader as _, SliceReader};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
     ALL_VERIFICATION_ALGS, EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage,
-    RequiredEkuNotFoundContext,
+    RequiredEkuNotFoundContext, VerifiedPath,
 };
 use x509_cert::Certificate;
-use x509_cert::ext::pkix::ExtendedKeyUsage;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsages};
 
 use super::key::KeyMaterial;
 use crate::bytes::Truncated;
 use crate::check::Checks;
+use crate::x509;
 use portcullis_wire::hex::hex;
 
 /// Largest certificate accepted, in bytes; NV indices hold at most 4 KiB.
 const MAX_LENGTH: usize = 8 * 1024;
-/// `tcg-kp-EKCertificate` and `tcg-kp-AIKCertificate`.
+/// Most certificates of one file.
+const MAX_COUNT: usize = 32;
+/// `tcg-kp-EKCertificate` and `tcg-kp-AIKCertificate` (EK Credential Profile 2.5,
+/// §3.2.16; `tcg-kp-PlatformCertificate` is 2).
 const EK_PURPOSE: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.23.133.8.1");
 const AK_PURPOSE: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.23.133.8.3");
 /// Both in DER, without tag and length.
@@ -31,9 +37,10 @@ const PURPOSES: [&[u8]; 2] = [&[0x67, 0x81, 0x05, 0x08, 0x01], &[0x67, 0x81, 0x0
 /// Which key a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certified {
-    /// An attestation key. Some vendors name no purpose; one that is named must fit.
+    /// An attestation key. Some vendors name no purpose; one that is named must
+    /// fit, and without one the key usage must be for signatures alone.
     Attestation,
-    /// An endorsement key: its purpose must be named.
+    /// An endorsement key: its purpose and its key usage must be named.
     Endorsement,
 }
 
@@ -47,8 +54,8 @@ pub struct VendorChains {
 }
 
 impl VendorChains {
-    /// Sorts certificates in PEM or DER: what is in `roots` is trusted, what is
-    /// in `others` may stand between.
+    /// Sorts certificates in PEM or DER, also out of NV indices: what is in `roots`
+    /// is trusted, what is in `others` may stand between.
     ///
     /// # Errors
     /// [`Truncated`] where a file holds something else.
@@ -60,31 +67,35 @@ impl VendorChains {
     }
 }
 
-/// The certificates of a file: PEM blocks, or one DER certificate, perhaps with
-/// the zeroes of an NV index behind it.
+/// The certificates of a file or of an NV index: PEM blocks, or certificates in
+/// DER one after another. NV memory is larger than what is written to it, so what
+/// follows the last certificate is left over, and not looked at.
 fn certificates(file: &[u8]) -> Result<Vec<Vec<u8>>, Truncated> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let Some(text) = std::str::from_utf8(file).ok().filter(|text| text.contains("-----BEGIN ")) else {
-        return Ok(vec![without_padding(file)?.to_vec()]);
-    };
-    let blocks = text.split_inclusive(END).filter(|block| block.contains(END));
-    let decode = |block: &str| {
-        let start = block.find("-----BEGIN CERTIFICATE-----").ok_or(Truncated)?;
-        let block = block.get(start..).ok_or(Truncated)?;
-        der::pem::decode_vec(block.as_bytes()).map(|(_, der)| der).map_err(|_| Truncated)
-    };
-    blocks.map(decode).collect()
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let mut found = Vec::new();
+    let mut rest = file;
+    if memchr::memmem::find(file, BEGIN).is_none() {
+        while let Some(certificate) = first_certificate(rest) {
+            found.push(certificate.to_vec());
+            rest = rest.get(certificate.len()..).unwrap_or_default();
+        }
+    }
+    while let Some(start) = memchr::memmem::find(rest, BEGIN) {
+        let block = rest.get(start..).ok_or(Truncated)?;
+        let end = memchr::memmem::find(block, END).and_then(|end| end.checked_add(END.len())).ok_or(Truncated)?;
+        let (block, tail) = block.split_at_checked(end).ok_or(Truncated)?;
+        found.push(der::pem::decode_vec(block).map_err(|_| Truncated)?.1);
+        rest = tail;
+    }
+    let sound = found.iter().all(|certificate| certificate.len() <= MAX_LENGTH);
+    if found.is_empty() || found.len() > MAX_COUNT || !sound { Err(Truncated) } else { Ok(found) }
 }
 
-/// Cuts the zeroes of the NV index behind a certificate; anything else is refused.
-fn without_padding(bytes: &[u8]) -> Result<&[u8], Truncated> {
-    let mut reader = SliceReader::new(bytes).map_err(|_| Truncated)?;
-    let certificate = reader.tlv_bytes().map_err(|_| Truncated)?;
-    let rest = bytes.get(certificate.len()..).unwrap_or_default();
-    if certificate.len() > MAX_LENGTH || rest.iter().any(|byte| *byte != 0) {
-        return Err(Truncated);
-    }
-    Ok(certificate)
+/// The certificate in DER that the bytes begin with.
+fn first_certificate(bytes: &[u8]) -> Option<&[u8]> {
+    let certificate = SliceReader::new(bytes).ok()?.tlv_bytes().ok()?;
+    Certificate::from_der(certificate).is_ok().then_some(certificate)
 }
 
 /// A key that a vendor certified. Only [`verify`] makes one.
@@ -123,7 +134,8 @@ pub fn verify(
     let (parsed, der) =
         checks.step("tpm.certificate", parsed, "an X.509 certificate", "certificate of the TPM's key")?;
     check_chain(&der, chains, at, checks);
-    check_purpose(&parsed, kind, checks);
+    let purposes = check_purpose(&parsed, kind, checks);
+    check_usage(&parsed, kind, purposes, checks);
     let spki = parsed.tbs_certificate.subject_public_key_info.to_der().map_err(|_| Truncated);
     let certified = spki.and_then(|spki| KeyMaterial::from_spki(&spki));
     let certified =
@@ -148,17 +160,38 @@ fn check_chain(der: &[u8], chains: &VendorChains, at: u64, checks: &mut Checks) 
         checks.missing("tpm.certificate.chain", "a root certificate of the TPM's vendor", DETAIL);
         return;
     }
+    let verified = path_to_a_root(der, chains, at).map_err(|error| match error {
+        Error::EndEntityUsedAsCa => "an issuer that may not sign certificates".to_owned(),
+        Error::CaUsedAsEndEntity => "a certificate of an authority, not of a key of a TPM".to_owned(),
+        other => other.to_string(),
+    });
+    checks.step("tpm.certificate.chain", verified, "a chain to a given root, valid at the time", DETAIL);
+}
+
+fn path_to_a_root(der: &[u8], chains: &VendorChains, at: u64) -> Result<(), Error> {
     let roots: Vec<CertificateDer<'_>> = chains.roots.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-    let anchors: Result<Vec<TrustAnchor<'_>>, Error> = roots.iter().map(webpki::anchor_from_trusted_cert).collect();
+    let anchors: Vec<TrustAnchor<'_>> =
+        roots.iter().map(webpki::anchor_from_trusted_cert).collect::<Result<Vec<_>, _>>()?;
+    let forbidden: Vec<&TrustAnchor<'_>> =
+        anchors.iter().zip(&roots).filter(|(_, root)| !x509::may_issue(root)).map(|(anchor, _)| anchor).collect();
     let intermediates: Vec<CertificateDer<'_>> =
         chains.intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(at));
     let leaf = CertificateDer::from(der);
-    let verified = anchors.and_then(|anchors| {
-        let leaf = EndEntityCert::try_from(&leaf)?;
-        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &intermediates, time, TcgPurposes, None, None).map(drop)
-    });
-    checks.step("tpm.certificate.chain", verified, "a chain to a given root, valid at the time", DETAIL);
+    let all_may_issue = |path: &VerifiedPath<'_>| {
+        if forbidden.contains(&path.anchor()) { Err(Error::EndEntityUsedAsCa) } else { x509::issuers_may_issue(path) }
+    };
+    EndEntityCert::try_from(&leaf)?
+        .verify_for_usage(
+            ALL_VERIFICATION_ALGS,
+            &anchors,
+            &intermediates,
+            time,
+            TcgPurposes,
+            None,
+            Some(&all_may_issue),
+        )
+        .map(drop)
 }
 
 /// Wherever a certificate of the path names purposes, one of the TCG's must be
@@ -179,12 +212,24 @@ impl ExtendedKeyUsageValidator for TcgPurposes {
     }
 }
 
-fn check_purpose(certificate: &Certificate, kind: Certified, checks: &mut Checks) {
-    let found = certificate.tbs_certificate.get::<ExtendedKeyUsage>().ok().flatten().map(|(_, usage)| usage.0);
-    let (required, holds) = match (kind, &found) {
-        (Certified::Attestation, None) => (AK_PURPOSE, true),
-        (Certified::Attestation, Some(purposes)) => (AK_PURPOSE, purposes.contains(&AK_PURPOSE)),
-        (Certified::Endorsement, purposes) => (EK_PURPOSE, purposes.as_ref().is_some_and(|p| p.contains(&EK_PURPOSE))),
+/// Whether a certificate names what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purposes {
+    Named,
+    NotNamed,
+}
+
+fn check_purpose(certificate: &Certificate, kind: Certified, checks: &mut Checks) -> Purposes {
+    let found = certificate.tbs_certificate.get::<ExtendedKeyUsage>();
+    let named = found.as_ref().ok().and_then(Option::as_ref).map(|(_, usage)| &usage.0);
+    let has = |purpose| named.is_some_and(|purposes| purposes.contains(&purpose));
+    let (required, holds) = match kind {
+        Certified::Attestation => {
+            // One key is not both: an endorsement key signs nothing.
+            let fits = has(AK_PURPOSE) && !has(EK_PURPOSE);
+            (format!("{AK_PURPOSE} and not {EK_PURPOSE}, or none named"), fits || matches!(found, Ok(None)))
+        }
+        Certified::Endorsement => (format!("{EK_PURPOSE} and not {AK_PURPOSE}"), has(EK_PURPOSE) && !has(AK_PURPOSE)),
     };
     let names = |purposes: &Vec<const_oid::ObjectIdentifier>| {
         purposes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -192,8 +237,46 @@ fn check_purpose(certificate: &Certificate, kind: Certified, checks: &mut Checks
     checks.require(
         "tpm.certificate.purpose",
         holds,
-        || found.as_ref().map_or_else(|| "none named".into(), names),
-        || required.to_string(),
+        || match (&found, named) {
+            (Err(_), _) => "an extension that cannot be read".into(),
+            (Ok(_), Some(purposes)) => names(purposes),
+            (Ok(_), None) => "none named".into(),
+        },
+        || required,
         "extended key usage of the certificate",
+    );
+    if named.is_some() { Purposes::Named } else { Purposes::NotNamed }
+}
+
+/// The uses of the key itself: attestation keys sign, endorsement keys decrypt
+/// (EK Credential Profile 2.5, §3.2.13: keyEncipherment for RSA, keyAgreement for
+/// ECC). Neither issues certificates.
+fn check_usage(certificate: &Certificate, kind: Certified, purposes: Purposes, checks: &mut Checks) {
+    let usage = x509::key_usage(certificate);
+    let has = |bits: &[KeyUsages]| usage.is_some_and(|usage| bits.iter().any(|bit| usage.0.contains(*bit)));
+    let signs = has(&[KeyUsages::DigitalSignature]);
+    let decrypts = has(&[KeyUsages::KeyEncipherment, KeyUsages::DataEncipherment, KeyUsages::KeyAgreement]);
+    let issues = x509::is_ca(certificate) || has(&[KeyUsages::KeyCertSign, KeyUsages::CRLSign]);
+    let (required, holds) = match (kind, purposes) {
+        // The purpose says what the key is; a usage that is named must fit.
+        (Certified::Attestation, Purposes::Named) => ("digitalSignature, and no authority", signs || usage.is_none()),
+        (Certified::Attestation, Purposes::NotNamed) => {
+            ("digitalSignature alone, where no purpose is named, and no authority", signs && !decrypts)
+        }
+        (Certified::Endorsement, _) => {
+            let is_rsa = certificate.tbs_certificate.subject_public_key_info.algorithm.oid == RSA_ENCRYPTION;
+            if is_rsa {
+                ("keyEncipherment, and no authority", has(&[KeyUsages::KeyEncipherment]))
+            } else {
+                ("keyAgreement, and no authority", has(&[KeyUsages::KeyAgreement]))
+            }
+        }
+    };
+    checks.require(
+        "tpm.certificate.usage",
+        holds && !issues,
+        || format!("{}{}", x509::describe(usage), if x509::is_ca(certificate) { ", of an authority" } else { "" }),
+        || required.into(),
+        "key usage of the certificate",
     );
 }

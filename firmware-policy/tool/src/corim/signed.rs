@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, EcdsaVerificationAlgorithm, ParsedPublicKey,
 };
+use portcullis_attest::x509;
 use portcullis_wire::{Fields, Sign1, Value};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -155,8 +156,12 @@ fn leaf_key(leaf: &[u8], others: &[Vec<u8>], root: &Path, at: u64, cose: i64) ->
     let algorithms = &[webpki::aws_lc_rs::ECDSA_P256_SHA256, webpki::aws_lc_rs::ECDSA_P384_SHA384];
     let purpose = KeyUsage::required_if_present(ANY_PURPOSE);
     let anchors = [anchor];
-    let verified = signer.verify_for_usage(algorithms, &anchors, &intermediates, time, purpose, None, None);
+    let issuers: &dyn Fn(&webpki::VerifiedPath<'_>) -> Result<(), webpki::Error> = &x509::issuers_may_issue;
+    let verified = signer.verify_for_usage(algorithms, &anchors, &intermediates, time, purpose, None, Some(issuers));
     verified.map_err(|error| refused(format!("the signer's certificates do not lead to the root: {error}")))?;
+    if !x509::may_sign(&leaf) {
+        return Err(refused("the signer's certificate is not for digital signatures (key usage)".into()));
+    }
     let spki = signer.subject_public_key_info();
     ParsedPublicKey::new(algorithm(cose)?, spki.as_ref())
         .map_err(|_| refused("the signer's key is not of the algorithm".into()))
