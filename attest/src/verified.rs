@@ -1,7 +1,7 @@
 //! From evidence to [`VerifiedEvidence`]: signatures, chains, and the binding
 //! to one challenge.
 
-use crate::azure::{self, AzureInput, VerifiedAzure};
+use crate::azure::{self, AzureInput, UserData, VerifiedAzure};
 use crate::binding::{BatchProof, Binding, quote_nonce};
 use crate::check::Checks;
 use crate::evidence::{AzureEvidence, Collected, Evidence, EvidenceClass, SnpEvidence, TpmEvidence};
@@ -9,7 +9,7 @@ use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
 use crate::svsm::{self, SvsmInput, VerifiedSvsm};
 use crate::tpm::key::AttestationKey;
 use crate::tpm::pcr::Selection;
-use crate::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
+use crate::tpm::verify::{KeySource, QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
 use portcullis_wire::hex::hex;
 
 /// How the binder reaches the report.
@@ -180,8 +180,9 @@ fn quote_input<'a>(tpm: &'a TpmEvidence, nonce: &'a [u8; 32], selection: &'a Sel
     QuoteInput {
         attest: tpm.attest.as_slice(),
         signature: tpm.signature.as_slice(),
-        ak: tpm.ak.as_slice(),
+        ak: KeySource::Presented(&tpm.ak),
         pcrs: Some(&tpm.pcrs),
+        expected: None,
         event_log: Some(tpm.event_log.as_slice()),
         measured_files: tpm.measured_files.as_deref(),
         nonce: Some(nonce),
@@ -205,7 +206,7 @@ fn verify_azure(
         hcl: &azure.hcl,
         certificates: Presented::table(&azure.certificates),
         quote: Some(quote_input(tpm, &nonce, selection)),
-        user_data: Some(report_data),
+        user_data: UserData::Exactly(report_data),
     };
     let verified = azure::verify(&input, verifier, at, checks).map(VerifiedAzure::into_parts);
     let (snp, tpm) = verified.unzip();

@@ -6,14 +6,14 @@ mod common;
 use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
-use portcullis_attest::azure::{AzureInput, HclError, HclReport, RuntimeData, verify};
+use portcullis_attest::azure::{AzureInput, HclError, HclReport, RuntimeData, UserData, verify};
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
 use portcullis_attest::tpm::key::KeyMaterial;
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
-use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule};
+use portcullis_attest::tpm::verify::{KeySource, QuoteInput, SelectionRule};
 use portcullis_wire::hex::unhex;
 use serde_json::Value;
 
@@ -95,12 +95,23 @@ fn pem(key: &KeyMaterial) -> Vec<u8> {
 }
 
 fn refused(root: &Path, sample: &Sample, ak: &[u8], nonce: &[u8]) -> Vec<String> {
+    refused_with(root, sample, KeySource::Presented(ak), nonce, None)
+}
+
+fn refused_with(
+    root: &Path,
+    sample: &Sample,
+    ak: KeySource<'_>,
+    nonce: &[u8],
+    expected: Option<&PcrValues>,
+) -> Vec<String> {
     let certificates = Collateral::parse(&sample.vcek).unwrap().certificates;
     let quote = QuoteInput {
         attest: &sample.message,
         signature: &sample.signature,
         ak,
         pcrs: Some(&sample.pcrs),
+        expected,
         event_log: None,
         measured_files: None,
         nonce: Some(nonce),
@@ -110,7 +121,7 @@ fn refused(root: &Path, sample: &Sample, ak: &[u8], nonce: &[u8]) -> Vec<String>
         hcl: &sample.hcl,
         certificates: Presented::certificates(&certificates),
         quote: Some(quote),
-        user_data: Some(&[0; 64]),
+        user_data: UserData::Exactly(&[0; 64]),
     };
     let mut checks = Checks::all();
     verify(&input, &verifier(root), AT, &mut checks);
@@ -131,6 +142,52 @@ fn azure_evidence_verifies_end_to_end() {
         assert_eq!(open, OPEN);
         assert_eq!(refused(&root, &sample, &ak, b"other")[0], "tpm.nonce");
     }
+}
+
+/// The runtime data name the key, and the values are known: nothing is open.
+#[test]
+fn the_key_is_taken_from_the_runtime_data() {
+    let Some(root) = common::vectors("azure-vtpm") else { return };
+    let all = samples(&root);
+    for sample in &all {
+        let run = |expected| refused_with(&root, sample, KeySource::Platform, b"challenge", expected);
+        assert_eq!(run(Some(&sample.pcrs)), Vec::<String>::new());
+        assert_eq!(run(None), ["tpm.eventlog"]);
+        // Values of another boot, and values of fewer PCRs than were quoted.
+        let mut other = PcrValues::default();
+        let mut fewer = PcrValues::default();
+        for (bank, pcr, value) in sample.pcrs.iter() {
+            assert!(other.insert(bank, pcr, if pcr == 7 { vec![1; 32] } else { value.to_vec() }));
+            assert!(pcr == 7 || fewer.insert(bank, pcr, value.to_vec()));
+        }
+        assert_eq!(run(Some(&other)), ["tpm.expected.7"]);
+        assert_eq!(run(Some(&fewer)), ["tpm.eventlog"]);
+    }
+    // A quote of another key than the one that is named, and a bare quote.
+    let mut stray = samples(&root).remove(2);
+    stray.message = common::read(&root.join("trustee-raw/tpm-quote.msg"));
+    stray.signature = rsassa(&common::read(&root.join("trustee-raw/tpm-quote.sig")));
+    let ids = refused_with(&root, &stray, KeySource::Platform, b"challenge", Some(&stray.pcrs));
+    assert!(ids.contains(&"tpm.signature".to_owned()), "{ids:?}");
+    // A platform that nobody vouches for says nothing of what its key may sign.
+    let mut foreign = samples(&root).remove(2);
+    foreign.vcek = common::read(&root.join("kinvolk/certs.pem"));
+    let ids = refused_with(&root, &foreign, KeySource::Platform, b"challenge", Some(&foreign.pcrs));
+    assert!(ids.contains(&"snp.signature".to_owned()) && ids.contains(&"tpm.ak.attributes".to_owned()), "{ids:?}");
+    let mut checks = Checks::refusals();
+    let input = QuoteInput {
+        attest: &all[0].message,
+        signature: &all[0].signature,
+        ak: KeySource::Platform,
+        pcrs: Some(&all[0].pcrs),
+        expected: Some(&all[0].pcrs),
+        event_log: None,
+        measured_files: None,
+        nonce: Some(b"challenge"),
+        selection: SelectionRule::NotEmpty,
+    };
+    assert!(portcullis_attest::tpm::verify::verify(&input, &mut checks).is_none());
+    assert_eq!(checks.refused().map(|check| check.id.as_ref()).collect::<Vec<_>>(), ["tpm.ak"]);
 }
 
 #[test]
@@ -181,7 +238,7 @@ fn threat_14_stale_or_foreign_parts_are_refused_by_name() {
         hcl: &stale.hcl,
         certificates: Presented::certificates(&certificates),
         quote: None,
-        user_data: Some(&required),
+        user_data: UserData::Exactly(&required),
     };
     let mut checks = Checks::all();
     verify(&input, &verifier(&root), AT, &mut checks);
@@ -243,8 +300,12 @@ fn no_changed_byte_of_an_hcl_report_passes() {
     let certificates = Collateral::parse(&sample.vcek).unwrap().certificates;
     let verifier = verifier(&root);
     let ids = |hcl: &[u8]| {
-        let input =
-            AzureInput { hcl, certificates: Presented::certificates(&certificates), quote: None, user_data: None };
+        let input = AzureInput {
+            hcl,
+            certificates: Presented::certificates(&certificates),
+            quote: None,
+            user_data: UserData::Unknown,
+        };
         let mut checks = Checks::refusals();
         verify(&input, &verifier, AT, &mut checks);
         checks.refused().map(|check| check.id.to_string()).collect::<Vec<_>>()
@@ -252,7 +313,14 @@ fn no_changed_byte_of_an_hcl_report_passes() {
     let unchanged = ids(&sample.hcl);
     // In the header, report size, status and reserved bytes say nothing that
     // anybody relies on; in that of the runtime data, its version.
-    let free: Vec<usize> = (8..12).chain(16..32).chain(0x4c4..0x4c8).collect();
+    // Behind the runtime data NV memory holds whatever was there before.
+    let json = HclReport::parse(&sample.hcl).unwrap().json.len();
+    let behind = 0x4d4 + json..sample.hcl.len();
+    assert!(behind.len() > 100, "{behind:?}");
+    let free: Vec<usize> = (8..12).chain(16..32).chain(0x4c4..0x4c8).chain(behind.clone()).collect();
+    let mut left_over = sample.hcl.clone();
+    left_over[behind].fill(0xff);
+    assert_eq!(ids(&left_over), unchanged);
     for at in (0..sample.hcl.len()).filter(|at| !free.contains(at)) {
         let mut changed = sample.hcl.clone();
         changed[at] ^= 1;

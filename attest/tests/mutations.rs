@@ -8,7 +8,7 @@ use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
-use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, verify};
+use portcullis_attest::tpm::verify::{KeySource, QuoteInput, SelectionRule, verify};
 use portcullis_wire::hex::unhex;
 
 /// 2026-03-01: the Milan CRL at hand was current.
@@ -111,8 +111,9 @@ fn no_changed_byte_of_a_real_quote_passes() {
         let input = QuoteInput {
             attest,
             signature,
-            ak,
+            ak: KeySource::Presented(ak),
             pcrs: Some(&pcrs),
+            expected: None,
             event_log: None,
             measured_files: None,
             nonce: Some(&[0x90, 0x09]),

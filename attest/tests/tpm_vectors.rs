@@ -11,7 +11,7 @@ use portcullis_attest::check::{Checks, Outcome};
 use portcullis_attest::eventlog::{EventLog, EventLogError, Format};
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
-use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, verify};
+use portcullis_attest::tpm::verify::{KeySource, QuoteInput, SelectionRule, verify};
 
 fn pcrs(json: &[u8]) -> PcrValues {
     let json: serde_json::Value = serde_json::from_slice(json).unwrap();
@@ -34,8 +34,9 @@ fn refused(root: &Path, folder: &str, quote: &str, ak: &str, log: &str) -> Vec<(
         &QuoteInput {
             attest: &attest,
             signature: &at(&format!("{quote}.sig")),
-            ak: &at(ak),
+            ak: KeySource::Presented(&at(ak)),
             pcrs: Some(&pcrs(&at("pcrs.json"))),
+            expected: None,
             event_log: Some(&at(log)),
             measured_files: None,
             nonce: Some(&nonce),
@@ -119,8 +120,9 @@ fn a_quote_of_keylime_names_sha1_and_is_refused_for_it() {
     let input = QuoteInput {
         attest: &attest,
         signature: &signature,
-        ak: &[],
+        ak: KeySource::Presented(&[]),
         pcrs: None,
+        expected: None,
         event_log: None,
         measured_files: None,
         nonce: Some(b"TEST"),
@@ -143,8 +145,9 @@ fn an_empty_nonce_makes_no_quote_fresh() {
     let input = QuoteInput {
         attest: &attest,
         signature: &[],
-        ak: &[],
+        ak: KeySource::Presented(&[]),
         pcrs: None,
+        expected: None,
         event_log: None,
         measured_files: None,
         nonce: Some(&[]),
@@ -167,8 +170,9 @@ fn a_sha1_signature_is_refused_by_scheme() {
         &QuoteInput {
             attest: &bytes(&quote["Quote"]),
             signature: &bytes(&quote["Signature"]),
-            ak: &bytes(&json["AK"]["Public"]),
+            ak: KeySource::Presented(&bytes(&json["AK"]["Public"])),
             pcrs: None,
+            expected: None,
             event_log: None,
             measured_files: None,
             nonce: Some(&[]),
@@ -212,8 +216,9 @@ fn a_quote_over_all_24_pcrs_verifies_against_its_nonce() {
         let input = QuoteInput {
             attest: &part("message"),
             signature: &signature,
-            ak: pem.as_bytes(),
+            ak: KeySource::Presented(pem.as_bytes()),
             pcrs: Some(&values),
+            expected: None,
             event_log: None,
             measured_files: None,
             nonce: Some(nonce),

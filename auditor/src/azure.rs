@@ -2,42 +2,41 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use portcullis_attest::azure::{AzureInput, HclReport, RuntimeData, VerifiedAzure, report_in, verify};
+use anyhow::{Result, ensure};
+use portcullis_attest::azure::{AzureInput, HclReport, RuntimeData, UserData, VerifiedAzure, report_in, verify};
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::report::Report as SnpReport;
 use portcullis_attest::tpm::attest::Quote;
-use portcullis_attest::tpm::pcr::PcrValues;
-use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule};
+use portcullis_attest::tpm::key::{AttestationKey, KeyMaterial};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
 use crate::collateral::{Brought, CollateralFiles, Supplied};
 use crate::facts::{boot_facts, boot_json, report_facts, report_json};
 use crate::inputs::Inputs;
-use crate::quote::{hex_argument, pcrs_argument, quote_facts, quote_json};
+use crate::quote::{Measured, QuoteParts, hex_argument, quote_facts, quote_json};
 use crate::report::{Facts, Output, Report};
 use crate::snp_report::{Policy, appraise, note, policies};
+use crate::vendor::Vendor;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The HCL report, as in NV index 0x01400001.
     hcl: PathBuf,
     /// The quote's signed structure (`TPMS_ATTEST`).
-    #[arg(long, value_name = "FILE", requires_all = ["signature", "ak"])]
+    #[arg(long, value_name = "FILE", requires = "signature")]
     attest: Option<PathBuf>,
     /// The quote's signature (`TPMT_SIGNATURE`).
     #[arg(long, value_name = "FILE", requires = "attest")]
     signature: Option<PathBuf>,
-    /// The attestation key: PEM, `TPM2B_PUBLIC` or `TPMT_PUBLIC`.
+    /// The attestation key: PEM, `TPM2B_PUBLIC` or `TPMT_PUBLIC`. The one that the
+    /// runtime data name (HCLAkPub) if absent.
     #[arg(long, value_name = "FILE", requires = "attest")]
     ak: Option<PathBuf>,
-    /// PCR values as JSON: {"sha256": {"0": "hex", ...}, ...}.
-    #[arg(long, value_name = "FILE", requires = "attest")]
-    pcrs: Option<PathBuf>,
-    /// Event log in TCG format.
-    #[arg(long, value_name = "FILE", requires = "attest")]
-    eventlog: Option<PathBuf>,
+    #[command(flatten)]
+    measured: Measured,
+    #[command(flatten)]
+    vendor: Vendor,
     #[command(flatten)]
     challenge: Challenge,
     #[command(flatten)]
@@ -54,19 +53,10 @@ pub(crate) struct Challenge {
     /// The nonce that the quote must carry.
     #[arg(long, value_name = "HEX")]
     pub(crate) nonce: Option<String>,
-    /// What the guest was to write as user data before the report was made.
-    #[arg(long, value_name = "HEX")]
+    /// What the guest was to write as user data before the report was made; "none"
+    /// where it was to write nothing, and the report must show nothing but zeroes.
+    #[arg(long, value_name = "HEX|none")]
     pub(crate) user_data: Option<String>,
-}
-
-/// The parts of a quote, as read.
-pub(crate) struct QuoteParts {
-    pub(crate) attest: Vec<u8>,
-    pub(crate) signature: Vec<u8>,
-    /// Absent where the runtime data alone name it.
-    pub(crate) ak: Option<Vec<u8>>,
-    pub(crate) pcrs: Option<PcrValues>,
-    pub(crate) event_log: Option<Vec<u8>>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
@@ -74,70 +64,82 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let hcl = inputs.read(&arguments.hcl, "hcl-report")?;
     let parts = arguments.parts(&mut inputs)?;
     let supplied = arguments.collateral.read(&mut inputs, report_in(&hcl), &Brought::default())?;
-    let title = format!("Azure confidential VM {}", arguments.hcl.display());
-    let schema = "portcullis/azure/1";
-    let report =
-        judge(schema, title, &hcl, parts.as_ref(), &arguments.challenge, &arguments.policy, &supplied, inputs)?;
-    report.give(&arguments.output)
+    let case = Case {
+        schema: "portcullis/azure/1",
+        title: format!("Azure confidential VM {}", arguments.hcl.display()),
+        hcl: &hcl,
+        parts: parts.as_ref(),
+        challenge: &arguments.challenge,
+        vendor: &arguments.vendor,
+        policy: &arguments.policy,
+        supplied: &supplied,
+    };
+    judge(case, inputs)?.give(&arguments.output)
 }
 
 impl Arguments {
     fn parts(&self, inputs: &mut Inputs) -> Result<Option<QuoteParts>> {
-        let (Some(attest), Some(signature), Some(ak)) = (&self.attest, &self.signature, &self.ak) else {
+        let (Some(attest), Some(signature)) = (&self.attest, &self.signature) else {
+            ensure!(
+                self.measured.is_empty() && !self.vendor.is_named() && self.challenge.nonce.is_none(),
+                "--attest and --signature are missing: what else was named is about a quote"
+            );
             return Ok(None);
         };
-        let pcrs = pcrs_argument(self.pcrs.as_ref(), inputs)?;
-        Ok(Some(QuoteParts {
+        let mut parts = QuoteParts {
             attest: inputs.read(attest, "attest")?,
             signature: inputs.read(signature, "signature")?,
-            ak: Some(inputs.read(ak, "ak")?),
-            pcrs,
-            event_log: self.eventlog.as_ref().map(|path| inputs.read(path, "eventlog")).transpose()?,
-        }))
+            ..QuoteParts::default()
+        };
+        parts.complete_key(self.ak.as_ref(), inputs)?;
+        self.measured.complete(&mut parts, inputs)?;
+        Ok(Some(parts))
     }
 }
 
-/// Verifies an HCL report with its quote, wherever they came from.
-#[expect(clippy::too_many_arguments, reason = "two commands, one report")]
-pub(crate) fn judge(
-    schema: &'static str,
-    title: String,
-    hcl: &[u8],
-    parts: Option<&QuoteParts>,
-    challenge: &Challenge,
-    policy: &Policy,
-    supplied: &Supplied,
-    mut inputs: Inputs,
-) -> Result<Report> {
+/// An HCL report with its quote, wherever they came from, and all that it is
+/// judged by.
+pub(crate) struct Case<'a> {
+    pub(crate) schema: &'static str,
+    pub(crate) title: String,
+    pub(crate) hcl: &'a [u8],
+    pub(crate) parts: Option<&'a QuoteParts>,
+    pub(crate) challenge: &'a Challenge,
+    pub(crate) vendor: &'a Vendor,
+    pub(crate) policy: &'a Policy,
+    pub(crate) supplied: &'a Supplied,
+}
+
+pub(crate) fn judge(case: Case<'_>, mut inputs: Inputs) -> Result<Report> {
+    let Case { schema, title, hcl, parts, challenge, vendor, policy, supplied } = case;
     let bundle = policy.read(&mut inputs)?;
     let nonce = hex_argument("--nonce", challenge.nonce.as_ref())?;
-    let user_data = hex_argument("--user-data", challenge.user_data.as_ref())?;
-    // An archive without the key itself: the runtime data name it, and whether
-    // they are the chip's word is checked.
-    let named = named_key(hcl);
-    let quote = parts.map(|parts| QuoteInput {
-        attest: &parts.attest,
-        signature: &parts.signature,
-        ak: parts.ak.as_deref().unwrap_or(&named),
-        pcrs: parts.pcrs.as_ref(),
-        event_log: parts.event_log.as_deref(),
-        measured_files: None,
-        nonce: nonce.as_deref(),
-        selection: SelectionRule::NotEmpty,
-    });
-    let input = AzureInput { hcl, certificates: supplied.presented(), quote, user_data: user_data.as_deref() };
+    let given = challenge.user_data.as_ref().filter(|text| *text != "none");
+    let user_data = hex_argument("--user-data", given)?;
+    let input = AzureInput {
+        hcl,
+        certificates: supplied.presented(),
+        quote: parts.map(|parts| parts.input(nonce.as_deref())),
+        user_data: match (&challenge.user_data, &user_data) {
+            (None, _) => UserData::Unknown,
+            (Some(_), None) => UserData::Nothing,
+            (Some(_), Some(data)) => UserData::Exactly(data),
+        },
+    };
     let mut checks = Checks::all();
     let verified = verify(&input, &supplied.verifier, supplied.at, &mut checks);
     supplied.check_refused(&mut checks);
+    // The runtime data are worth nothing before the report vouches for them.
+    let vouched = checks.list().iter().any(|check| check.id == "azure.keys" && check.outcome.as_str() == "pass");
+    let runtime = HclReport::parse(hcl).ok().filter(|_| vouched).and_then(|hcl| RuntimeData::parse(hcl.json).ok());
+    let key = runtime.as_ref().map(|runtime| runtime.ak.clone()).or_else(|| presented_key(parts));
+    vendor.check(key.as_ref(), supplied.at, &mut inputs, &mut checks)?;
     let appraised = appraise(bundle.as_ref(), verified.as_ref().map(VerifiedAzure::snp), supplied.at, &mut checks);
 
     let snp = HclReport::parse(hcl).ok().and_then(|hcl| SnpReport::parse(hcl.snp, &mut Checks::refusals()));
     let stated = parts.and_then(|parts| Quote::parse(&parts.attest).ok());
     let log = verified.as_ref().and_then(VerifiedAzure::quote).and_then(|quote| quote.event_log());
     let claims = log.map(|log| log.claims());
-    // The runtime data are worth nothing before the report vouches for them.
-    let vouched = checks.list().iter().any(|check| check.id == "azure.keys" && check.outcome.as_str() == "pass");
-    let runtime = HclReport::parse(hcl).ok().filter(|_| vouched).and_then(|hcl| RuntimeData::parse(hcl.json).ok());
     let mut members = Map::new();
     members.insert("appraised".into(), appraised.into());
     members.insert("roots".into(), supplied.roots.into());
@@ -168,10 +170,10 @@ pub(crate) fn judge(
     })
 }
 
-/// PEM of the key that the runtime data name; empty where they name none.
-fn named_key(hcl: &[u8]) -> Vec<u8> {
-    let runtime = HclReport::parse(hcl).ok().and_then(|hcl| RuntimeData::parse(hcl.json).ok());
-    runtime.and_then(|runtime| runtime.ak.to_pem()).unwrap_or_default()
+/// The key that came with a quote.
+fn presented_key(parts: Option<&QuoteParts>) -> Option<KeyMaterial> {
+    let ak = parts?.ak.as_deref()?;
+    AttestationKey::parse(ak).ok().map(|ak| ak.key().clone())
 }
 
 fn runtime_facts(runtime: &RuntimeData) -> Facts {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use portcullis_attest::azure::report_in;
 use portcullis_attest::check::Checks;
 use portcullis_attest::evidence::{Collected, SnpEvidence, SvsmEvidence, TpmEvidence};
@@ -11,19 +11,21 @@ use portcullis_attest::snp::report::Report as SnpReport;
 use portcullis_attest::snp::verify::VerifiedSnpReport;
 use portcullis_attest::svsm::{self, SvsmInput, VerifiedSvsm};
 use portcullis_attest::tpm::attest::Quote;
-use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
+use portcullis_attest::tpm::key::AttestationKey;
+use portcullis_attest::tpm::verify::{VerifiedQuote, verify as verify_quote};
 use portcullis_permit::PublicKey;
 use portcullis_wire::Sign1;
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value};
 
-use crate::azure::{self, Challenge, QuoteParts};
+use crate::azure::{self, Case, Challenge};
 use crate::collateral::{Brought, CollateralFiles, Supplied};
 use crate::facts::{boot_facts, boot_json, report_facts, report_json};
 use crate::inputs::Inputs;
-use crate::quote::{hex_argument, quote_facts, quote_json};
+use crate::quote::{Measured, QuoteParts, hex_argument, quote_facts, quote_json};
 use crate::report::{Output, Report};
 use crate::snp_report::{Policy, appraise, beyond, note, policies};
+use crate::vendor::Vendor;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -39,6 +41,14 @@ pub(crate) struct Arguments {
     report_data: Option<String>,
     #[command(flatten)]
     challenge: Challenge,
+    /// The attestation key, where the envelope does not bring it: PEM, TPM2B_PUBLIC
+    /// or TPMT_PUBLIC. On Azure the runtime data name it.
+    #[arg(long, value_name = "FILE")]
+    ak: Option<PathBuf>,
+    #[command(flatten)]
+    measured: Measured,
+    #[command(flatten)]
+    vendor: Vendor,
     #[command(flatten)]
     collateral: CollateralFiles,
     #[command(flatten)]
@@ -59,17 +69,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let title = format!("{} in {path}", imported.name());
     let mut report = match &imported {
         Imported::Azure { hcl, quote, certificates } => {
-            let brought = Brought { certificates, ..Brought::default() };
-            let supplied = arguments.collateral.read(&mut inputs, report_in(hcl), &brought)?;
             let parts = QuoteParts {
                 attest: quote.attest.clone(),
                 signature: quote.signature.clone(),
-                ak: None,
                 pcrs: Some(quote.pcrs.clone()),
-                event_log: None,
+                ..QuoteParts::default()
             };
-            let (challenge, policy) = (&arguments.challenge, &arguments.policy);
-            azure::judge(SCHEMA, title, hcl, Some(&parts), challenge, policy, &supplied, inputs)?
+            arguments.judge_azure(title, hcl, parts, &Brought { certificates, ..Brought::default() }, inputs)?
         }
         Imported::Snp { snp, certificates } => {
             arguments.judge(title, Some(Shown::Guest(snp)), None, certificates, inputs)?
@@ -84,16 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             }
             Collected::AzureVtpm(azure, tpm) => {
                 let brought = Brought { table: &azure.certificates, ..Brought::default() };
-                let supplied = arguments.collateral.read(&mut inputs, report_in(&azure.hcl), &brought)?;
-                let parts = QuoteParts {
-                    attest: tpm.attest.clone(),
-                    signature: tpm.signature.clone(),
-                    ak: Some(tpm.ak.clone()),
-                    pcrs: Some(tpm.pcrs.clone()),
-                    event_log: Some(tpm.event_log.clone()),
-                };
-                let (challenge, policy) = (&arguments.challenge, &arguments.policy);
-                azure::judge(SCHEMA, title, &azure.hcl, Some(&parts), challenge, policy, &supplied, inputs)?
+                arguments.judge_azure(title, &azure.hcl, QuoteParts::of(tpm), &brought, inputs)?
             }
         },
     };
@@ -119,6 +116,50 @@ impl<'a> Shown<'a> {
 }
 
 impl Arguments {
+    /// An option about something that the evidence does not have would be passed
+    /// over in silence.
+    fn refuse_unused(&self, has_report: bool, has_quote: bool, is_azure: bool) -> Result<()> {
+        let Challenge { nonce, user_data } = &self.challenge;
+        let quote = nonce.is_some() || self.ak.is_some() || !self.measured.is_empty() || self.vendor.is_named();
+        if quote && !has_quote {
+            bail!(
+                "the evidence has no quote: --nonce, --ak, --ak-cert, --pcrs, --expected-pcrs, --eventlog and --ima are about one"
+            );
+        }
+        if self.report_data.is_some() && (is_azure || !has_report) {
+            bail!("--report-data: the evidence has no report whose REPORT_DATA the guest chose; on Azure, --user-data");
+        }
+        if user_data.is_some() && !is_azure {
+            bail!("--user-data: the evidence is not of Azure");
+        }
+        Ok(())
+    }
+
+    fn judge_azure(
+        &self,
+        title: String,
+        hcl: &[u8],
+        mut parts: QuoteParts,
+        brought: &Brought<'_>,
+        mut inputs: Inputs,
+    ) -> Result<Report> {
+        self.refuse_unused(true, true, true)?;
+        let supplied = self.collateral.read(&mut inputs, report_in(hcl), brought)?;
+        parts.complete_key(self.ak.as_ref(), &mut inputs)?;
+        self.measured.complete(&mut parts, &mut inputs)?;
+        let case = Case {
+            schema: SCHEMA,
+            title,
+            hcl,
+            parts: Some(&parts),
+            challenge: &self.challenge,
+            vendor: &self.vendor,
+            policy: &self.policy,
+            supplied: &supplied,
+        };
+        azure::judge(case, inputs)
+    }
+
     fn judge(
         &self,
         title: String,
@@ -127,6 +168,7 @@ impl Arguments {
         beside: &[Vec<u8>],
         mut inputs: Inputs,
     ) -> Result<Report> {
+        self.refuse_unused(shown.is_some(), tpm.is_some(), false)?;
         let snp = shown.map(Shown::snp);
         let (report, table) = snp.map(|snp| (snp.report.as_slice(), snp.certificates.as_slice())).unwrap_or_default();
         let supplied = self.collateral.read(&mut inputs, report, &Brought { table, certificates: beside })?;
@@ -144,7 +186,7 @@ impl Arguments {
             facts.extend(stated.iter().map(report_facts).chain(supplied.table_facts()));
         }
         if let Some(tpm) = tpm {
-            let verified = self.check_quote(tpm, &mut checks)?;
+            let verified = self.check_quote(tpm, supplied.at, &mut inputs, &mut checks)?;
             let stated = Quote::parse(&tpm.attest).ok();
             let claims = verified.as_ref().and_then(VerifiedQuote::event_log).map(|log| log.claims());
             members.insert("quote".into(), stated.as_ref().map_or(Value::Null, quote_json));
@@ -199,19 +241,21 @@ impl Arguments {
         Ok(verified)
     }
 
-    fn check_quote(&self, tpm: &TpmEvidence, checks: &mut Checks) -> Result<Option<VerifiedQuote>> {
+    fn check_quote(
+        &self,
+        tpm: &TpmEvidence,
+        at: u64,
+        inputs: &mut Inputs,
+        checks: &mut Checks,
+    ) -> Result<Option<VerifiedQuote>> {
         let nonce = hex_argument("--nonce", self.challenge.nonce.as_ref())?;
-        let input = QuoteInput {
-            attest: &tpm.attest,
-            signature: &tpm.signature,
-            ak: &tpm.ak,
-            pcrs: Some(&tpm.pcrs),
-            event_log: Some(&tpm.event_log),
-            measured_files: None,
-            nonce: nonce.as_deref(),
-            selection: SelectionRule::NotEmpty,
-        };
-        Ok(verify_quote(&input, checks))
+        let mut parts = QuoteParts::of(tpm);
+        parts.complete_key(self.ak.as_ref(), inputs)?;
+        self.measured.complete(&mut parts, inputs)?;
+        let verified = verify_quote(&parts.input(nonce.as_deref()), checks);
+        let key = AttestationKey::parse(&tpm.ak).ok();
+        self.vendor.check(key.as_ref().map(AttestationKey::key), at, inputs, checks)?;
+        Ok(verified)
     }
 }
 

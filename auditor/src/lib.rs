@@ -31,6 +31,7 @@ mod quote;
 mod report;
 mod snp_report;
 mod tpm_quote;
+mod vendor;
 
 use std::ffi::OsString;
 

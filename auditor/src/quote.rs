@@ -2,14 +2,113 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use portcullis_attest::evidence::TpmEvidence;
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
+use portcullis_attest::tpm::verify::{KeySource, QuoteInput, SelectionRule};
 use portcullis_wire::hex::{hex, hex_u64, unhex};
 use serde_json::{Value, json};
 
 use crate::inputs::Inputs;
 use crate::report::Facts;
+
+/// Files that say what was quoted, and how it came about.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Measured {
+    /// PCR values as JSON: {"sha256": {"0": "hex", ...}, ...}.
+    #[arg(long, value_name = "FILE")]
+    pcrs: Option<PathBuf>,
+    /// Values that the quoted PCRs must have, in the same form, such as those of a
+    /// reference machine. With one for every quoted PCR no event log is needed.
+    #[arg(long, value_name = "FILE")]
+    expected_pcrs: Option<PathBuf>,
+    /// Event log in TCG format.
+    #[arg(long, value_name = "FILE")]
+    eventlog: Option<PathBuf>,
+    /// IMA measurement list that leads to PCR 10, beside an event log.
+    #[arg(long, value_name = "FILE")]
+    ima: Option<PathBuf>,
+}
+
+impl Measured {
+    /// Whether no file was named.
+    pub(crate) const fn is_empty(&self) -> bool {
+        matches!(self, Self { pcrs: None, expected_pcrs: None, eventlog: None, ima: None })
+    }
+
+    /// Reads the files into parts of a quote that have nothing there yet: which of
+    /// two event logs counts is not guessed.
+    pub(crate) fn complete(&self, parts: &mut QuoteParts, inputs: &mut Inputs) -> Result<()> {
+        fill(&mut parts.pcrs, "--pcrs", pcrs_argument(self.pcrs.as_ref(), inputs)?)?;
+        parts.expected = pcrs_argument(self.expected_pcrs.as_ref(), inputs)?;
+        let mut read = |path: Option<&PathBuf>, role| path.map(|path| inputs.read(path, role)).transpose();
+        fill(&mut parts.event_log, "--eventlog", read(self.eventlog.as_ref(), "eventlog")?)?;
+        fill(&mut parts.measured_files, "--ima", read(self.ima.as_ref(), "ima")?)?;
+        ensure!(
+            parts.measured_files.is_none() || parts.event_log.is_some(),
+            "--ima: it takes part beside an event log, --eventlog"
+        );
+        Ok(())
+    }
+}
+
+fn fill<T>(slot: &mut Option<T>, name: &str, given: Option<T>) -> Result<()> {
+    match given {
+        Some(_) if slot.is_some() => bail!("{name}: the evidence brings its own"),
+        Some(given) => *slot = Some(given),
+        None => {}
+    }
+    Ok(())
+}
+
+/// The parts of a quote, from files or out of an envelope.
+#[derive(Debug, Default)]
+pub(crate) struct QuoteParts {
+    pub(crate) attest: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    /// Absent where a platform names it.
+    pub(crate) ak: Option<Vec<u8>>,
+    pub(crate) pcrs: Option<PcrValues>,
+    pub(crate) expected: Option<PcrValues>,
+    pub(crate) event_log: Option<Vec<u8>>,
+    pub(crate) measured_files: Option<Vec<u8>>,
+}
+
+impl QuoteParts {
+    /// What evidence of Portcullis brings.
+    pub(crate) fn of(tpm: &TpmEvidence) -> Self {
+        Self {
+            attest: tpm.attest.clone(),
+            signature: tpm.signature.clone(),
+            ak: Some(tpm.ak.clone()),
+            pcrs: Some(tpm.pcrs.clone()),
+            expected: None,
+            event_log: Some(tpm.event_log.clone()).filter(|log| !log.is_empty()),
+            measured_files: tpm.measured_files.clone(),
+        }
+    }
+
+    /// Reads the key, where it was named and did not come with the quote.
+    pub(crate) fn complete_key(&mut self, path: Option<&PathBuf>, inputs: &mut Inputs) -> Result<()> {
+        fill(&mut self.ak, "--ak", path.map(|path| inputs.read(path, "ak")).transpose()?)
+    }
+
+    /// For verification, against a nonce.
+    pub(crate) fn input<'a>(&'a self, nonce: Option<&'a [u8]>) -> QuoteInput<'a> {
+        QuoteInput {
+            attest: &self.attest,
+            signature: &self.signature,
+            ak: self.ak.as_deref().map_or(KeySource::Platform, KeySource::Presented),
+            pcrs: self.pcrs.as_ref(),
+            expected: self.expected.as_ref(),
+            event_log: self.event_log.as_deref(),
+            measured_files: self.measured_files.as_deref(),
+            nonce,
+            selection: SelectionRule::NotEmpty,
+        }
+    }
+}
 
 /// The PCR values of `--pcrs`, where it was given.
 pub(crate) fn pcrs_argument(path: Option<&PathBuf>, inputs: &mut Inputs) -> Result<Option<PcrValues>> {

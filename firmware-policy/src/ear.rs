@@ -112,10 +112,11 @@ impl Tier {
 pub struct TrustVector([i8; 8]);
 
 /// Which aspect the checks with a prefix speak of; the first that fits counts.
-const ASPECTS: [(&str, Aspect); 24] = [
+const ASPECTS: [(&str, Aspect); 25] = [
     ("snp.measurement", Aspect::Executables),
     ("snp.guest_svn", Aspect::Executables),
     ("tpm.reference", Aspect::Executables),
+    ("tpm.expected", Aspect::Executables),
     ("tpm.pcr", Aspect::Executables),
     ("tpm.eventlog", Aspect::Executables),
     ("ima.", Aspect::Executables),

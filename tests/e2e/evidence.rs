@@ -13,7 +13,7 @@ use portcullis_attest::snp::tcb::Tcb;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
 use portcullis_attest::tpm::key::Attributes;
 use portcullis_attest::tpm::pcr::{Bank, PcrValues, Selection};
-use portcullis_attest::tpm::verify::{QuoteInput, SelectionRule, verify as verify_quote};
+use portcullis_attest::tpm::verify::{KeySource, QuoteInput, SelectionRule, verify as verify_quote};
 use portcullis_attest::verified::{Carriage, Challenge, verify};
 use portcullis_attester::{QuoteDevice, SnpDevice};
 use portcullis_lab::LabRoot;
@@ -247,8 +247,9 @@ fn quote_refusals(quoted: &Quoted, selection: &Selection) -> Vec<String> {
     let input = QuoteInput {
         attest: &quoted.attest,
         signature: &quoted.signature,
-        ak: &quoted.ak,
+        ak: KeySource::Presented(&quoted.ak),
         pcrs: Some(&quoted.pcrs),
+        expected: None,
         event_log: Some(&quoted.log),
         measured_files: None,
         nonce: Some(&[5; 32]),

@@ -80,8 +80,8 @@ pub struct HclReport<'a> {
 }
 
 impl<'a> HclReport<'a> {
-    /// Parses an HCL report; what follows the runtime data must be the zeroes
-    /// of the NV index.
+    /// Parses an HCL report. What follows the runtime data is left over in the NV
+    /// index, and not looked at: neither signature nor hash covers it.
     ///
     /// # Errors
     /// [`HclError`].
@@ -114,9 +114,6 @@ impl<'a> HclReport<'a> {
             return Err(HclError::Truncated);
         }
         let json = r.take(length as usize)?;
-        if r.rest().iter().any(|byte| *byte != 0) {
-            return Err(HclError::Truncated);
-        }
         Ok(Self { snp, hash, json })
     }
 

@@ -15,7 +15,7 @@ mod hcl;
 mod verify;
 
 pub use hcl::{HclError, HclReport, MAX_LENGTH, RuntimeData};
-pub use verify::{AzureInput, VerifiedAzure, verify};
+pub use verify::{AzureInput, UserData, VerifiedAzure, verify};
 
 /// The SNP report in an HCL report, unjudged; empty where that cannot be read.
 #[must_use]

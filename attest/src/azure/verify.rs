@@ -10,7 +10,7 @@ use super::hcl::{HclReport, RuntimeData};
 use crate::check::Checks;
 use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
 use crate::tpm::key::AttestationKey;
-use crate::tpm::verify::{QuoteInput, VerifiedQuote, verify as verify_quote};
+use crate::tpm::verify::{KeySource, QuoteInput, VerifiedQuote, verify as verify_quote, verify_named};
 use portcullis_wire::hex::hex;
 
 /// What an Azure VM shows.
@@ -20,11 +20,22 @@ pub struct AzureInput<'a> {
     pub hcl: &'a [u8],
     /// The host's certificates for the SNP report.
     pub certificates: Presented<'a>,
-    /// The quote. Its key is compared with the runtime data's; absent, the
-    /// quote's checks are missing.
+    /// The quote; absent, its checks are missing. Its key is the one that the
+    /// runtime data name; one that is presented is compared with it.
     pub quote: Option<QuoteInput<'a>>,
     /// What the guest must have written as user data before the report was made.
-    pub user_data: Option<&'a [u8]>,
+    pub user_data: UserData<'a>,
+}
+
+/// What the guest was to write to NV index 0x01400002.
+#[derive(Clone, Copy, Debug)]
+pub enum UserData<'a> {
+    /// Nobody knows: the check is missing.
+    Unknown,
+    /// Nothing: the index is not there, or holds zeroes.
+    Nothing,
+    /// These bytes.
+    Exactly(&'a [u8]),
 }
 
 /// An Azure VM's evidence. Only [`verify`] makes one.
@@ -80,35 +91,52 @@ pub fn verify(input: &AzureInput<'_>, verifier: &SnpVerifier, at: u64, checks: &
     }
     let runtime = RuntimeData::parse(hcl.json);
     let runtime = checks.step("azure.keys", runtime, "runtime data with HCLAkPub", "runtime data of the paravisor")?;
-    let quote = check_quote(input, &runtime, checks);
+    let quote = check_quote(input, &runtime, snp.is_some(), checks);
     check_user_data(input, &runtime, checks);
     let snp = snp?;
     checks.passed().then_some(VerifiedAzure { snp, quote, runtime })
 }
 
-fn check_quote(input: &AzureInput<'_>, runtime: &RuntimeData, checks: &mut Checks) -> Option<VerifiedQuote> {
+fn check_quote(
+    input: &AzureInput<'_>,
+    runtime: &RuntimeData,
+    vouched: bool,
+    checks: &mut Checks,
+) -> Option<VerifiedQuote> {
+    const DETAIL: &str = "key that signed the quote, against the runtime data";
+    let required = || "HCLAkPub of the runtime data".to_owned();
     let Some(quote) = &input.quote else {
         checks.missing("tpm.attest", "a quote of the vTPM", "quote of the vTPM");
         return None;
     };
-    let presented = AttestationKey::parse(quote.ak).ok();
-    let same = presented.as_ref().is_some_and(|ak| *ak.key() == runtime.ak);
-    checks.require(
-        "azure.ak",
-        same,
-        || if same { "the same key".into() } else { "another key".into() },
-        || "HCLAkPub of the runtime data".into(),
-        "key that signed the quote, against the runtime data",
-    );
-    verify_quote(quote, checks)
+    match quote.ak {
+        KeySource::Presented(bytes) => {
+            let same = AttestationKey::parse(bytes).is_ok_and(|ak| *ak.key() == runtime.ak);
+            let found = || if same { "the same key".into() } else { "another key".into() };
+            checks.require("azure.ak", same, found, required, DETAIL);
+            verify_quote(quote, checks)
+        }
+        // A signature by another key does not verify.
+        KeySource::Platform => {
+            checks.require("azure.ak", true, required, required, DETAIL);
+            verify_named(quote, &runtime.ak, vouched, checks)
+        }
+    }
 }
 
 fn check_user_data(input: &AzureInput<'_>, runtime: &RuntimeData, checks: &mut Checks) {
     const DETAIL: &str = "user data in the report, which make it fresh";
-    match input.user_data.filter(|data| !data.is_empty()) {
-        None => checks.missing("azure.user_data", "what the guest was to write to NV index 0x01400002", DETAIL),
-        Some(required) => {
-            let found = &runtime.user_data;
+    let found = &runtime.user_data;
+    match input.user_data {
+        // Empty data make nothing fresh: whoever expects none says so.
+        UserData::Unknown | UserData::Exactly([]) => {
+            checks.missing("azure.user_data", "what the guest was to write to NV index 0x01400002", DETAIL);
+        }
+        UserData::Nothing => {
+            let nothing = found.iter().all(|byte| *byte == 0);
+            checks.require("azure.user_data", nothing, || hex(found), || "nothing but zeroes".into(), DETAIL);
+        }
+        UserData::Exactly(required) => {
             checks.require("azure.user_data", found == required, || hex(found), || hex(required), DETAIL);
         }
     }

@@ -5,12 +5,12 @@
 //! 3. the signature (`tpm.scheme`, `tpm.signature`)
 //! 4. freshness (`tpm.nonce`)
 //! 5. what was quoted (`tpm.selection`, `tpm.bank`, `tpm.pcrs`, `tpm.pcr_digest`)
-//! 6. how the PCRs came about (`tpm.eventlog`, `tpm.pcr.N`)
+//! 6. how the PCRs came about (`tpm.expected.N`, `tpm.eventlog`, `tpm.pcr.N`)
 //!
 //! Whether the key is of a TPM that anybody trusts is not judged here.
 
 use super::attest::{ClockInfo, Head, MAGIC, Quote, TYPE_QUOTE};
-use super::key::{AttestationKey, Attributes};
+use super::key::{AttestationKey, Attributes, KeyMaterial};
 use super::pcr::{Bank, PcrValues, Selection};
 use super::signature::Signature;
 use crate::check::Checks;
@@ -24,10 +24,13 @@ pub struct QuoteInput<'a> {
     pub attest: &'a [u8],
     /// `TPMT_SIGNATURE`.
     pub signature: &'a [u8],
-    /// Attestation key: `TPMT_PUBLIC`, `TPM2B_PUBLIC` or PEM.
-    pub ak: &'a [u8],
+    /// The attestation key.
+    pub ak: KeySource<'a>,
     /// Values of the quoted PCRs.
     pub pcrs: Option<&'a PcrValues>,
+    /// Values that the PCRs must have: they explain the quoted ones as an event
+    /// log does.
+    pub expected: Option<&'a PcrValues>,
     /// Event log in TCG format.
     pub event_log: Option<&'a [u8]>,
     /// IMA measurement list, where PCR 10 was quoted and Linux measured files.
@@ -36,6 +39,15 @@ pub struct QuoteInput<'a> {
     pub nonce: Option<&'a [u8]>,
     /// Which PCRs must be quoted.
     pub selection: SelectionRule<'a>,
+}
+
+/// Where the attestation key comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum KeySource<'a> {
+    /// Somebody presents it: `TPMT_PUBLIC`, `TPM2B_PUBLIC` or PEM.
+    Presented(&'a [u8]),
+    /// The platform that runs the TPM names it, in what its report vouches for.
+    Platform,
 }
 
 /// Which PCRs a quote must cover.
@@ -50,7 +62,7 @@ pub enum SelectionRule<'a> {
 /// A quote with every check passed. Only [`verify`] makes one.
 #[derive(Clone, Debug)]
 pub struct VerifiedQuote {
-    ak_name: Vec<u8>,
+    ak_name: Option<Vec<u8>>,
     pcrs: PcrValues,
     clock: ClockInfo,
     firmware_version: u64,
@@ -59,10 +71,10 @@ pub struct VerifiedQuote {
 }
 
 impl VerifiedQuote {
-    /// Name of the attestation key.
+    /// Name of the attestation key; `None` where only the key itself is known.
     #[must_use]
-    pub fn ak_name(&self) -> &[u8] {
-        &self.ak_name
+    pub fn ak_name(&self) -> Option<&[u8]> {
+        self.ak_name.as_deref()
     }
 
     /// The quoted values.
@@ -97,19 +109,55 @@ impl VerifiedQuote {
     }
 }
 
-/// Verifies a quote, recording every check.
+/// Verifies a quote, recording every check. Without a platform that was verified
+/// its key is missing.
 pub fn verify(input: &QuoteInput<'_>, checks: &mut Checks) -> Option<VerifiedQuote> {
+    run(input, checks, |checks| match input.ak {
+        KeySource::Presented(bytes) => check_key(bytes, checks),
+        KeySource::Platform => {
+            checks.missing("tpm.ak", "the attestation key", "attestation key");
+            None
+        }
+    })
+}
+
+/// Verifies a quote by the key that a platform names as the attestation key of its
+/// TPM. Where a verified report vouches for the platform, what the key may sign is
+/// known: the platform made it for quotes.
+pub(crate) fn verify_named(
+    input: &QuoteInput<'_>,
+    key: &KeyMaterial,
+    vouched: bool,
+    checks: &mut Checks,
+) -> Option<VerifiedQuote> {
+    run(input, checks, |checks| {
+        let found = || "named by the platform as its attestation key".to_owned();
+        checks.require("tpm.ak", true, found, || "the attestation key".into(), "attestation key");
+        if vouched {
+            checks.require("tpm.ak.attributes", true, found, attributes_required, ATTRIBUTES);
+        } else {
+            checks.missing("tpm.ak.attributes", "a verified report, which vouches for the platform", ATTRIBUTES);
+        }
+        Some(AttestationKey::Bare(key.clone()))
+    })
+}
+
+fn run(
+    input: &QuoteInput<'_>,
+    checks: &mut Checks,
+    key: impl FnOnce(&mut Checks) -> Option<AttestationKey>,
+) -> Option<VerifiedQuote> {
     let quote = parse_attest(input.attest, checks)?;
-    let ak = check_key(input.ak, checks);
+    let ak = key(checks);
     let hash = ak.as_ref().and_then(|ak| check_signature(input, ak, checks));
     check_nonce(input, &quote, checks);
     check_selection(input, &quote, checks);
     let log = check_pcrs(input, &quote, hash, checks);
 
-    let name = ak?.name()?.to_vec();
+    let ak_name = ak?.name().map(<[u8]>::to_vec);
     let pcrs = quoted_only(input.pcrs?, &quote.selection);
     checks.passed().then_some(VerifiedQuote {
-        ak_name: name,
+        ak_name,
         pcrs,
         clock: quote.clock,
         firmware_version: quote.firmware_version,
@@ -141,25 +189,24 @@ fn parse_attest(bytes: &[u8], checks: &mut Checks) -> Option<Quote> {
     checks.step("tpm.attest.form", Quote::parse(bytes), "a TPMS_QUOTE_INFO", "structure of the quote")
 }
 
+const ATTRIBUTES: &str = "attributes of a key that signs only what its TPM made";
+
+fn attributes_required() -> String {
+    Attributes::of_an_attestation_key().describe()
+}
+
 /// Step 2.
 fn check_key(bytes: &[u8], checks: &mut Checks) -> Option<AttestationKey> {
     let parsed = AttestationKey::parse(bytes);
     let ak = checks.step("tpm.ak", parsed, "an RSA, P-256 or P-384 public key", "attestation key")?;
     match &ak {
         AttestationKey::Area { attributes, .. } => {
-            checks.require(
-                "tpm.ak.attributes",
-                attributes.are_of_an_attestation_key(),
-                || attributes.describe(),
-                || Attributes::of_an_attestation_key().describe(),
-                "attributes of a key that signs only what its TPM made",
-            );
+            let holds = attributes.are_of_an_attestation_key();
+            checks.require("tpm.ak.attributes", holds, || attributes.describe(), attributes_required, ATTRIBUTES);
         }
-        AttestationKey::Bare(_) => checks.missing(
-            "tpm.ak.attributes",
-            "the key's TPM2B_PUBLIC or TPMT_PUBLIC",
-            "attributes of a key that signs only what its TPM made",
-        ),
+        AttestationKey::Bare(_) => {
+            checks.missing("tpm.ak.attributes", "the key's TPM2B_PUBLIC or TPMT_PUBLIC", ATTRIBUTES);
+        }
     }
     Some(ak)
 }
@@ -244,7 +291,9 @@ fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks:
             "digest in the quote, against the digest of the values",
         );
     }
+    let explained = check_expected(input.expected, values, &quote.selection, checks);
     match input.event_log {
+        None if explained => None,
         None => {
             checks.missing("tpm.eventlog", "an event log", "how the PCRs came to their values");
             None
@@ -256,6 +305,34 @@ fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks:
             eventlog::verify_parsed(log, &quoted, &quote.selection, input.measured_files, checks)
         }
     }
+}
+
+/// Compares quoted values with those that were expected. Returns whether there
+/// was one for every quoted PCR.
+fn check_expected(
+    expected: Option<&PcrValues>,
+    values: &PcrValues,
+    selection: &Selection,
+    checks: &mut Checks,
+) -> bool {
+    let Some(expected) = expected else { return false };
+    let mut all = true;
+    for (bank, pcr) in selection.pcrs() {
+        let found = values.value(bank, pcr).unwrap_or_default();
+        match expected.value(bank, pcr) {
+            None => all = false,
+            Some(required) => {
+                checks.require(
+                    format!("tpm.expected.{pcr}"),
+                    found == required,
+                    || format!("{bank}:{}", hex(found)),
+                    || format!("{bank}:{}", hex(required)),
+                    "quoted value, against the expected one",
+                );
+            }
+        }
+    }
+    all
 }
 
 fn quoted_only(values: &PcrValues, selection: &Selection) -> PcrValues {

@@ -45,7 +45,7 @@ const REVOCATION: &str = "Revocation";
 const SIGNATURE: &str = "Signature of the report";
 const AUTHORITY: &str = "Authority";
 
-const TOPICS: [Kind; 22] = [
+const TOPICS: [Kind; 23] = [
     Kind {
         title: "Form of the report",
         meaning: "The report is complete, of a known version, and states nothing that AMD reserves.",
@@ -151,6 +151,7 @@ const TOPICS: [Kind; 22] = [
             "tpm.certificate",
             "tpm.certificate.chain",
             "tpm.certificate.purpose",
+            "tpm.certificate.usage",
             "tpm.certificate.key",
             "tpm.certificate.same_key",
         ],
@@ -185,6 +186,13 @@ const TOPICS: [Kind; 22] = [
         meaning: "The PCR values are those in the quote.",
         prefixes: &["tpm.selection", "tpm.bank", "tpm.pcrs", "tpm.pcr_digest"],
         proven_by: &["tpm.selection", "tpm.bank", "tpm.pcrs", "tpm.pcr_digest"],
+        rests_on: &[],
+    },
+    Kind {
+        title: "Expected values",
+        meaning: "The quoted PCRs that are named here have the values that were named for them.",
+        prefixes: &["tpm.expected."],
+        proven_by: &["tpm.expected.*"],
         rests_on: &[],
     },
     Kind {

@@ -69,8 +69,8 @@ pub fn identify(evidence: &VerifiedEvidence, identity: &Identity<'_>, checks: &m
     if let (Some(tpm), Some(ak_name)) = (evidence.tpm(), identity.ak_name) {
         known &= checks.require(
             format!("{prefix}.ak"),
-            tpm.ak_name() == ak_name,
-            || hex(tpm.ak_name()),
+            tpm.ak_name() == Some(ak_name),
+            || hex(tpm.ak_name().unwrap_or_default()),
             || hex(ak_name),
             "attestation key, against the enrolment",
         );
@@ -85,9 +85,9 @@ pub fn identify(evidence: &VerifiedEvidence, identity: &Identity<'_>, checks: &m
         let describe = |ek: &Digest, ak: &[u8]| format!("attestation key {} under EK {}", hex(ak), hex(ek));
         known &= checks.require(
             format!("{prefix}.activation"),
-            identity.activation.is_some_and(|shown| shown.ek == *ek && shown.ak_name == tpm.ak_name()),
+            identity.activation.is_some_and(|shown| shown.ek == *ek && tpm.ak_name() == Some(shown.ak_name.as_slice())),
             || identity.activation.map_or_else(|| "none on this connection".into(), |a| describe(&a.ek, &a.ak_name)),
-            || describe(ek, tpm.ak_name()),
+            || describe(ek, tpm.ak_name().unwrap_or_default()),
             "activated credential, against the quote and the enrolment",
         );
     }
