@@ -1,6 +1,6 @@
 //! The encodings that every crate of Portcullis shares: core deterministic
-//! CBOR, the strict reading of COSE_Sign1, lower-case hex, and the proofs of an
-//! RFC 9162 Merkle tree.
+//! CBOR, the strict reading of COSE_Sign1, lower-case hex, times for people, and
+//! the proofs of an RFC 9162 Merkle tree.
 //!
 //! Every signed or hashed object of Portcullis is core deterministic CBOR
 //! (RFC 8949 §4.2.1). Two encodings of one value would be two digests of one
@@ -27,6 +27,7 @@ pub mod hex;
 pub mod merkle;
 mod sign1;
 mod strict;
+mod time;
 
 use std::io::{self, Read};
 
@@ -37,6 +38,7 @@ pub use error::Error;
 pub use fields::Fields;
 pub use sign1::{Headers, Sign1, sign1};
 pub use strict::{decode, encode};
+pub use time::rfc3339;
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];

@@ -29,6 +29,7 @@ use super::tcb::Tcb;
 use crate::check::Checks;
 use crate::crypto::{PreparedP384, sha256};
 use portcullis_wire::hex::hex;
+use portcullis_wire::rfc3339;
 
 /// AMD's signing keys are RSA-4096.
 const ISSUER_BITS: usize = 4096;
@@ -357,26 +358,26 @@ impl SnpVerifier {
             "snp.validity",
             outside.is_none(),
             || match outside {
-                None => format!("valid at {at}"),
-                Some(c) => format!("{} is valid from {} to {}", c.common_name, c.not_before, c.not_after),
+                None => format!("valid at {}", rfc3339(at)),
+                Some(c) => {
+                    format!("{} is valid from {} to {}", c.common_name, rfc3339(c.not_before), rfc3339(c.not_after))
+                }
             },
-            || format!("every certificate of the chain valid at {at} (Unix seconds)"),
+            || format!("every certificate of the chain valid at {}", rfc3339(at)),
             "validity of the chain",
         );
         let (Some(root), Some(issuer)) = (&endorsement.root, &endorsement.issuer) else { return };
         let of_root: Vec<&JudgedCrl> = self.crls.iter().filter(|c| c.crl.issuer == root.subject).collect();
         let signed = || of_root.iter().filter(|c| c.signed_by_root).map(|c| &c.crl);
-        let required = || format!("a CRL of {}, signed by it and current at {at}", root.common_name);
+        let required = || format!("a CRL of {}, signed by it and current at {}", root.common_name, rfc3339(at));
         match (signed().find(|crl| crl.is_current_at(at)), signed().next(), of_root.first()) {
             (Some(current), ..) => {
-                let found = || {
-                    format!("CRL number 0x{}, {} to {}", hex(&current.number), current.this_update, current.next_update)
-                };
+                let found = || format!("CRL number 0x{}, {}", hex(&current.number), period(current));
                 checks.require("snp.crl", true, found, required, "a current revocation list");
             }
             (None, Some(stale), _) => checks.missing(
                 "snp.crl",
-                format!("{}; the one at hand covers {} to {}", required(), stale.this_update, stale.next_update),
+                format!("{}; the one at hand covers {}", required(), period(stale)),
                 "a current revocation list",
             ),
             (None, None, Some(_)) => {
@@ -402,6 +403,11 @@ impl SnpVerifier {
             );
         }
     }
+}
+
+/// When a revocation list is current, for people.
+fn period(crl: &Crl) -> String {
+    format!("{} to {}", rfc3339(crl.this_update), rfc3339(crl.next_update))
 }
 
 /// Step 2: which key signed, and whether chip id and key were masked.
