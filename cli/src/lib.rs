@@ -1,18 +1,24 @@
 //! What the command lines of all programs share: parsing with the house's exit
-//! codes, completions and manual pages, times, progress.
+//! codes, completions and manual pages, times, progress, and what is waited for.
 //!
 //! ```
 //! assert_eq!(portcullis_cli::rfc3339(0), "1970-01-01T00:00:00Z");
 //! ```
 
+mod pages;
+mod progress;
 mod values;
+mod waiting;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
-use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::Parser;
+
+pub use pages::Common;
+pub use progress::progress;
+pub use waiting::Waiting;
 
 /// Exit code for wrong usage.
 pub const USAGE: u8 = 2;
@@ -39,38 +45,6 @@ pub fn write_line(out: &mut impl Write, line: fmt::Arguments<'_>) {
             drop(writeln!(io::stderr(), "standard output: {error}"));
             std::process::exit(INTERNAL.into());
         }
-    }
-}
-
-/// Commands that every program has beside its own.
-#[derive(Debug, Subcommand)]
-pub enum Common {
-    /// Print a completion script for a shell.
-    Completions {
-        /// Shell.
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page.
-    Man,
-}
-
-impl Common {
-    /// Prints what was asked for, for the program of type `A`.
-    ///
-    /// # Errors
-    /// The page cannot be made.
-    pub fn print<A: Parser>(&self) -> io::Result<()> {
-        let mut command = A::command();
-        let mut page = Vec::new();
-        match self {
-            Self::Completions { shell } => {
-                let name = command.get_name().to_owned();
-                clap_complete::generate(*shell, &mut command, name, &mut page);
-            }
-            Self::Man => clap_mangen::Man::new(command).render(&mut page)?,
-        }
-        say!("{}", String::from_utf8_lossy(&page).trim_end());
-        Ok(())
     }
 }
 
@@ -118,17 +92,6 @@ pub fn time_or_now(given: Option<&str>) -> Result<u64, String> {
         Some(text) => unix_seconds(text).ok_or_else(|| format!("{text:?}: an RFC 3339 time after 1970")),
         None => clock().map(|now| now.as_secs()).map_err(|error| error.to_string()),
     }
-}
-
-/// A bar on a terminal, in `indicatif`'s template; silence in scripts.
-#[must_use]
-pub fn progress(length: Option<u64>, template: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
 }
 
 /// A time for people and JSON (RFC 3339, UTC); what no calendar has stays a number.
