@@ -12,26 +12,55 @@ use portcullis_permit::{Permit, SigningKey, Suite, TransparentPermit};
 use portcullis_wire::hex::hex;
 use serde_json::json;
 
-use crate::collateral;
+use crate::collateral::{self, FetchError};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::export;
 use crate::gate::{self, Ended, GateOptions, Program};
 use crate::identity;
 use crate::mirror;
 use crate::refusal::ClientError;
+use crate::runtime::in_runtime;
 use crate::session::{Ask, Session};
 use crate::submit;
 
 /// Node of an attested permit authority.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, arg_required_else_help = true)]
+#[command(name = "portcullis", version, arg_required_else_help = true, after_help = HELP)]
 struct Arguments {
     /// Configuration file.
-    #[arg(long, global = true, default_value = DEFAULT_PATH)]
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
     config: PathBuf,
     #[command(subcommand)]
     action: Action,
 }
+
+const HELP: &str = "\
+Examples:
+  portcullis attest
+  portcullis run -- /usr/bin/service --port 80
+  portcullis permit request --key node.pem --out permit.cose -- /usr/bin/service
+  portcullis collateral fetch
+
+Exit codes:
+  0  done
+  1  refused, by a check of this node or by the authority
+  2  usage, or an unreadable file
+  4  the authority or a service could not be reached in time
+  run has exit codes of its own: portcullis run --help";
+
+const RUN_HELP: &str = "\
+Examples:
+  portcullis run -- /usr/bin/service --port 80
+  portcullis --config node.toml run --result result.json -- /usr/bin/service
+
+Exit codes:
+  77   denied: no permit, and the program did not start
+  75   the authority could not be reached, and the program did not start
+  124  the program was killed, because trust lapsed
+  125  the gate itself failed
+  126  the program cannot be executed
+  127  the program was not found
+  Any other code, and 128 plus the number of a signal, is the program's own.";
 
 #[derive(Debug, Subcommand)]
 enum Action {
@@ -55,10 +84,10 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Certificates and revocation lists of AMD: fetch, carry, look after.
+    /// Manage AMD's certificates and revocation lists: fetch, import, export, show.
     #[command(subcommand)]
     Collateral(collateral::Action),
-    /// The authority's log: take out what an audit needs.
+    /// Export or mirror the authority's log for an audit, and make an auditor's key.
     #[command(subcommand)]
     Log(LogAction),
     /// Hand a signed bundle, revocation or endorsement to the authority.
@@ -67,9 +96,7 @@ enum Action {
     #[command(subcommand)]
     Permit(PermitAction),
     /// Run a program under a permit, as long as trust lasts.
-    ///
-    /// Exit codes: the program's own; 77 denied; 75 authority unreachable; 124
-    /// stopped because trust lapsed; 125 own failure; 126 and 127 as env(1).
+    #[command(after_help = RUN_HELP)]
     Run {
         /// Write stage, code and check as JSON, so that a program's own 77 can
         /// be told from a denial.
@@ -94,7 +121,7 @@ enum LogAction {
     /// Print what governors need to enrol an auditor's key.
     Key {
         /// Private key (PKCS#8 PEM, P-256); made if absent.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         key: PathBuf,
         /// Name under which it shall be enrolled.
         #[arg(long, default_value = "CHANGE-ME")]
@@ -107,10 +134,10 @@ enum PermitAction {
     /// Ask for a permit for a program, bound to a key.
     Request {
         /// Private key that the permit is bound to (PKCS#8 PEM); made if absent.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         key: PathBuf,
         /// Where the permit goes.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
         /// Program and arguments.
         #[arg(last = true, required = true)]
@@ -128,11 +155,11 @@ enum PermitAction {
     Verify {
         /// The permit.
         permit: PathBuf,
-        /// Public keys: the endorsement of the authority (`.pce`).
-        #[arg(long)]
+        /// Endorsement of the authority (`.pce`), which has its public keys.
+        #[arg(long, value_name = "FILE")]
         endorsement: PathBuf,
         /// Key that the permit is bound to.
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         key: PathBuf,
         /// Program and arguments.
         #[arg(last = true, required = true)]
@@ -181,7 +208,7 @@ fn report(outcome: Result<(), ClientError>) -> u8 {
             eprintln!("portcullis: {error}");
             match error {
                 ClientError::Denied(_) => 1,
-                ClientError::Own(_) => 2,
+                ClientError::Own(error) => error.downcast_ref().map_or(2, FetchError::exit_code),
                 ClientError::Unreachable(_) => 4,
             }
         }
@@ -224,11 +251,6 @@ fn describe(ended: &Ended) -> String {
         "kill_milliseconds": ended.time_to_kill.map(|time| time.as_secs_f64() * 1000.0),
     });
     format!("{body}\n")
-}
-
-fn in_runtime<T>(work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(work)
 }
 
 fn attest(config: &Path, as_json: bool) -> Result<(), ClientError> {

@@ -13,13 +13,13 @@ use portcullis_attest::binding::Channel;
 use portcullis_channel::{Identity, facts};
 use portcullis_wire::hex::unhex_array;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::dial::dial;
 use crate::refusal::ClientError;
+use crate::waiting::within;
 
-/// Longest wait for a connection or an answer.
+/// Longest wait for each step: the name, the connection, TLS, an answer, its body.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer accepted, in bytes.
 const MAX_BODY: usize = portcullis_firmware_policy::MAX_LENGTH;
@@ -53,13 +53,14 @@ impl Connection {
     /// Connects with a key that the authority may know.
     pub(crate) async fn open_as(identity: &Identity, authority: &str) -> Result<Self, ClientError> {
         let config = identity.client_config(&[b"http/1.1"]).map_err(|error| ClientError::Own(error.into()))?;
-        let stream = timeout(PATIENCE, TcpStream::connect(authority)).await.map_err(unreachable)?;
-        let stream = stream.map_err(|error| unreachable(format!("{authority}: {error}")))?;
+        let stream = dial(authority, authority).await.map_err(unconnected)?;
         stream.set_nodelay(true)?;
         // The name is sent to nobody and checked by nobody: attestation says who answers.
         let name = ServerName::try_from("portcullis").map_err(unreachable)?;
         let tls = TlsConnector::from(Arc::new(config));
-        let tls = timeout(PATIENCE, tls.connect(name, stream)).await.map_err(unreachable)?.map_err(unreachable)?;
+        let what = format!("setting up TLS with the authority at {authority}");
+        let tls = within(PATIENCE, &what, tls.connect(name, stream)).await.map_err(unconnected)?;
+        let tls = tls.map_err(|error| unconnected(format!("{what}: {error}")))?;
         let session = tls.get_ref().1;
         let channel =
             facts(session, |out, label, context| session.export_keying_material(out, label, context), identity.spki())
@@ -71,11 +72,12 @@ impl Connection {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn ask(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, ClientError> {
-        let response = timeout(PATIENCE, self.send(method, path, body)).await.map_err(unreachable)??;
+        let what = format!("waiting for the authority at {} to answer {path}", self.host);
+        let response = within(PATIENCE, &what, self.send(method, path, body)).await.map_err(unreachable)??;
         let status = response.status();
         let nonce = response.headers().get("portcullis-nonce").and_then(|value| unhex_array(value.to_str().ok()?));
         let body = Limited::new(response.into_body(), MAX_BODY).collect();
-        let body = timeout(PATIENCE, body).await.map_err(unreachable)?.map_err(unreachable)?;
+        let body = within(PATIENCE, &what, body).await.map_err(unreachable)?.map_err(unreachable)?;
         Ok(Answer { status, body: body.to_bytes().to_vec(), nonce })
     }
 
@@ -84,8 +86,12 @@ impl Connection {
         let request = Request::get(path).header("host", &self.host);
         let request = if from > 0 { request.header("range", format!("bytes={from}-")) } else { request };
         let request = request.body(Full::new(Bytes::new())).map_err(unreachable)?;
-        self.sender.ready().await.map_err(unreachable)?;
-        timeout(PATIENCE, self.sender.send_request(request)).await.map_err(unreachable)?.map_err(unreachable)
+        let what = format!("waiting for the authority at {} to answer {path}", self.host);
+        let answered = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
+        };
+        within(PATIENCE, &what, answered).await.map_err(unreachable)?.map_err(unreachable)
     }
 
     /// Sends a request whose answer is read as it comes.
@@ -102,8 +108,23 @@ impl Connection {
     }
 }
 
-/// What an answer that is no statement says, shortened for a message.
+/// What to look at where there is no connection.
+fn unconnected(why: impl std::fmt::Display) -> ClientError {
+    unreachable(format!(
+        "{why}\n      remedy   is portcullisd running there, is this the address of its `[listen] nodes`, \
+         and does a firewall let it through?"
+    ))
+}
+
+/// What an answer that is no statement says, shortened for a message: problem
+/// details (RFC 9457) as title and detail, anything else as it is.
 pub(crate) fn describe(answer: &Answer) -> String {
-    let text: String = String::from_utf8_lossy(&answer.body).chars().take(400).collect();
+    let problem = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+    let member = |name: &str| problem.as_ref()?.get(name)?.as_str().map(str::to_owned);
+    let text = match (member("title"), member("detail")) {
+        (Some(title), Some(detail)) => format!("{title}: {detail}"),
+        _ => String::from_utf8_lossy(&answer.body).into_owned(),
+    };
+    let text: String = text.chars().take(400).collect();
     format!("HTTP {}: {text}", answer.status.as_u16())
 }

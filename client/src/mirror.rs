@@ -21,36 +21,36 @@ use clap::Args;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use indicatif::ProgressBar;
-use portcullis_cli::{progress, say};
+use portcullis_cli::say;
 use portcullis_lineage::{
     FileStorage, LogReader, Part, Replay, ReplayError, Storage, TilePath, head_of, shared_path, tile_paths,
 };
 use portcullis_permit::{Checkpoint, Endorsement, Governance, SigningKey, VerifyingKey};
 use portcullis_wire::sha256;
-use tokio::time::timeout;
 
 use crate::cli::auditor_identity;
 use crate::http::{Connection, PATIENCE, unreachable};
 use crate::refusal::ClientError;
+use crate::waiting::{phase, within};
 
-const BAR: &str = "{spinner} {msg} {pos} files, {bytes_per_sec}";
 /// Largest file that is read into memory: a shared part of the archive.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 const MAX_HEAD: usize = 64 * 1024;
 /// Largest segment that is accepted: an authority begins another at 64 MiB, after
 /// a batch of 16 MiB at most.
 const MAX_SEGMENT: u64 = 256 * 1024 * 1024;
+/// Part of an answer that is waited for.
+const WHAT: &str = "reading from the authority";
 /// Checkpoint and signed root of one tree.
 const ROOT: &str = "signed-root";
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Where the authority listens for nodes: host:port.
-    #[arg(long)]
+    /// Where the authority listens for nodes (its `[listen] nodes`).
+    #[arg(long, value_name = "HOST:PORT")]
     authority: String,
     /// The auditor's private key (PKCS#8 PEM, P-256).
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// Endorsement of the authority (`.pce`).
     #[arg(long, value_name = "FILE")]
@@ -74,11 +74,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
     let mut mirror = Mirror {
         connection: Connection::open_as(&auditor_identity(&key)?, &arguments.authority).await?,
         folder: arguments.out.clone(),
-        bar: progress(None, BAR),
+        part: "head",
         fetched: 0,
     };
     let size = mirror.follow(&endorsed).await?;
-    mirror.bar.finish_and_clear();
     say!("{}: {size} entries of {}, {} files fetched", arguments.out.display(), endorsed.origin(), mirror.fetched);
     Ok(())
 }
@@ -86,7 +85,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
 struct Mirror {
     connection: Connection,
     folder: PathBuf,
-    bar: ProgressBar,
+    /// What is being copied.
+    part: &'static str,
     fetched: u64,
 }
 
@@ -100,13 +100,13 @@ impl Mirror {
             .map_err(|error| ClientError::check("log.head", error, "a checkpoint of this log"))?;
         let copied = self.copied(&endorsed.checkpoint_key)?;
 
-        self.bar.set_message("tiles");
+        self.part = "tiles";
         for tile in tile_paths(head.size()) {
             self.tile(&tile).await?;
         }
-        self.bar.set_message("journal");
+        self.part = "journal";
         self.segments().await?;
-        self.bar.set_message("archive");
+        self.part = "archive";
         self.archive(&head, copied.as_ref().map_or(0, Checkpoint::size), endorsed).await?;
 
         self.check_head(&root, copied.as_ref(), endorsed)?;
@@ -225,7 +225,7 @@ impl Mirror {
     async fn stream(&mut self, mut body: Incoming, path: &Path, append: bool) -> Result<(), ClientError> {
         let draft = path.with_extension("new");
         let mut file = if append { OpenOptions::new().append(true).open(path)? } else { File::create(&draft)? };
-        while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(unreachable)? {
+        while let Some(frame) = within(PATIENCE, WHAT, body.frame()).await.map_err(unreachable)? {
             if let Ok(data) = frame.map_err(unreachable)?.into_data() {
                 file.write_all(&data)?;
             }
@@ -234,8 +234,7 @@ impl Mirror {
                 return Err(ClientError::check("log.journal.damaged", found, "a segment of the journal"));
             }
         }
-        self.fetched = self.fetched.saturating_add(1);
-        self.bar.inc(1);
+        self.count();
         if append { Ok(()) } else { Ok(fs::rename(draft, path)?) }
     }
 
@@ -244,11 +243,10 @@ impl Mirror {
         let response = self.connection.fetch(&format!("/v1/log/{path}"), 0).await?;
         let status = response.status();
         let body = http_body_util::Limited::new(response.into_body(), limit).collect();
-        let body = timeout(PATIENCE, body).await.map_err(unreachable)?.map_err(unreachable)?.to_bytes();
+        let body = within(PATIENCE, WHAT, body).await.map_err(unreachable)?.map_err(unreachable)?.to_bytes();
         match status {
             StatusCode::OK => {
-                self.fetched = self.fetched.saturating_add(1);
-                self.bar.inc(1);
+                self.count();
                 Ok(Some(body.to_vec()))
             }
             StatusCode::NOT_FOUND => Ok(None),
@@ -257,6 +255,11 @@ impl Mirror {
             }
             status => Err(unreachable(format!("{path}: HTTP {status}"))),
         }
+    }
+
+    fn count(&mut self) {
+        self.fetched = self.fetched.saturating_add(1);
+        phase(format!("copying the log: {}, {} files so far", self.part, self.fetched));
     }
 
     fn has(&self, path: &str) -> bool {

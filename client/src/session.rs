@@ -29,6 +29,7 @@ use crate::config::{Config, Trust};
 use crate::http::{Connection, describe};
 use crate::refusal::ClientError;
 use crate::state::State;
+use crate::waiting::doing;
 
 /// Most bundles that a node may have missed.
 const MAX_MISSED: usize = 64;
@@ -188,6 +189,7 @@ impl Session {
         let context = sha256(&[&request.encode()]);
         let binding = Binding { role: Role::Node, nonce: &nonce, channel: self.connection.channel, context: &context };
         let binder = binding.binder(machine.ak_name());
+        doing("taking evidence of this machine");
         let evidence = machine.collect(&binder, trust.bundle.policy().selection(Role::Node))?;
         let signed = request.sign(ask.key, evidence.bytes())?;
 
@@ -222,6 +224,7 @@ impl Session {
         }
         let credential = decode_credential(&answer.body)
             .map_err(|error| ClientError::check("exchange.form", error, "a credential for this TPM"))?;
+        doing("activating the credential in this machine's TPM");
         let secret = ActivateRequest::Secret(*tpm.activate(&credential)?);
         let answer = self.connection.ask(Method::POST, "/v1/activate", secret.encode()).await?;
         if !answer.status.is_success() {

@@ -17,8 +17,8 @@ use crate::refusal::ClientError;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Where the authority listens for nodes: host:port.
-    #[arg(long)]
+    /// Where the authority listens for nodes (its `[listen] nodes`).
+    #[arg(long, value_name = "HOST:PORT")]
     authority: String,
     /// A signed bundle (`.pcb`), revocation (`.pcr`) or endorsement (`.pce`).
     file: PathBuf,

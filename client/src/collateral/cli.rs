@@ -4,21 +4,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Subcommand;
-use portcullis_attest::check::Checks;
 use portcullis_attest::snp::certificate::Certificate;
 use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::generation::Generation;
-use portcullis_attest::snp::report::Report;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attester::OpenMachine;
 use portcullis_cli::{rfc3339, say};
 use portcullis_collateral::{Item, Store};
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::fetch::{AMD, Fetcher};
+use super::fetch::{AMD, Fetcher, Patience, address};
+use super::proxy::Proxy;
+use super::wanted::{ReportSource, Wanted};
 use crate::clock;
+use crate::runtime::in_runtime;
+use crate::waiting;
 
 /// Where collateral is kept unless `--cache` says otherwise.
 const DEFAULT_CACHE: &str = "/var/lib/portcullis/collateral";
@@ -32,20 +35,36 @@ const DAY: u64 = 86_400;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
     /// Fetch certificates and revocation lists from AMD's Key Distribution Service.
+    ///
+    /// Without --report and --product it asks for the certificate of this
+    /// machine's chip, with the chain and revocation list above it. The service is
+    /// reached through the proxy that HTTPS_PROXY or ALL_PROXY names, unless
+    /// NO_PROXY excepts it.
+    #[command(after_help = FETCH_EXAMPLES)]
     Fetch {
-        /// A report whose certificate is wanted; this machine's if absent.
-        #[arg(long, value_name = "FILE")]
-        report: Option<PathBuf>,
-        /// Chains and lists of these generations, and no VCEK.
-        #[arg(long, num_args = 1.., value_name = "PRODUCT", conflicts_with = "report")]
-        product: Vec<String>,
-        /// Service.
-        #[arg(long, default_value = AMD)]
+        /// Report whose certificate is wanted; without FILE, a report of this
+        /// machine.
+        #[arg(long, value_name = "FILE", num_args = 0..=1)]
+        report: Option<Option<PathBuf>>,
+        /// Milan, Genoa or Turin. Alone: the chains and lists of these products.
+        /// With --report: the product of a report that does not name it (version 2).
+        #[arg(long, num_args = 1.., value_name = "PRODUCT", value_parser = product)]
+        product: Vec<Generation>,
+        /// Address of the service.
+        #[arg(long, value_name = "URL", default_value = AMD)]
         url: String,
+        /// Give up after this many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        timeout: u64,
+        /// CA certificates (PEM) that are trusted for TLS beside the public ones,
+        /// for a proxy that inspects TLS. What is fetched must still lead to AMD's
+        /// roots.
+        #[arg(long, value_name = "FILE")]
+        tls_root: Vec<PathBuf>,
         #[command(flatten)]
         store: Kept,
     },
-    /// Keep certificates and revocation lists from files.
+    /// Import certificates and revocation lists from files.
     Import {
         /// Files: PEM or DER.
         #[arg(required = true)]
@@ -53,10 +72,10 @@ pub(crate) enum Action {
         #[command(flatten)]
         store: Kept,
     },
-    /// Write everything that is kept as one PEM file.
+    /// Export everything that is kept into one PEM file.
     Export {
-        /// Where it goes.
-        #[arg(long)]
+        /// The PEM file.
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
         #[command(flatten)]
         store: Kept,
@@ -74,8 +93,8 @@ pub(crate) enum Action {
 /// A cache, and the roots that must have signed its lists.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Kept {
-    /// Folder.
-    #[arg(long, default_value = DEFAULT_CACHE)]
+    /// Folder in which certificates and lists are kept.
+    #[arg(long, value_name = "FOLDER", default_value = DEFAULT_CACHE)]
     cache: PathBuf,
     /// Roots instead of AMD's pinned ARKs.
     #[arg(long, num_args = 1.., value_name = "FILE")]
@@ -100,12 +119,39 @@ impl Kept {
     }
 }
 
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  portcullis collateral fetch
+  portcullis collateral fetch --report report.bin
+  portcullis collateral fetch --report old.bin --product Milan
+  portcullis collateral fetch --product Milan Genoa --cache ./collateral
+  HTTPS_PROXY=http://proxy.example:3128 portcullis collateral fetch
+
+Exit codes:
+  0  everything is kept
+  1  the service, or something on the way to it, refuses
+  2  usage, an unreadable file, or an answer that is not what was asked for
+  4  the service could not be reached in time";
+
+/// The product with a name, however it is written.
+fn product(name: &str) -> Result<Generation, String> {
+    let known = Generation::ALL.into_iter().find(|generation| generation.name().eq_ignore_ascii_case(name));
+    known.ok_or_else(|| "Milan, Genoa or Turin (Bergamo and Siena are Genoa)".to_owned())
+}
+
 pub(crate) fn run(action: &Action, platform: &dyn OpenMachine) -> Result<()> {
     match action {
-        Action::Fetch { report, product, url, store } => {
-            let wanted = wanted(report.as_deref(), product, platform)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(fetch(&wanted, &Fetcher::new(url, PAUSE)?, store))
+        Action::Fetch { report, product, url, timeout, tls_root, store } => {
+            let source = report.as_ref().map(|file| file.as_deref().map_or(ReportSource::Machine, ReportSource::File));
+            let wanted = Wanted::of(source, product, platform)?;
+            let patience = Patience { pause: PAUSE, total: Duration::from_secs(*timeout) };
+            let proxy = proxy(url)?;
+            let via = proxy.as_ref().map(|proxy| format!(" through the proxy {}", proxy.address)).unwrap_or_default();
+            let roots = tls_roots(tls_root)?;
+            in_runtime(async {
+                waiting::say(format!("asking {url}{via}, for at most {timeout} s"));
+                fetch(&wanted, &Fetcher::new(url, proxy, &roots, patience)?, store).await
+            })
         }
         Action::Import { files, store } => {
             let roots = store.roots()?;
@@ -120,30 +166,24 @@ pub(crate) fn run(action: &Action, platform: &dyn OpenMachine) -> Result<()> {
     }
 }
 
-/// What is to be fetched.
-enum Wanted {
-    Products(Vec<Generation>),
-    Report(Box<Report>, Generation),
+/// The proxy for the service. What runs on this machine is reached without one.
+fn proxy(url: &str) -> Result<Option<Proxy>> {
+    let target = address(url)?;
+    if target.scheme_str() != Some("https") {
+        return Ok(None);
+    }
+    Ok(Proxy::of(&target, |name| std::env::var(name).ok())?)
 }
 
-fn wanted(report: Option<&Path>, products: &[String], platform: &dyn OpenMachine) -> Result<Wanted> {
-    if !products.is_empty() {
-        let generation = |name: &String| Generation::from_name(name).with_context(|| format!("{name}: no generation"));
-        return Ok(Wanted::Products(products.iter().map(generation).collect::<Result<_>>()?));
+fn tls_roots(files: &[PathBuf]) -> Result<Vec<CertificateDer<'static>>> {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = Vec::new();
+    for path in files {
+        let found = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
+        let found = found.ok().filter(|found| !found.is_empty());
+        roots.extend(found.with_context(|| format!("{}: no certificates in PEM", path.display()))?);
     }
-    let bytes = match report {
-        Some(path) => read(path)?,
-        None => {
-            let own = platform.open()?.own_report()?;
-            own.context("this machine has no secure processor: name a report or a product")?
-        }
-    };
-    let mut checks = Checks::refusals();
-    let Some(report) = Report::parse(&bytes, &mut checks) else {
-        bail!("not a report: {}", checks.refused().next().map_or_else(String::new, ToString::to_string))
-    };
-    let generation = report.cpuid_generation().context("a report of version 2 names no generation: use --product")?;
-    Ok(Wanted::Report(Box::new(report), generation))
+    Ok(roots)
 }
 
 async fn fetch(wanted: &Wanted, service: &Fetcher, kept: &Kept) -> Result<()> {
@@ -152,13 +192,8 @@ async fn fetch(wanted: &Wanted, service: &Fetcher, kept: &Kept) -> Result<()> {
         told(&store.import(&bytes, &roots)?);
         Ok(())
     };
-    let generations = match wanted {
-        Wanted::Products(generations) => generations.clone(),
-        Wanted::Report(_, generation) => vec![*generation],
-    };
-    for generation in generations {
+    for generation in wanted.generations() {
         keep(service.vcek_chain(generation).await?)?;
-        keep(service.vlek_chain(generation).await?)?;
         keep(service.crl(generation).await?)?;
     }
     if let Wanted::Report(report, generation) = wanted {
@@ -168,6 +203,10 @@ async fn fetch(wanted: &Wanted, service: &Fetcher, kept: &Kept) -> Result<()> {
         } else {
             keep(service.vcek(report, *generation).await?)?;
         }
+    }
+    // Last, since a report of a VCEK does not need it.
+    for generation in wanted.generations() {
+        keep(service.vlek_chain(generation).await?)?;
     }
     Ok(())
 }

@@ -1,202 +1,277 @@
 //! The Key Distribution Service (KDS specification 57230): GET requests whose
 //! answers prove themselves, since AMD signed them. TLS hides what is asked.
 
-use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::header::RETRY_AFTER;
-use hyper::{Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::{StatusCode, Uri};
+use jiff::fmt::rfc2822;
+use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::fields::SigningKey;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::report::Report;
+use portcullis_cli::rfc3339;
 use portcullis_wire::hex::hex;
+use rustls::pki_types::CertificateDer;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::error::FetchError;
+use super::proxy::Proxy;
+use super::transport::{Failure, Reply, Transport};
+use crate::clock;
+use crate::waiting::{doing, say};
 
 /// AMD's service.
 pub const AMD: &str = "https://kdsintf.amd.com";
-/// Largest answer, in bytes.
-const MAX_ANSWER: usize = 256 * 1024;
-/// Time for one request.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Attempts before giving up, and the longest pause between two.
+/// Requests for one document that the service answers with "later".
 const ATTEMPTS: u32 = 6;
-const LONGEST: Duration = Duration::from_secs(120);
+/// Requests for one document that do not reach the service.
+const TRIES: u32 = 4;
+/// Longest part of an answer that a message repeats, in characters.
+const SHOWN: usize = 80;
 
-/// Why nothing came.
-#[derive(Debug)]
-pub enum FetchError {
-    /// The base address is none: https, or http on this machine.
-    Address(String),
-    /// The service refused for good.
-    Refused {
-        /// What was asked for.
-        path: String,
-        /// HTTP status.
-        status: u16,
-    },
-    /// The service could not be reached, or asked for patience, once too often.
-    Unreachable {
-        /// What was asked for.
-        path: String,
-        /// The last failure.
-        why: String,
-    },
-    /// A report whose certificate no service has.
-    Report(&'static str),
+/// How a service is reached, and for how long it is asked.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// Pause after the first "later" of the service; it doubles. A tenth of it
+    /// after the first failure to reach it.
+    pub pause: Duration,
+    /// Time for everything.
+    pub total: Duration,
 }
-
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => write!(f, "{address}: an https address, or http on this machine"),
-            Self::Refused { path, status } => write!(f, "{path}: refused with status {status}"),
-            Self::Unreachable { path, why } => write!(f, "{path}: given up after {ATTEMPTS} attempts: {why}"),
-            Self::Report(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for FetchError {}
 
 /// Asks one service.
 pub struct Fetcher {
     base: String,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    /// Pause after the first failure; it doubles.
-    pause: Duration,
+    transport: Transport,
+    patience: Patience,
+    deadline: Instant,
 }
 
 impl Fetcher {
-    /// A fetcher for a base address, with the pause after a first failure.
+    /// A fetcher for a base address; time runs from now on. `roots` are trusted
+    /// for TLS beside the public ones.
     ///
     /// # Errors
     /// [`FetchError::Address`].
-    pub fn new(base: &str, pause: Duration) -> Result<Self, FetchError> {
-        let refused = || FetchError::Address(base.to_owned());
-        let uri: Uri = base.parse().map_err(|_| refused())?;
-        let local = matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
-        if uri.scheme_str() != Some("https") && !(local && uri.scheme_str() == Some("http")) {
-            return Err(refused());
-        }
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let builder = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider).map_err(|_| refused())?;
-        let connector = builder.https_or_http().enable_http1().build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), client, pause })
+    pub fn new(
+        base: &str,
+        proxy: Option<Proxy>,
+        roots: &[CertificateDer<'static>],
+        patience: Patience,
+    ) -> Result<Self, FetchError> {
+        let uri = address(base)?;
+        let refused = |why: String| FetchError::Address(base.to_owned(), why);
+        let transport = Transport::new(&uri, proxy, roots).map_err(refused)?;
+        let now = Instant::now();
+        let deadline = now.checked_add(patience.total).unwrap_or(now);
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), transport, patience, deadline })
     }
 
-    /// The chain above VCEKs of a generation: ASK and ARK, PEM.
+    /// The chain above VCEKs of a generation: ASK and ARK.
     ///
     /// # Errors
     /// [`FetchError`].
     pub async fn vcek_chain(&self, generation: Generation) -> Result<Vec<u8>, FetchError> {
-        self.get(&format!("/vcek/v1/{generation}/cert_chain")).await
+        self.certificates(&format!("/vcek/v1/{generation}/cert_chain")).await
     }
 
-    /// The chain above VLEKs of a generation: ASVK and ARK, PEM.
+    /// The chain above VLEKs of a generation: ASVK and ARK.
     ///
     /// # Errors
     /// [`FetchError`].
     pub async fn vlek_chain(&self, generation: Generation) -> Result<Vec<u8>, FetchError> {
-        self.get(&format!("/vlek/v1/{generation}/cert_chain")).await
+        self.certificates(&format!("/vlek/v1/{generation}/cert_chain")).await
     }
 
-    /// The revocation list of a generation's root, DER.
+    /// The revocation list of a generation's root.
     ///
     /// # Errors
     /// [`FetchError`].
     pub async fn crl(&self, generation: Generation) -> Result<Vec<u8>, FetchError> {
-        self.get(&format!("/vcek/v1/{generation}/crl")).await
+        let path = format!("/vcek/v1/{generation}/crl");
+        let fits = |found: &Collateral| !found.crls.is_empty() && found.certificates.is_empty();
+        self.get(&path, "a revocation list", fits).await
     }
 
-    /// The certificate of the key that signed a report, DER.
+    /// The certificate of the key that signed a report.
     ///
     /// # Errors
     /// [`FetchError`]: VLEKs are the provider's to hand out.
     pub async fn vcek(&self, report: &Report, generation: Generation) -> Result<Vec<u8>, FetchError> {
-        self.get(&vcek_path(report, generation)?).await
+        let wanted = report.reported_tcb.decode(generation);
+        let fits = |found: &Collateral| match found.certificates.as_slice() {
+            [one] => {
+                let hwid = one.amd.hwid.as_deref();
+                one.amd.tcb() == Some(wanted) && hwid.is_some_and(|hwid| report.chip_id.starts_with(hwid))
+            }
+            _ => false,
+        };
+        self.get(&vcek_path(report, generation)?, "the certificate of this chip at these patch levels", fits).await
     }
 
-    /// One request, with pauses that double, and as long as the service asks.
-    async fn get(&self, path: &str) -> Result<Vec<u8>, FetchError> {
-        let uri: Uri = format!("{}{path}", self.base).parse().map_err(|_| FetchError::Address(self.base.clone()))?;
-        let (mut pause, mut why) = (self.pause, String::new());
-        for attempt in 1..=ATTEMPTS {
-            let asked = match tokio::time::timeout(PATIENCE, self.once(&uri)).await {
-                Ok(Ok(Attempt::Answer(body))) => return Ok(body),
-                Ok(Ok(Attempt::Refused(status))) => {
-                    return Err(FetchError::Refused { path: path.to_owned(), status: status.as_u16() });
+    async fn certificates(&self, path: &str) -> Result<Vec<u8>, FetchError> {
+        let fits = |found: &Collateral| !found.certificates.is_empty() && found.crls.is_empty();
+        self.get(path, "certificates", fits).await
+    }
+
+    /// One document. The service is asked again after pauses, until it answers,
+    /// says that it will not, or time is over.
+    async fn get(
+        &self,
+        path: &str,
+        required: &'static str,
+        fits: impl Fn(&Collateral) -> bool,
+    ) -> Result<Vec<u8>, FetchError> {
+        let url = format!("{}{path}", self.base);
+        let (mut later, mut unreached, mut why) = (0_u32, 0_u32, "not asked yet".to_owned());
+        while later < ATTEMPTS && unreached < TRIES {
+            let asked = timeout_at(self.deadline, self.transport.get(path)).await;
+            let pause = match asked {
+                Err(_) => return Err(self.unreachable(url, later.saturating_add(unreached), why)),
+                Ok(Err(Failure::Lasting(why))) => return Err(FetchError::Blocked { url, why }),
+                Ok(Err(Failure::Passing(failure))) => {
+                    why = failure;
+                    unreached = unreached.saturating_add(1);
+                    doubled(self.patience.pause.checked_div(10).unwrap_or_default(), unreached)
                 }
-                Ok(Ok(Attempt::Later(status, asked))) => {
-                    why = format!("status {}", status.as_u16());
-                    asked
+                Ok(Ok(reply)) if is_later(reply.status) => {
+                    later = later.saturating_add(1);
+                    let asked = reply.headers.get(RETRY_AFTER).and_then(|value| retry_after(value, clock::now()));
+                    why = format!("status {}", reply.status);
+                    match asked {
+                        Some(pause) => {
+                            why = format!("{why}, Retry-After {} s", pause.as_secs());
+                            pause
+                        }
+                        None => doubled(self.patience.pause, later),
+                    }
                 }
-                Ok(Err(error)) => {
-                    why = error;
-                    None
-                }
-                Err(_) => {
-                    why = format!("no answer within {PATIENCE:?}");
-                    None
-                }
+                Ok(Ok(reply)) => return judge(&url, reply, required, &fits),
             };
-            if attempt < ATTEMPTS {
-                let pause_now = asked.unwrap_or(pause).min(LONGEST);
-                tracing::info!(
-                    path,
-                    attempt,
-                    pause_ms = u64::try_from(pause_now.as_millis()).unwrap_or(0),
-                    why,
-                    "again"
-                );
-                tokio::time::sleep(pause_now).await;
-                pause = pause.saturating_mul(2);
+            if later < ATTEMPTS && unreached < TRIES {
+                self.wait(&url, pause, &why, later.saturating_add(unreached)).await?;
             }
         }
-        Err(FetchError::Unreachable { path: path.to_owned(), why })
+        Err(self.unreachable(url, later.saturating_add(unreached), why))
     }
 
-    async fn once(&self, uri: &Uri) -> Result<Attempt, String> {
-        let request = Request::get(uri.clone()).body(Empty::new()).map_err(|error| error.to_string())?;
-        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
-        let status = response.status();
-        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            return Ok(Attempt::Later(status, seconds.map(Duration::from_secs)));
+    /// Waits before the next request, and tells so; not where that would be in vain.
+    async fn wait(&self, url: &str, pause: Duration, why: &str, attempts: u32) -> Result<(), FetchError> {
+        let until = Instant::now().checked_add(pause).filter(|until| *until < self.deadline);
+        if until.is_none() {
+            let why =
+                format!("{why}: the next attempt is due at {}", rfc3339(clock::now().saturating_add(pause.as_secs())));
+            return Err(self.unreachable(url.to_owned(), attempts, why));
         }
-        if status != StatusCode::OK {
-            return Ok(Attempt::Refused(status));
-        }
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        body.map(|body| Attempt::Answer(body.to_bytes().to_vec())).map_err(|error| error.to_string())
+        say(format!("{why}; again in {} s", pause.as_secs_f32().ceil()));
+        doing(format!("waiting {} s before asking again", pause.as_secs_f32().ceil()));
+        sleep(pause).await;
+        Ok(())
+    }
+
+    fn unreachable(&self, url: String, attempts: u32, why: String) -> FetchError {
+        FetchError::Unreachable { url, attempts: attempts.max(1), limit: self.patience.total.as_secs(), why }
     }
 }
 
-enum Attempt {
-    Answer(Vec<u8>),
-    Later(StatusCode, Option<Duration>),
-    Refused(StatusCode),
+/// The first pause, doubled with each failure after the first.
+fn doubled(first: Duration, failures: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)))
 }
 
-/// An error with what it was caused by.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
+fn is_later(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+}
+
+/// The base address, https, or http on this machine.
+pub(super) fn address(base: &str) -> Result<Uri, FetchError> {
+    let refused = || FetchError::Address(base.to_owned(), "an https address, or http on this machine".into());
+    let uri: Uri = base.parse().map_err(|_| refused())?;
+    let local = matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if local => Ok(uri),
+        _ => Err(refused()),
     }
+}
+
+/// `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3); `None` for a time
+/// that is past, or what is neither.
+fn retry_after(value: &HeaderValue, now: u64) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+            u64::try_from(date.as_second()).ok()?.saturating_sub(now)
+        }
+    };
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Whether an answer is what was asked for.
+fn judge(
+    url: &str,
+    reply: Reply,
+    required: &'static str,
+    fits: &impl Fn(&Collateral) -> bool,
+) -> Result<Vec<u8>, FetchError> {
+    let url = url.to_owned();
+    let header = |name| reply.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    if reply.status.is_redirection() {
+        let target = header(LOCATION).unwrap_or_else(|| "nowhere".into());
+        return Err(FetchError::Redirect { url, target: shown(&target) });
+    }
+    if reply.status != StatusCode::OK {
+        return Err(FetchError::Refused { url, status: reply.status });
+    }
+    let answer = |what: String| Err(FetchError::Answer { url: url.clone(), what, required });
+    if reply.body.is_empty() {
+        return answer("an empty answer".into());
+    }
+    if header(CONTENT_TYPE).is_some_and(|kind| kind.contains("html")) || looks_like_html(&reply.body) {
+        let title = title(&reply.body).map_or_else(String::new, |title| format!(" ({title:?})"));
+        return Err(FetchError::WebPage { url, title });
+    }
+    match Collateral::parse(&reply.body).and_then(Collateral::strict) {
+        Ok(found) if fits(&found) => Ok(reply.body),
+        Ok(_) => answer("another object".into()),
+        Err(error) => answer(format!("{} bytes that cannot be read ({error})", reply.body.len())),
+    }
+}
+
+fn looks_like_html(body: &[u8]) -> bool {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    text.first() == Some(&b'<')
+}
+
+/// The title of a web page, for people to recognise it.
+fn title(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let lower = text.to_ascii_lowercase();
+    let start = lower.find("<title>")?.checked_add("<title>".len())?;
+    let end = lower.get(start..)?.find("</title>")?.checked_add(start)?;
+    Some(shown(text.get(start..end)?.trim()))
+}
+
+/// Text of others, shortened and without control characters.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
 }
 
 /// Where a report's certificate is: hardware id, and patch levels as a query.
-fn vcek_path(report: &Report, generation: Generation) -> Result<String, FetchError> {
+pub(super) fn vcek_path(report: &Report, generation: Generation) -> Result<String, FetchError> {
     if report.key_info.signing_key() != SigningKey::Vcek {
         return Err(FetchError::Report("the report is not signed by a VCEK: a VLEK comes from the provider's host"));
     }
+    if report.chip_id == [0; 64] {
+        return Err(FetchError::Report(
+            "the host hides the chip id (MASK_CHIP_ID), so nobody can ask for its certificate: take it from the host",
+        ));
+    }
     let tcb = report.reported_tcb.decode(generation);
+    // Turin's certificates name eight bytes of the chip id (57230, table 11).
     let length = if generation == Generation::Turin { 8 } else { 64 };
     let hwid = hex(report.chip_id.get(..length).unwrap_or_default());
     let fmc = tcb.fmc.map(|fmc| format!("fmcSPL={fmc:02}&")).unwrap_or_default();
@@ -204,4 +279,39 @@ fn vcek_path(report: &Report, generation: Generation) -> Result<String, FetchErr
         "/vcek/v1/{generation}/{hwid}?{fmc}blSPL={:02}&teeSPL={:02}&snpSPL={:02}&ucodeSPL={:02}",
         tcb.boot_loader, tcb.tee, tcb.snp, tcb.microcode
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::header::HeaderValue;
+
+    use super::{doubled, looks_like_html, retry_after, title};
+
+    /// RFC 9110 §10.2.3 has both examples: `Fri, 31 Dec 1999 23:59:59 GMT` and `120`.
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let of = |text: &'static str, now| retry_after(&HeaderValue::from_static(text), now);
+        assert_eq!(of("120", 0), Some(Duration::from_secs(120)));
+        assert_eq!(of("Fri, 31 Dec 1999 23:59:59 GMT", 946_684_799 - 30), Some(Duration::from_secs(30)));
+        for past in ["Fri, 31 Dec 1999 23:59:59 GMT", "0", "soon", "-5", ""] {
+            assert_eq!(of(past, 946_684_799), None, "{past}");
+        }
+    }
+
+    #[test]
+    fn pauses_double_from_the_first() {
+        let seconds = [1, 2, 3, 4].map(|n| doubled(Duration::from_secs(10), n).as_secs());
+        assert_eq!(seconds, [10, 20, 40, 80]);
+        assert!(doubled(Duration::MAX, u32::MAX) == Duration::MAX);
+    }
+
+    #[test]
+    fn a_web_page_is_recognised_by_its_text_too() {
+        assert!(looks_like_html(b"\xef\xbb\xbf\r\n <!DOCTYPE html>"));
+        assert!(!looks_like_html(b"-----BEGIN CERTIFICATE-----"));
+        assert_eq!(title(b"<html><TITLE> Sign\x07 in </TITLE>").as_deref(), Some("Sign in"));
+        assert_eq!(title(b"<html><title>\xff"), None);
+    }
 }

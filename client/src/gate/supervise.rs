@@ -27,6 +27,7 @@ use crate::config::{Config, Trust};
 use crate::events::{self, Signal};
 use crate::refusal::{ClientError, warn};
 use crate::session::{Ask, Session};
+use crate::waiting::telling;
 
 /// Pause before a renewal is tried again that did not reach the authority.
 const RETRY: Duration = Duration::from_millis(500);
@@ -176,7 +177,7 @@ impl<'c> Gate<'c> {
     }
 
     async fn live(self, platform: &dyn OpenMachine, program: &Program) -> Ended {
-        let running = match self.obtain(platform, program).await {
+        let running = match telling(self.obtain(platform, program)).await {
             Ok(running) => running,
             Err(error) => return Ended::without_permit(&error),
         };

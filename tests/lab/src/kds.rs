@@ -10,11 +10,30 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+const TOO_MANY: &str = "429 Too Many Requests";
+const LOGIN: &[u8] = b"<!DOCTYPE html><html><head><title>Sign in to the network</title></head></html>";
+
 /// What a request is answered with before the service gives what it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// 429, and how many seconds to wait.
     Throttled(u32),
+    /// 429, and a date that many seconds from now.
+    ThrottledUntil(i64),
+    /// 429 without a word.
+    Busy,
+    /// A redirect to AMD's own address.
+    Moved,
+    /// 200 with a page to sign in on.
+    LoginPage,
+    /// 200 with nothing.
+    Empty,
+    /// The first hundred bytes of what was promised.
+    Truncated,
+    /// A hundred bytes of the document, as if that were all.
+    Cut,
+    /// The connection stays open, and nothing comes.
+    Silent,
     /// 503.
     Broken,
     /// The connection ends without an answer.
@@ -52,10 +71,17 @@ impl Kds {
                     return;
                 }
                 // A client that goes away is its own affair.
-                drop(answer(&stream, &shared));
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || drop(answer(&stream, &shared)));
             }
         });
         Ok(Self { address, state, stop })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Base address.
@@ -95,21 +121,41 @@ fn answer(stream: &TcpStream, state: &Mutex<State>) -> Result<()> {
         }
     }
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let (status, header, body) = {
+    let (mood, document) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.asked.push(path.clone());
-        match (state.moods.pop(), state.documents.get(&path)) {
-            (Some(Mood::Gone), _) => return Ok(()),
-            (Some(Mood::Broken), _) => ("503 Service Unavailable", String::new(), Vec::new()),
-            (Some(Mood::Throttled(seconds)), _) => {
-                ("429 Too Many Requests", format!("Retry-After: {seconds}\r\n"), Vec::new())
-            }
-            (None, Some(document)) => ("200 OK", String::new(), document.clone()),
-            (None, None) => ("404 Not Found", String::new(), Vec::new()),
+        (state.moods.pop(), state.documents.get(&path).cloned())
+    };
+    let whole = document.clone().unwrap_or_default();
+    let part = whole.get(..100).unwrap_or_default().to_vec();
+    let (none, mut length) = (String::new(), None);
+    let (status, header, body) = match (mood, document) {
+        (Some(Mood::Gone), _) => return Ok(()),
+        (Some(Mood::Silent), _) => {
+            std::thread::sleep(Duration::from_secs(60));
+            return Ok(());
         }
+        (Some(Mood::Broken), _) => ("503 Service Unavailable", none, Vec::new()),
+        (Some(Mood::Throttled(seconds)), _) => (TOO_MANY, format!("Retry-After: {seconds}\r\n"), Vec::new()),
+        (Some(Mood::ThrottledUntil(seconds)), _) => {
+            let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+            let until = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&until)?;
+            (TOO_MANY, format!("Retry-After: {until}\r\n"), Vec::new())
+        }
+        (Some(Mood::Busy), _) => (TOO_MANY, none, Vec::new()),
+        (Some(Mood::Moved), _) => ("302 Found", "Location: https://kdsintf.amd.com/\r\n".to_owned(), Vec::new()),
+        (Some(Mood::LoginPage), _) => ("200 OK", "Content-Type: text/html\r\n".to_owned(), LOGIN.to_vec()),
+        (Some(Mood::Empty), _) => ("200 OK", none, Vec::new()),
+        (Some(Mood::Truncated), _) => {
+            length = Some(whole.len());
+            ("200 OK", none, part)
+        }
+        (Some(Mood::Cut), _) => ("200 OK", none, part),
+        (None, Some(_)) => ("200 OK", none, whole),
+        (None, None) => ("404 Not Found", none, Vec::new()),
     };
     let mut stream = stream;
-    let length = body.len();
+    let length = length.unwrap_or(body.len());
     write!(stream, "HTTP/1.1 {status}\r\n{header}Content-Length: {length}\r\nConnection: close\r\n\r\n")?;
     stream.write_all(&body)?;
     Ok(())

@@ -19,6 +19,7 @@ pub mod root;
 pub mod scene;
 pub mod story;
 pub mod tpm;
+pub mod tunnel;
 pub mod up;
 pub mod witness;
 mod x509;

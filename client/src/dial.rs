@@ -1,0 +1,34 @@
+//! TCP connections, each step with a limit and a sentence.
+
+use std::time::Duration;
+
+use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
+
+use crate::waiting::within;
+
+/// Longest wait for the name service, and for a connection.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Least time that each of a host's addresses is tried for.
+const EACH: Duration = Duration::from_secs(2);
+
+/// Connects to the first address of a host that answers. `name` is what messages
+/// call it.
+///
+/// # Errors
+/// What did not happen.
+pub(crate) async fn dial(target: impl ToSocketAddrs, name: &str) -> Result<TcpStream, String> {
+    let what = format!("looking up the name {name}");
+    let found = within(LIMIT, &what, lookup_host(target)).await?;
+    let addresses: Vec<_> = found.map_err(|error| format!("{what}: {error}"))?.collect();
+    let each = LIMIT.checked_div(u32::try_from(addresses.len()).unwrap_or(1)).unwrap_or(LIMIT).max(EACH);
+    let mut failure = format!("{what}: it has no address");
+    for address in addresses {
+        let what = format!("connecting to {address}");
+        match within(each, &what, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = format!("{what}: {error}"),
+            Err(why) => failure = why,
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,37 @@
+//! Tells whoever started a command what it waits for. Outside [`telling`], as in
+//! a gate whose program runs, and in a library, nothing is said.
+
+use std::time::Duration;
+
+use portcullis_cli::Waiting;
+use tokio::time::timeout;
+
+tokio::task_local! {
+    static TOLD: Waiting;
+}
+
+/// Does work, and tells what it waits for in the meantime.
+pub(crate) async fn telling<T>(work: impl Future<Output = T>) -> T {
+    TOLD.scope(Waiting::start("portcullis"), work).await
+}
+
+/// What is waited for from now on.
+pub(crate) fn doing(what: impl Into<String>) {
+    let _outside = TOLD.try_with(|waiting| waiting.on(what));
+}
+
+/// What is done from now on, in many short waits; with how far it is.
+pub(crate) fn phase(what: impl Into<String>) {
+    let _outside = TOLD.try_with(|waiting| waiting.phase(what));
+}
+
+/// Prints a line now.
+pub(crate) fn say(line: impl Into<String>) {
+    let _outside = TOLD.try_with(|waiting| waiting.say(line));
+}
+
+/// Waits for something, and tells so; the error says what did not happen in time.
+pub(crate) async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, String> {
+    doing(what);
+    timeout(limit, work).await.map_err(|_| format!("{what}: nothing within {} s", limit.as_secs()))
+}
