@@ -17,10 +17,10 @@ use crate::succession;
 
 /// Attested permit authority.
 #[derive(Debug, Parser)]
-#[command(name = "portcullisd", version, arg_required_else_help = true)]
+#[command(name = "portcullisd", version, arg_required_else_help = true, after_help = HELP)]
 struct Arguments {
     /// Configuration file.
-    #[arg(long, global = true, default_value = DEFAULT_PATH)]
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
     config: PathBuf,
     #[command(subcommand)]
     action: Action,
@@ -40,6 +40,17 @@ enum Action {
     Common(Common),
 }
 
+const HELP: &str = "\
+Examples:
+  portcullisd init
+  portcullisd --config /etc/portcullis/portcullisd.toml serve
+
+Exit codes:
+  0  done, or stopped by SIGTERM
+  2  usage, or an unreadable file
+  3  a check of this authority about itself refused, by name
+  4  internal";
+
 /// Runs the program and returns its exit code: 0 done, 1 refused, 2 usage or
 /// unreadable input, 3 self-check failed, 4 internal.
 pub fn run<I, T>(arguments: I, platform: &dyn OpenMachine, storage: &OpenStorage) -> u8
@@ -54,7 +65,10 @@ where
     match arguments.action {
         Action::Common(common) => match common.print::<Arguments>() {
             Ok(()) => 0,
-            Err(_) => 4,
+            Err(error) => {
+                eprintln!("portcullisd: {error}");
+                2
+            }
         },
         Action::Init { old } => with_config(&arguments.config, |config| {
             guard_memory()?;

@@ -33,8 +33,11 @@ use crate::config::Config;
 
 /// Witness of transparency logs.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis-witness", version, arg_required_else_help = true)]
+#[command(name = "portcullis-witness", version, arg_required_else_help = true, after_help = HELP)]
 struct Arguments {
+    /// Configuration file of `serve`.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/portcullis/witness.toml")]
+    config: PathBuf,
     #[command(subcommand)]
     action: Action,
 }
@@ -50,14 +53,20 @@ enum Action {
         key: PathBuf,
     },
     /// Cosign what the logs of the configuration send.
-    Serve {
-        /// Configuration file.
-        #[arg(long, default_value = "/etc/portcullis/witness.toml")]
-        config: PathBuf,
-    },
+    Serve,
     #[command(flatten)]
     Common(Common),
 }
+
+const HELP: &str = "\
+Examples:
+  portcullis-witness init witness.example.org/1 --key /etc/portcullis/witness.key
+  portcullis-witness --config /etc/portcullis/witness.toml serve
+
+Exit codes:
+  0  done
+  2  usage, or an unreadable file
+  4  internal";
 
 /// Runs the program and returns its exit code: 0 done, 2 usage or unreadable
 /// input, 4 internal.
@@ -71,9 +80,9 @@ where
         Err(code) => return code,
     };
     let outcome = match arguments.action {
-        Action::Common(common) => common.print::<Arguments>().map_err(|error| (4, error.into())),
+        Action::Common(common) => common.print::<Arguments>().map_err(|error| (2, error.into())),
         Action::Init { name, key } => init(&name, &key).map_err(|error| (2, error)),
-        Action::Serve { config } => match Config::read(&config) {
+        Action::Serve => match Config::read(&arguments.config) {
             Err(error) => Err((2, error)),
             Ok(config) => serve(&config).map_err(|error| (4, error)),
         },
