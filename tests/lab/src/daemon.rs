@@ -60,6 +60,14 @@ impl Daemon {
         get(self.public, path)
     }
 
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Sends SIGKILL and waits.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! A whole deployment in a folder: governors, bundle, machines, authority.
 
+mod resume;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -381,6 +383,14 @@ impl Deployment {
         command.arg("portcullisd").arg("--machine").arg(self.machine(name)).args(options);
         command.arg("--").arg("--config").arg(self.path(&format!("{name}.toml"))).arg("serve");
         Daemon::start(command, self.public, &self.path(&format!("{name}.log")))
+    }
+
+    /// What starts the authority, for a shell.
+    #[must_use]
+    pub fn serve_command(&self) -> String {
+        let (lab, machine) = (self.lab.display(), self.machine("authority"));
+        let config = self.text("authority.toml");
+        format!("{lab} portcullisd --machine {} -- --config {config} serve", machine.display())
     }
 
     /// `portcullisd` on a machine, with its configuration.

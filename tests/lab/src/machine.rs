@@ -129,7 +129,7 @@ impl Description {
 
 /// A machine that is switched on: its TPM runs and holds what was measured.
 pub struct Booted {
-    _tpm: Swtpm,
+    tpm: Swtpm,
     machine: PathBuf,
     ak_name: Vec<u8>,
     ek_digest: [u8; 32],
@@ -158,13 +158,18 @@ impl Booted {
                 LabAzure::open(machine)?.tpm().ak_name().to_vec()
             }
         };
-        Ok(Self { _tpm: tpm, machine: machine.to_owned(), ak_name, ek_digest })
+        Ok(Self { tpm, machine: machine.to_owned(), ak_name, ek_digest })
     }
 
     /// Folder of the machine.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.machine
+    }
+
+    /// Whether its TPM runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.tpm.is_running()
     }
 
     /// Name of its attestation key.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use portcullis_appliance::file_storage;
+use portcullis_cli::Common;
 use portcullis_lab::crash::CrashingStorage;
 use portcullis_lab::{LabPlatform, bench, story, up};
 
@@ -20,11 +21,22 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Emulated confidential machines for Portcullis. Nothing here is trusted
 /// unless a bundle names the lab's own root.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis-lab", version, arg_required_else_help = true)]
+#[command(name = "portcullis-lab", version, arg_required_else_help = true, after_help = HELP)]
 struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
+
+const HELP: &str = "\
+Examples:
+  portcullis-lab up /tmp/lab
+  portcullis-lab story
+
+Exit codes:
+  0  done
+  1  the story did not go as it must
+  2  usage
+  4  the lab itself failed; programs of the product have their own";
 
 #[derive(Debug, Subcommand)]
 enum Action {
@@ -35,12 +47,16 @@ enum Action {
         folder: Option<PathBuf>,
     },
     /// Start an authority and nodes, and say how to use them, until Ctrl-C.
+    ///
+    /// A folder with a lab of before is taken up again: the same authority, log,
+    /// nodes and keys. It ends with Ctrl-C, with SIGTERM, or, where standard input
+    /// is a pipe, when that closes; everything that it started ends with it.
     Up {
-        /// Folder for the deployment; must be empty or absent.
+        /// Folder of the lab: absent, empty, or a lab of before.
         folder: PathBuf,
-        /// Number of nodes.
-        #[arg(long, default_value_t = 2)]
-        nodes: u32,
+        /// Number of nodes of a new lab; 2 if absent.
+        #[arg(long)]
+        nodes: Option<u32>,
     },
     /// Measure what things cost.
     #[command(subcommand)]
@@ -70,6 +86,8 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    #[command(flatten)]
+    Common(Common),
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,6 +124,7 @@ fn dispatch(action: Action) -> Result<u8> {
     match action {
         Action::Story { folder } => story::run(&lab()?, folder.as_deref()),
         Action::Up { folder, nodes } => up::run(&lab()?, &folder, nodes).map(|()| 0),
+        Action::Common(common) => Ok(common.print::<Arguments>().map(|()| 0)?),
         Action::Bench(bench) => bench::run(&lab()?, &bench).map(|()| 0),
         Action::Portcullis(on) => {
             let platform = LabPlatform { machine: on.machine };

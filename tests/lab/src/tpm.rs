@@ -74,6 +74,11 @@ impl Swtpm {
         bail!("swtpm found no free ports")
     }
 
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Whether it came up; `false` where another process took a port first.
     fn is_listening(&mut self) -> Result<bool> {
         for _ in 0..500 {

@@ -1,20 +1,51 @@
-//! A deployment to play with.
+//! A deployment to play with, in a folder that can be taken up again.
 
-use std::io::{IsTerminal, stdin};
+mod attend;
+mod folder;
+
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use portcullis_cli::Waiting;
 
+use self::folder::{Found, LabFolder};
 use crate::deployment::{Deployment, NODE_IMAGE, Options, SLEEP};
 
-/// Starts an authority and nodes, prints how to use them, and waits for Ctrl-C
-/// or the end of standard input.
+/// Days for which a lab can be taken up again.
+const DAYS: i64 = 365;
+/// Nodes of a new lab, unless somebody says how many.
+const NODES: u32 = 2;
+
+/// Starts an authority and nodes, prints how to use them, and waits for Ctrl-C,
+/// or for the end of standard input where that is a pipe. A folder with a lab of
+/// before is taken up again.
 ///
 /// # Errors
-/// swtpm is missing, I/O, or the authority refuses.
-pub fn run(lab: &Path, folder: &Path, nodes: u32) -> Result<()> {
-    ensure!(!folder.join("bundle").exists(), "{} holds a deployment already", folder.display());
-    let options = Options { lease_seconds: 60, status_seconds: 30, ..Options::default() };
+/// swtpm is missing, I/O, the folder holds something else, or the authority
+/// refuses.
+pub fn run(lab: &Path, folder: &Path, nodes: Option<u32>) -> Result<()> {
+    let (held, found) = LabFolder::take(folder)?;
+    let mut deployment = match found {
+        Found::Nothing => {
+            let deployment = create(lab, folder, nodes.unwrap_or(NODES))?;
+            held.mark_complete()?;
+            deployment
+        }
+        Found::Lab => resume(lab, folder, nodes)?,
+    };
+    let waiting = Waiting::start("portcullis-lab");
+    waiting.on("starting the authority");
+    let daemon = deployment.serve()?;
+    drop(waiting);
+    print_use(lab, &deployment);
+    attend::until_told(&mut deployment, daemon)
+}
+
+fn create(lab: &Path, folder: &Path, nodes: u32) -> Result<Deployment> {
+    let waiting = Waiting::start("portcullis-lab");
+    waiting.on("making keys, and booting machines");
+    let options =
+        Options { lease_seconds: 60, status_seconds: 30, bundle_seconds: DAYS * 86_400, ..Options::default() };
     let mut deployment = Deployment::create(folder, lab, &folder.join("root"), options)?;
     for n in 2..=nodes {
         let name = format!("node-{n}");
@@ -22,29 +53,36 @@ pub fn run(lab: &Path, folder: &Path, nodes: u32) -> Result<()> {
         deployment.enrol(&name, &["lab"])?;
     }
     deployment.sign_bundle()?;
-    let daemon = deployment.serve()?;
+    Ok(deployment)
+}
+
+fn resume(lab: &Path, folder: &Path, nodes: Option<u32>) -> Result<Deployment> {
+    let waiting = Waiting::start("portcullis-lab");
+    waiting.on("booting machines");
+    let deployment = Deployment::resume(folder, lab)?;
+    let has = deployment.machines().count() - 1;
+    ensure!(
+        nodes.is_none_or(|wanted| usize::try_from(wanted).is_ok_and(|wanted| wanted == has)),
+        "{} holds a lab of {has} nodes: leave out --nodes, or name another folder",
+        folder.display()
+    );
+    drop(waiting);
+    println!("resumed {}: the same authority, log, nodes and keys\n", folder.display());
+    Ok(deployment)
+}
+
+fn print_use(lab: &Path, deployment: &Deployment) {
     println!("authority for nodes    {}", deployment.nodes_address());
     println!("authority for readers  http://{}/readyz, /metrics, /checkpoint", deployment.public_address());
     println!("log of the authority   {}", deployment.text("authority.log"));
-    for n in 1..=nodes {
-        let name = format!("node-{n}");
-        let machine = deployment.machine(&name);
+    for name in deployment.machines().filter(|name| *name != "authority") {
         println!("\non {name}:");
         println!(
             "  {} portcullis --machine {} -- --config {} run -- {SLEEP} 30",
             lab.display(),
-            machine.display(),
+            deployment.machine(name).display(),
             deployment.text(&format!("{name}.toml"))
         );
     }
-    println!("\nCtrl-C ends it");
-    if stdin().is_terminal() {
-        loop {
-            std::thread::park();
-        }
-    }
-    // In a script: until standard input closes.
-    std::io::copy(&mut stdin(), &mut std::io::sink())?;
-    drop(daemon);
-    Ok(())
+    println!("\nCtrl-C ends it; the same command takes it up again");
 }

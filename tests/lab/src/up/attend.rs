@@ -1,0 +1,115 @@
+//! While a lab is up: until somebody ends it, whatever ends by itself is told.
+
+use std::io::{Read, stdin};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rustix::fs::{FileType, fstat};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::daemon::Daemon;
+use crate::deployment::Deployment;
+
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Pause between two questions whether the authority is ready.
+const ASK: Duration = Duration::from_secs(2);
+/// Lines of the authority's log that are shown when it has ended.
+const LINES: usize = 12;
+
+/// Waits until it is told to end, and ends everything that the lab started.
+pub(super) fn until_told(deployment: &mut Deployment, daemon: Daemon) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut watched = Watched { daemon: Some(daemon), state: "serving".into(), asked: Instant::now(), dead: None };
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut input = end_of_input();
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => break,
+                _ = input.recv() => break,
+                () = tokio::time::sleep(PAUSE) => watched.look(deployment)?,
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    println!("\nending the authority and {} machines", deployment.machines().count());
+    if let Some(mut daemon) = watched.daemon {
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+/// Says once that standard input has ended, where it is a pipe: a script holds
+/// the other end as long as it wants the lab. Anything else says nothing.
+fn end_of_input() -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel(1);
+    let is_pipe = fstat(stdin()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    std::thread::spawn(move || {
+        if !is_pipe {
+            // Dropped by nobody, so that the receiver waits.
+            std::mem::forget(sender);
+            return;
+        }
+        let mut byte = [0];
+        while stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
+        let _gone = sender.blocking_send(());
+    });
+    receiver
+}
+
+/// What may end by itself.
+struct Watched {
+    /// None once its end was told.
+    daemon: Option<Daemon>,
+    /// What `/readyz` said last.
+    state: String,
+    asked: Instant,
+    /// The machine whose end was told.
+    dead: Option<String>,
+}
+
+impl Watched {
+    fn look(&mut self, deployment: &mut Deployment) -> Result<()> {
+        if let Some(name) = deployment.dead_machine().map(str::to_owned)
+            && self.dead.as_ref() != Some(&name)
+        {
+            println!("\nthe TPM of {name} (swtpm) has ended: end this lab, and take it up again");
+            self.dead = Some(name);
+        }
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        if let Some(status) = daemon.ended()? {
+            let log = daemon.log();
+            let lines: Vec<&str> = log.lines().collect();
+            println!("\nthe authority has ended, {status}. The last lines of {}:", deployment.text("authority.log"));
+            lines.iter().skip(lines.len().saturating_sub(LINES)).for_each(|line| println!("  {line}"));
+            println!("start it again with\n  {}", deployment.serve_command());
+            println!("machines and nodes are up still; Ctrl-C ends them");
+            self.daemon = None;
+            return Ok(());
+        }
+        if self.asked.elapsed() >= ASK {
+            self.asked = Instant::now();
+            self.ask();
+        }
+        Ok(())
+    }
+
+    /// Tells where the authority's state changes, such as when it trips.
+    fn ask(&mut self) {
+        let Some((status, body)) = self.daemon.as_ref().and_then(|daemon| daemon.get("/readyz").ok()) else { return };
+        let Ok(ready) = serde_json::from_str::<Value>(&body) else { return };
+        let state = ready["state"].as_str().unwrap_or_default().to_owned();
+        if state != self.state {
+            let why = ready["check"].as_str().map(|check| format!(", {check}")).unwrap_or_default();
+            println!("\nthe authority is {state} (HTTP {status}{why})");
+            self.state = state;
+        }
+    }
+}
