@@ -22,6 +22,7 @@ use crate::deployment::{Deployment, NODE_IMAGE, Options, SLEEP};
 /// # Errors
 /// The lab itself failed: swtpm is missing, or I/O.
 pub fn run(lab: &Path, folder: Option<&Path>) -> Result<u8> {
+    println!("making keys and booting machines, some seconds");
     let temporary = tempfile::tempdir()?;
     let folder = folder.unwrap_or(temporary.path());
     let mut teller = Teller::new();
@@ -76,6 +77,20 @@ pub(crate) struct GateEnd {
     pub(crate) renewals: u64,
     pub(crate) kill_milliseconds: Option<f64>,
     pub(crate) elapsed: Duration,
+}
+
+impl GateEnd {
+    /// In words, with the exit code and the check that decided.
+    pub(crate) fn words(&self) -> String {
+        let code = self.code;
+        let outcome = match code {
+            75 => "authority unreachable, 75".to_owned(),
+            77 => "denied, 77".to_owned(),
+            124 => "killed, 124".to_owned(),
+            code => format!("exit code {code}"),
+        };
+        if self.check == "none" { outcome } else { format!("{outcome}: {}", self.check) }
+    }
 }
 
 impl Gate {
@@ -161,12 +176,7 @@ pub(crate) fn wait_for_log(stage: &Stage, size: u64) -> Result<Value> {
 fn boot(teller: &mut Teller, stage: &Stage) -> Result<()> {
     teller.chapter("1  the authority boots, attests itself, and logs it");
     let (status, body) = stage.authority.get("/readyz")?;
-    let ready: Value = serde_json::from_str(&body)?;
-    teller.expect(
-        "authority serves after self-attestation",
-        "200 serving",
-        &format!("{status} {}", text(&ready["state"])),
-    );
+    teller.expect("authority serves after self-attestation", "serving, 200", &readiness(status, &body)?);
     let report = wait_for_log(stage, 2)?;
     teller.expect("genesis and boot are in the log", "pass", &text(&report["verdict"]));
     Ok(())
@@ -176,10 +186,10 @@ fn permit(teller: &mut Teller, stage: &Stage) -> Result<()> {
     teller.chapter("2  a good node gets a permit; a program runs and is renewed");
     let end = stage.gate("node-1", &[SLEEP, "7"])?.wait(Duration::from_secs(30))?;
     let renewed = if end.renewals >= 2 { "at least 2".to_owned() } else { end.renewals.to_string() };
-    teller.timed("program ended by itself", "0 none", &format!("{} {}", end.code, end.check), end.elapsed);
+    teller.timed("the program ends by itself", "exit code 0", &end.words(), end.elapsed);
     teller.expect("renewals", "at least 2", &renewed);
     let output = stage.deployment.request("node-1", SLEEP)?;
-    teller.expect("permit request", "true", &output.status.success().to_string());
+    teller.expect("permit request", "granted", granted(&output));
     let audit = Command::new(&stage.lab)
         .args(["portcullis-audit", "permit", &stage.deployment.text("node-1.permit")])
         .args(["--endorsement", &stage.deployment.text("authority.pce")])
@@ -188,10 +198,22 @@ fn permit(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let audit: Value = serde_json::from_slice(&audit.stdout).context("portcullis-audit printed no JSON")?;
     teller.expect("permit and receipt verify offline", "pass", &text(&audit["verdict"]));
     let output = stage.deployment.request("node-2", SLEEP)?;
-    teller.expect("a TPM activates a key under its enrolled EK: permit", "true", &output.status.success().to_string());
+    teller.expect("a TPM activates a key under its enrolled EK", "granted", granted(&output));
     let report = wait_for_log(stage, audit["permit"]["log_index"].as_u64().unwrap_or(0) + 1)?;
     teller.expect("the whole log verifies offline", "pass", &text(&report["verdict"]));
     Ok(())
+}
+
+/// What became of a request for a permit.
+fn granted(output: &Output) -> &'static str {
+    if output.status.success() { "granted" } else { "denied" }
+}
+
+/// What `/readyz` says, in words, with the HTTP status.
+pub(crate) fn readiness(status: u16, body: &str) -> Result<String> {
+    let ready: Value = serde_json::from_str(body)?;
+    let check = ready["check"].as_str().map(|check| format!(": {check}")).unwrap_or_default();
+    Ok(format!("{}, {status}{check}", text(&ready["state"])))
 }
 
 /// A JSON string without quotes, anything else as JSON.

@@ -10,7 +10,7 @@ use portcullis_lineage::RECEIPTS_LABEL;
 use portcullis_permit::{SigningKey, Suite, TransparentPermit, statement};
 use portcullis_wire::Sign1;
 
-use super::{Gate, Stage, Teller, audit_log, printed_checks, text};
+use super::{Gate, Stage, Teller, audit_log, printed_checks, readiness};
 use crate::deployment::{Deployment, NODE_IMAGE, Options, SLEEP, UNKNOWN};
 use crate::machine::LabPlatform;
 use crate::raw::RawSession;
@@ -32,8 +32,9 @@ fn machines(teller: &mut Teller, stage: &mut Stage) -> Result<()> {
     let deployment = &mut stage.deployment;
     let mut denied = |what: &str, required: &str, deployment: &Deployment, node: &str, program: &str| -> Result<()> {
         let output = deployment.request(node, program)?;
-        let first = printed_checks(&output).into_iter().next().unwrap_or_else(|| "permitted".into());
-        teller.expect(what, required, &first);
+        let first = printed_checks(&output).into_iter().next();
+        let found = first.map_or_else(|| "permitted".into(), |check| format!("denied: {check}"));
+        teller.expect(what, &format!("denied: {required}"), &found);
         Ok(())
     };
     deployment.describe("node-2", |machine| machine.measured = "node-0.9".into())?;
@@ -110,9 +111,17 @@ fn sessions(teller: &mut Teller, stage: &Stage) -> Result<()> {
         let unproven = session.denied(&answer)?.join(",");
         anyhow::Ok((replayed, relayed, unproven))
     })?;
-    teller.expect("replayed evidence", "request.nonce", &replayed);
-    teller.expect("evidence relayed over another TLS session", "evidence.binding", &relayed);
-    teller.expect("attestation key not activated under the enrolled EK", "node.activation", &unproven);
+    teller.expect("replayed evidence", "denied: request.nonce", &format!("denied: {replayed}"));
+    teller.expect(
+        "evidence relayed over another TLS session",
+        "denied: evidence.binding",
+        &format!("denied: {relayed}"),
+    );
+    teller.expect(
+        "attestation key not activated under the enrolled EK",
+        "denied: node.activation",
+        &format!("denied: {unproven}"),
+    );
     Ok(())
 }
 
@@ -133,9 +142,9 @@ fn second_authority(teller: &mut Teller, stage: &Stage) -> Result<()> {
     ])?;
     let refused = second.portcullisd("authority", &["serve"]).output()?;
     let check = String::from_utf8_lossy(&refused.stderr).contains("portcullisd: authority.endorsement:");
-    let found =
-        format!("{} {}", refused.status.code().unwrap_or(-1), if check { "authority.endorsement" } else { "other" });
-    teller.expect("second authority, endorsed by one of two governors", "3 authority.endorsement", &found);
+    let code = refused.status.code().unwrap_or(-1);
+    let found = format!("refused, {code}: {}", if check { "authority.endorsement" } else { "another check" });
+    teller.expect("second authority, endorsed by one of two governors", "refused, 3: authority.endorsement", &found);
 
     fs::write(second.path("authority.pce"), good)?;
     let _daemon = second.serve()?;
@@ -143,8 +152,8 @@ fn second_authority(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let output = stage.deployment.request("node-1", SLEEP)?;
     stage.deployment.configure_node("node-1", "node-1", stage.deployment.nodes_address())?;
     let checks = printed_checks(&output);
-    let first = checks.first().cloned().unwrap_or_else(|| "permitted".into());
-    teller.expect("node meets an authority of other governors", "authority.governance_root", &first);
+    let found = checks.first().map_or_else(|| "permitted".into(), |check| format!("refused: {check}"));
+    teller.expect("node meets an authority of other governors", "refused: authority.governance_root", &found);
     Ok(())
 }
 
@@ -159,16 +168,15 @@ fn expired_bundle(teller: &mut Teller, stage: &Stage) -> Result<()> {
         std::thread::sleep(Duration::from_millis(100));
         (status, body) = daemon.get("/readyz")?;
     }
-    let ready: serde_json::Value = serde_json::from_str(&body)?;
-    let found = format!("{status} {}", text(&ready["check"]));
-    teller.expect("the bundle expires and the authority trips", "503 bundle.expired", &found);
+    let found = readiness(status, &body)?;
+    teller.expect("the bundle expires and the authority trips", "tripped, 503: bundle.expired", &found);
 
     std::thread::sleep(Duration::from_millis(600));
     let report = audit_log(&stage.lab, &short)?;
     let trips = &report["log"]["kinds"]["application/vnd.portcullis.trip+cose"];
-    teller.expect("the trip is in the log, the last signature", "1", &trips.to_string());
+    teller.expect("the trip is in the log, the last signature", "1 trip entry", &format!("{trips} trip entry"));
     let end = Gate::start(&short, "node-1", &[SLEEP, "1"])?.wait(Duration::from_secs(10))?;
-    teller.expect("the gate refuses locally too", "77 bundle.expired", &format!("{} {}", end.code, end.check));
+    teller.expect("the gate refuses locally too", "denied, 77: bundle.expired", &end.words());
     Ok(())
 }
 
@@ -185,16 +193,17 @@ fn permits(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let verify = |node: &str, permit: &str, key: &str, program: &str| -> Result<String> {
         let arguments = ["permit", "verify", permit, "--endorsement", &endorsement, "--key", key, "--", program];
         let output = deployment.portcullis(node, &arguments).output()?;
-        Ok(printed_checks(&output).into_iter().next().unwrap_or_else(|| "valid".into()))
+        let first = printed_checks(&output).into_iter().next();
+        Ok(first.map_or_else(|| "valid".into(), |check| format!("refused: {check}")))
     };
     teller.expect("the permit in its own gate", "valid", &verify("node-1", &permit, &own, SLEEP)?);
     teller.expect(
         "stolen: another gate's key",
-        "permit.cnf",
+        "refused: permit.cnf",
         &verify("node-1", &permit, &thief.display().to_string(), SLEEP)?,
     );
-    teller.expect("stolen: another node", "permit.subject", &verify("node-2", &permit, &own, SLEEP)?);
-    teller.expect("for another program", "permit.workload", &verify("node-1", &permit, &own, UNKNOWN)?);
+    teller.expect("stolen: another node", "refused: permit.subject", &verify("node-2", &permit, &own, SLEEP)?);
+    teller.expect("for another program", "refused: permit.workload", &verify("node-1", &permit, &own, UNKNOWN)?);
 
     // What somebody with the permit key gets who cannot write the log: the
     // signature is real, the receipt is missing, or is that of another entry.
@@ -202,14 +211,18 @@ fn permits(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let real = Sign1::parse(&bytes, statement::MAX_LENGTH)?;
     let unlogged = deployment.text("unlogged.permit");
     fs::write(&unlogged, real.signed_part())?;
-    teller.expect("real signature, never logged", "permit.receipt", &verify("node-1", &unlogged, &own, SLEEP)?);
+    teller.expect(
+        "real signature, never logged",
+        "refused: permit.receipt",
+        &verify("node-1", &unlogged, &own, SLEEP)?,
+    );
     anyhow::ensure!(deployment.request("node-1", SLEEP)?.status.success(), "a good request was denied");
     let newer = Sign1::parse(&fs::read(&permit)?, statement::MAX_LENGTH)?;
     let foreign = newer.unprotected(RECEIPTS_LABEL).cloned().context("a receipt")?;
     fs::write(&unlogged, TransparentPermit::attach(&real.signed_part(), foreign, None)?)?;
     teller.expect(
         "real signature, another entry's receipt",
-        "permit.receipt.proof",
+        "refused: permit.receipt.proof",
         &verify("node-1", &unlogged, &own, SLEEP)?,
     );
     Ok(())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Stage, Teller, text, wait_for_log};
+use super::{Stage, Teller, readiness, text, wait_for_log};
 use crate::deployment::SLEEP;
 use crate::raw::RawSession;
 use crate::tpm::request_extend;
@@ -38,13 +38,15 @@ fn revocation(teller: &mut Teller, stage: &Stage) -> Result<()> {
     })?;
     let posted = Instant::now();
     let end = gate.wait(Duration::from_secs(20))?;
-    teller.expect("the command is accepted once", "200", &accepted.to_string());
+    let words = |status: u16| if status == 200 { "accepted" } else { "refused" };
+    teller.expect("the command is accepted once", "accepted, 200", &format!("{}, {accepted}", words(accepted)));
     let problem: Value = serde_json::from_str(&again.1)?;
-    teller.expect("and replayed never", "403 governance.sequence", &format!("{} {}", again.0, text(&problem["title"])));
+    let found = format!("{}, {}: {}", words(again.0), again.0, text(&problem["title"]));
+    teller.expect("and not a second time", "refused, 403: governance.sequence", &found);
     teller.timed(
-        "from command to death",
-        "124 permit.revoked",
-        &format!("{} {}", end.code, end.check),
+        "from the command to the program's death",
+        "killed, 124: permit.revoked",
+        &end.words(),
         posted.elapsed(),
     );
     let kill = Duration::from_secs_f64(end.kill_milliseconds.unwrap_or(f64::from(u16::MAX)) / 1000.0);
@@ -55,8 +57,12 @@ fn revocation(teller: &mut Teller, stage: &Stage) -> Result<()> {
         kill,
     );
     let end = stage.gate("node-2", &[SLEEP, "1"])?.wait(Duration::from_secs(10))?;
-    teller.expect("the node gets no permit any more", "77 node.revoked", &format!("{} {}", end.code, end.check));
+    teller.expect("the node gets no permit any more", "denied, 77: node.revoked", &end.words());
     Ok(())
+}
+
+const fn yes(condition: bool) -> &'static str {
+    if condition { "yes" } else { "no" }
 }
 
 fn killed_authority(teller: &mut Teller, stage: &mut Stage) -> Result<()> {
@@ -66,16 +72,16 @@ fn killed_authority(teller: &mut Teller, stage: &mut Stage) -> Result<()> {
     stage.authority.kill()?;
     let killed = Instant::now();
     let end = gate.wait(Duration::from_secs(20))?;
-    teller.timed("the program dies", "124 lease.expired", &format!("{} {}", end.code, end.check), killed.elapsed());
+    teller.timed("the program dies", "killed, 124: lease.expired", &end.words(), killed.elapsed());
     let in_time = killed.elapsed() <= Duration::from_secs(5);
-    teller.expect("no later than its lease of 4 s allows", "true", &in_time.to_string());
+    teller.expect("no later than its lease of 4 s allows", "yes", yes(in_time));
     stage.authority = stage.deployment.serve()?;
     let report = wait_for_log(stage, before + 1)?;
     teller.expect("on restart the log is intact", "pass", &text(&report["verdict"]));
     let grown = report["log"]["size"].as_u64().unwrap_or(0) > before;
-    teller.expect("and has lost nothing", "true", &grown.to_string());
+    teller.expect("and has lost nothing", "yes", yes(grown));
     let end = stage.gate("node-1", &[SLEEP, "1"])?.wait(Duration::from_secs(10))?;
-    teller.expect("and permits go on", "0 none", &format!("{} {}", end.code, end.check));
+    teller.expect("and permits go on", "exit code 0", &end.words());
     Ok(())
 }
 
@@ -87,11 +93,12 @@ fn changed_authority(teller: &mut Teller, stage: &Stage) -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
         (status, body) = stage.authority.get("/readyz")?;
     }
-    let ready: Value = serde_json::from_str(&body)?;
-    teller.expect("it trips and says why", "503 watch.pcr", &format!("{status} {}", text(&ready["check"])));
+    teller.expect("it trips and says why", "tripped, 503: watch.pcr", &readiness(status, &body)?);
     let end = stage.gate("node-1", &[SLEEP, "1"])?.wait(Duration::from_secs(10))?;
-    teller.expect("it signs nothing any more: the gate cannot run", "75", &end.code.to_string());
+    teller.expect("it signs nothing any more: the gate cannot run", "authority unreachable, 75", &end.words());
     let (status, _) = stage.authority.get("/v1/status/0")?;
-    teller.expect("not even a status list", "503", &status.to_string());
+    let found =
+        if status == 503 { "no status list either, 503".to_owned() } else { format!("a status list, {status}") };
+    teller.expect("status list", "no status list either, 503", &found);
     Ok(())
 }
