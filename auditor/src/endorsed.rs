@@ -15,10 +15,10 @@ use crate::inputs::Inputs;
 pub(crate) struct Named {
     /// Endorsement of the authority (`.pce`); an audit bundle has one.
     #[arg(long, value_name = "FILE")]
-    endorsement: Option<PathBuf>,
+    pub(crate) endorsement: Option<PathBuf>,
     /// The governors' keys and threshold.
     #[arg(long, value_name = "FILE")]
-    governance_root: PathBuf,
+    pub(crate) governance_root: PathBuf,
 }
 
 /// What was read, not verified yet.

@@ -40,7 +40,7 @@ use portcullis_cli::Common;
 
 /// Verifies attestation reports, quotes, permits and logs, offline.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis-audit", version, arg_required_else_help = true)]
+#[command(name = "portcullis-audit", version, arg_required_else_help = true, after_help = HELP)]
 struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -76,6 +76,20 @@ enum Action {
     #[command(flatten)]
     Common(Common),
 }
+
+const HELP: &str = "\
+Examples:
+  portcullis-audit snp-report report.bin --certs vcek.pem --crl milan.crl
+  portcullis-audit evidence evidence.json --json
+  portcullis-audit fsck /var/lib/portcullis/log
+  portcullis-audit explain-check snp.vek
+
+Exit codes:
+  0  pass: every check passed
+  1  fail: at least one check failed
+  2  usage, or an unreadable file; nothing was judged
+  3  undetermined: nothing failed, something is missing and named
+  4  the result could not be printed";
 
 /// Runs the tool and returns its exit code.
 pub fn run<I, T>(arguments: I) -> u8

@@ -19,8 +19,9 @@ use portcullis_wire::hex::hex;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::keys::{self, OptionallyNamed};
 use super::resume::{KEEP_EVERY, Memory, position, position_json};
-use crate::endorsed::{self, Authority};
+use crate::endorsed::Authority;
 use crate::inputs::Inputs;
 use crate::report::{Facts, Output, Report};
 
@@ -33,7 +34,7 @@ pub(crate) struct Arguments {
     /// Folder of a log, with its journal.
     folder: PathBuf,
     #[command(flatten)]
-    authority: endorsed::Named,
+    authority: OptionallyNamed,
     /// File that stores the progress; a later run continues from there.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
@@ -65,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let authority = arguments.authority.read(&arguments.folder, &mut inputs)?;
     fs::metadata(&arguments.folder).with_context(|| arguments.folder.display().to_string())?;
     let mut checks = Checks::all();
-    let found = examine(arguments, &authority, &mut checks);
+    let found = examine(arguments, authority.as_ref(), &mut checks);
     let mut members = Map::new();
     members.insert("fsck".into(), found.as_ref().map_or(Value::Null, Found::json));
     let report = Report {
@@ -76,16 +77,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         checks,
         facts: found.iter().map(Found::facts).collect(),
         beyond: vec!["Whether this is the newest state of the log: compare its head with what others have seen."],
-        note: "",
+        note: if authority.is_some() { "" } else { "looked through with the keys that the log itself states" },
         policies: Vec::new(),
         members,
     };
     report.give(&arguments.output)
 }
 
-fn examine(arguments: &Arguments, authority: &Authority, checks: &mut Checks) -> Option<Found> {
-    let endorsed = authority.verify(checks)?;
+fn examine(arguments: &Arguments, authority: Option<&Authority>, checks: &mut Checks) -> Option<Found> {
     let storage: Arc<dyn Storage> = Arc::new(FileStorage::reader(&arguments.folder));
+    let endorsed = keys::keys(authority, &*storage, checks)?;
     let head = LogReader::open(Arc::clone(&storage), &endorsed.checkpoint_key, &endorsed.receipt_key);
     let head = checks.step("log.head", head, "checkpoint, signed root and the tiles to it", "head of the log")?;
     let memory = Memory { path: arguments.resume.as_deref(), key: &endorsed.checkpoint_key };

@@ -2,6 +2,7 @@
 //! decision repeats, nothing is missing.
 
 mod fsck;
+mod keys;
 mod replay;
 mod resume;
 mod source;

@@ -21,6 +21,12 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; table-layout: 
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 th { font-weight: 600; } code { font: .85em ui-monospace, monospace; }
 col.mark { width: 5.2rem; } col.id { width: 14rem; } col.name { width: 12rem; }
+@media (max-width: 40rem) {
+body { margin: 1rem auto; }
+table, tbody, tr, th, td { display: block; width: auto; } colgroup { display: none; }
+tr { border-top: 1px solid var(--line); padding: .4rem 0; } th, td { border: 0; padding: 0; }
+td:not(:only-of-type):not(:last-child) { display: inline; margin-right: .5rem; }
+}
 @media print { body { max-width: none; margin: 0; } h2 { break-after: avoid; } tr { break-inside: avoid; } }
 ";
 
@@ -146,7 +152,17 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::{STYLE, escape};
+
+    /// A phone is 400 pixels wide: columns of a fixed width leave none for the text.
+    #[test]
+    fn on_a_narrow_screen_the_cells_of_a_row_stand_below_each_other() {
+        let narrow = STYLE.split("@media (max-width: 40rem)").nth(1).unwrap();
+        assert!(
+            narrow.contains("table, tbody, tr, th, td { display: block; width: auto; } colgroup { display: none; }")
+        );
+        assert!(STYLE.matches("overflow-wrap: anywhere").count() >= 2, "long digests wrap, in titles and in cells");
+    }
 
     #[test]
     fn nothing_in_a_page_is_markup_that_somebody_else_wrote() {
