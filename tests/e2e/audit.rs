@@ -305,6 +305,32 @@ fn evidence_is_gone_after_its_time_and_the_log_says_so() {
 }
 
 /// Bit rot, holes and orphans in the folder of a log, each by its name.
+/// `portcullis-audit fsck FOLDER`, as the README has it: damage is found with the
+/// keys that the log itself states, and the endorsement is missing, not passed over.
+#[test]
+fn fsck_of_a_folder_alone_finds_damage_and_says_what_is_missing() {
+    let (_folder, deployment) = lived();
+    let log = deployment.path("state-authority/log");
+    let fsck = || {
+        let output = Command::new(common::lab()).args(["portcullis-audit", "fsck"]).arg(&log).arg("--json").output();
+        let output = output.unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let missing: Vec<Value> = report["missing"].as_array().unwrap().clone();
+        (output.status.code(), missing, report)
+    };
+    let (code, missing, report) = fsck();
+    assert_eq!((code, missing), (Some(3), vec!["authority.endorsement".into()]), "{report}");
+    assert_eq!(portcullis_schemas::check(&report), "portcullis/fsck/1");
+    assert!(report["fsck"]["entries"].as_u64().unwrap() > 4, "{report}");
+    let segment = log.join("journal/00000000000000000000");
+    let mut rotten = fs::read(&segment).unwrap();
+    let middle = rotten.len() / 2;
+    rotten[middle] ^= 1;
+    fs::write(&segment, &rotten).unwrap();
+    let (code, _, report) = fsck();
+    assert_eq!((code, failed(&report)), (Some(1), vec!["log.journal.damaged"]), "{report}");
+}
+
 #[test]
 fn fsck_names_bit_rot_holes_and_orphans() {
     let (_folder, deployment) = lived();

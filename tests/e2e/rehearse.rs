@@ -17,7 +17,9 @@ fn rehearse(deployment: &Deployment, more: &[&str]) -> Output {
 fn json(deployment: &Deployment, more: &[&str]) -> Value {
     let output = rehearse(deployment, &[&["--json"], more].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(portcullis_schemas::check(&report), "portcullis/rehearsal/1");
+    report
 }
 
 fn node<'a>(report: &'a Value, name: &str) -> &'a Value {

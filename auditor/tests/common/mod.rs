@@ -17,6 +17,7 @@ pub(crate) fn json(folder: &Path, arguments: &[&str]) -> (i32, Value) {
     let code = output.status.code().unwrap();
     let body: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    let _described = portcullis_schemas::check(&body);
     let verdict = body["verdict"].as_str().unwrap();
     assert_eq!(code, ["pass", "fail", "", "undetermined"].iter().position(|v| *v == verdict).unwrap() as i32);
     for check in body["checks"].as_array().unwrap() {

@@ -25,7 +25,7 @@ use portcullis_cli::Common;
 
 /// Keys, policy bundles, endorsements and revocations of governors.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis-policy", version, arg_required_else_help = true)]
+#[command(name = "portcullis-policy", version, arg_required_else_help = true, after_help = HELP)]
 struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -154,6 +154,20 @@ enum Action {
     #[command(flatten)]
     Common(Common),
 }
+
+const HELP: &str = "\
+Examples:
+  portcullis-policy new bundle/
+  portcullis-policy check bundle/
+  portcullis-policy build bundle/ --out v1.pcb
+  portcullis-policy sign v1.pcb --key alice.pem --out alice.pcs
+  portcullis-policy explain snp.tcb.floor.current
+
+Exit codes:
+  0  done
+  1  refused: the bundle, a signature or a file is not as it must be
+  2  usage, or an unreadable file
+  4  the result could not be printed";
 
 /// Runs the tool and returns its exit code: 0 done, 1 refused, 2 usage or
 /// unreadable input.

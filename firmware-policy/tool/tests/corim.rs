@@ -19,7 +19,9 @@ fn file(folder: &Path, name: &str) -> String {
 fn import(file: &str, more: &[&str]) -> Result<Value, String> {
     let output = tool(&[&["corim", "import", "--json", file], more].concat());
     if output.status.success() {
-        return Ok(serde_json::from_slice(&output.stdout).unwrap());
+        let body = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(portcullis_schemas::check(&body), "portcullis/corim-import/1");
+        return Ok(body);
     }
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())

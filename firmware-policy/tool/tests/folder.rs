@@ -187,6 +187,7 @@ fn files_that_nothing_reads_are_refused_and_all_mistakes_told_at_once() {
     let output = tool(&["check", "--json", &text(&folder)]);
     assert_eq!(output.status.code(), Some(1));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(portcullis_schemas::check(&json), "portcullis/bundle-check/1");
     assert_eq!((&json["sound"], &json["check"]), (&false.into(), &"bundle.document".into()));
     let typo = json["findings"].as_array().unwrap().iter().find(|f| f["file"] == "policy.toml").unwrap();
     assert_eq!(typo["line"], 4);
@@ -228,6 +229,7 @@ fn signatures_are_made_apart_and_joined() {
     let added = good(&["sign", &bundle, "--key", &path("carol.pem"), "--out", &path("a.pcs")]);
     assert!(added.contains("2 signatures"), "{added}");
     let shown: Value = serde_json::from_str(&good(&["show", &out, "--governance", &governance, "--json"])).unwrap();
+    assert_eq!(portcullis_schemas::check(&shown), "portcullis/bundle/1");
     assert_eq!(shown["signatures"]["governors"].as_array().unwrap().len(), 2);
     // Signatures are for one bundle.
     edit(&folder, "policy.toml", &[("version = 1", "version = 2")]);
@@ -291,5 +293,6 @@ fn a_difference_is_told_in_sentences() {
         assert!(told.contains(sentence), "{sentence}\n{told}");
     }
     let json: Value = serde_json::from_str(&good(&["diff", &text(&old), &text(&new), "--json"])).unwrap();
+    assert_eq!(portcullis_schemas::check(&json), "portcullis/bundle-diff/1");
     assert_eq!(json["changes"].as_array().unwrap().len(), 9, "{json:#}");
 }

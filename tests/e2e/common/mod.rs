@@ -96,6 +96,9 @@ pub(crate) fn audit(
     }
     let output = command.output().unwrap();
     let report = serde_json::from_slice(&output.stdout);
+    if let Ok(report) = &report {
+        let _described = portcullis_schemas::check(report);
+    }
     // Whoever expects a report shows what came instead.
     (output.status.code(), report.unwrap_or_else(|_| String::from_utf8_lossy(&output.stderr).into_owned().into()))
 }

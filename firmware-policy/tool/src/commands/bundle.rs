@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::files::{self, Opened, Refused, refused};
 
-const CHECK: &str = "portcullis/check/1";
+const CHECK: &str = "portcullis/bundle-check/1";
 
 /// What a check looks at beside the texts: with the governors' keys the
 /// signatures, with the active bundle whether this one may follow on it, with a

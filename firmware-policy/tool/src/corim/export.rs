@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<()> {
     };
     files::write(&arguments.out, &bytes)?;
     if arguments.json {
-        say!("{}", json!({ "schema": "portcullis/corim/1", "values": account.json() }));
+        say!("{}", json!({ "schema": "portcullis/corim-export/1", "values": account.json() }));
         return Ok(());
     }
     say!("{}: {} bytes", arguments.out.display(), bytes.len());

@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<()> {
     let written = arguments.into.as_ref().map(|folder| write(&drafts, folder)).transpose()?.unwrap_or_default();
     if arguments.json {
         let body = json!({
-            "schema": "portcullis/corim/1",
+            "schema": "portcullis/corim-import/1",
             "id": drafts.read.id, "profile": drafts.read.profile, "signer": drafts.signer,
             "not_before": drafts.read.not_before.map(rfc3339), "not_after": drafts.read.not_after.map(rfc3339),
             "values": drafts.account.json(), "files": written,
