@@ -138,9 +138,9 @@ impl fmt::Debug for Engine {
 }
 
 /// Policies of all files under their own names.
-struct Parsed<'a> {
-    set: PolicySet,
-    origin: BTreeMap<PolicyId, PolicyFile<'a>>,
+pub(crate) struct Parsed<'a> {
+    pub(crate) set: PolicySet,
+    pub(crate) origin: BTreeMap<PolicyId, PolicyFile<'a>>,
 }
 
 impl Parsed<'_> {
@@ -152,7 +152,7 @@ impl Parsed<'_> {
     }
 }
 
-fn parse<'a>(files: &[PolicyFile<'a>]) -> Result<Parsed<'a>, Vec<Mistake>> {
+pub(crate) fn parse<'a>(files: &[PolicyFile<'a>]) -> Result<Parsed<'a>, Vec<Mistake>> {
     let (mut all, mut mistakes) = (Parsed { set: PolicySet::new(), origin: BTreeMap::new() }, Vec::new());
     for file in files {
         match file.text.parse::<PolicySet>() {

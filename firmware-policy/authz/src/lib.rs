@@ -25,11 +25,13 @@
 //! It is a separate crate because Cedar compiles for minutes.
 
 mod engine;
+mod literals;
 mod memory;
 mod mistake;
 mod question;
 
 pub use engine::{Answer, Blame, Engine, PolicyFile};
+pub use literals::{Names, Subject, unknown_literals};
 pub use mistake::Mistake;
 pub use question::{Authorizer, Parent, Question};
 
