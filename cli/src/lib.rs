@@ -81,6 +81,59 @@ pub fn unix_seconds(text: &str) -> Option<u64> {
     u64::try_from(time.as_second()).ok()
 }
 
+/// A time as an option takes it (RFC 3339), as Unix seconds: for `value_parser`.
+///
+/// ```
+/// assert_eq!(portcullis_cli::time("1970-01-01T01:01:00+01:00"), Ok(60));
+/// assert_eq!(
+///     portcullis_cli::time("1767225600").unwrap_err(),
+///     "these are Unix seconds: write 2026-01-01T00:00:00Z"
+/// );
+/// assert_eq!(portcullis_cli::time("2026-12-31").unwrap_err(), "a day without a time: write 2026-12-31T00:00:00Z");
+/// ```
+///
+/// # Errors
+/// What it is instead, and how to write it.
+pub fn time(text: &str) -> Result<u64, String> {
+    unix_seconds(text).ok_or_else(|| {
+        let fits = |rest: &str| unix_seconds(&format!("{text}{rest}")).is_some();
+        match text.parse::<u64>() {
+            Ok(seconds) if seconds > 9999 => format!("these are Unix seconds: write {}", rfc3339(seconds)),
+            _ if fits("T00:00:00Z") => format!("a day without a time: write {text}T00:00:00Z"),
+            _ if fits("Z") => {
+                format!("a time without a zone: write {text}Z for UTC, or an offset such as {text}+01:00")
+            }
+            _ => "write a time after 1970 as 2026-12-01T00:00:00Z (RFC 3339)".to_owned(),
+        }
+    })
+}
+
+/// A stretch of time as an option takes it, in seconds: for `value_parser`.
+///
+/// ```
+/// assert_eq!(portcullis_cli::duration("90d"), Ok(90 * 86_400));
+/// assert_eq!(portcullis_cli::duration("2h"), Ok(7_200));
+/// assert!(portcullis_cli::duration("90").is_err());
+/// ```
+///
+/// # Errors
+/// How to write it.
+pub fn duration(text: &str) -> Result<u64, String> {
+    let read = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let unit = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            "w" => 7 * 86_400,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit).filter(|seconds| *seconds > 0)
+    };
+    read().ok_or_else(|| "write a number with a unit, s, m, h, d or w: 90d, 12h".to_owned())
+}
+
 /// What a time on the command line is, or now where there is none. Unix seconds.
 ///
 /// # Errors
@@ -89,7 +142,7 @@ pub fn unix_seconds(text: &str) -> Option<u64> {
 pub fn time_or_now(given: Option<&str>) -> Result<u64, String> {
     let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     match given {
-        Some(text) => unix_seconds(text).ok_or_else(|| format!("{text:?}: an RFC 3339 time after 1970")),
+        Some(text) => time(text).map_err(|why| format!("{text:?}: {why}")),
         None => clock().map(|now| now.as_secs()).map_err(|error| error.to_string()),
     }
 }
