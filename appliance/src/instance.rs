@@ -23,7 +23,7 @@ pub(crate) fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
 
 /// Governors and bundle of a configuration.
 pub(crate) fn trust(config: &Config) -> Result<(Governance, VerifiedBundle)> {
-    let governance = Governance::decode(&read("governance", &config.governance)?)
+    let governance = Governance::from_file(&read("governance", &config.governance)?)
         .with_context(|| format!("governance {}", config.governance.display()))?;
     let bundle = VerifiedBundle::verify(&read("bundle", &config.bundle)?, &governance).map_err(Refused::bundle)?;
     Ok((governance, bundle))

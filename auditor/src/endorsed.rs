@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use portcullis_attest::check::Checks;
 use portcullis_lineage::bundle_documents;
-use portcullis_permit::{Endorsement, Governance};
+use portcullis_permit::{Endorsement, Governance, Governor, Quorum};
 
 use crate::inputs::Inputs;
 
@@ -31,7 +31,7 @@ impl Named {
     /// Reads both files; the endorsement out of an audit bundle, if that is what
     /// is audited.
     pub(crate) fn read(&self, audited: &Path, inputs: &mut Inputs) -> Result<Authority> {
-        let governance = Governance::decode(&inputs.read(&self.governance_root, "governance-root")?)
+        let governance = Governance::from_file(&inputs.read(&self.governance_root, "governance-root")?)
             .with_context(|| self.governance_root.display().to_string())?;
         let endorsement = match &self.endorsement {
             Some(path) => inputs.read(path, "endorsement")?,
@@ -47,10 +47,22 @@ impl Named {
     }
 }
 
+/// The governors whose valid signatures a document has.
+pub(crate) fn signers(quorum: &Quorum, governance: &Governance) -> String {
+    let names: Vec<String> = quorum.signatures_by(governance).governors.into_iter().map(Governor::to_string).collect();
+    if names.is_empty() { "nobody".into() } else { names.join(", ") }
+}
+
 impl Authority {
     /// The governors, as they were named.
     pub(crate) const fn governance(&self) -> &Governance {
         &self.governance
+    }
+
+    /// The governors who signed the endorsement.
+    pub(crate) fn signers(&self) -> String {
+        let quorum = Quorum::decode(&self.endorsement, self.endorsement.len());
+        quorum.map_or_else(|_| "nobody".to_owned(), |quorum| signers(&quorum, &self.governance))
     }
 
     /// The endorsement, if enough governors signed it.

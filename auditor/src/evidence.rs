@@ -271,7 +271,7 @@ fn check_report_data(stated: &SnpReport, asked: Option<&[u8]>, checks: &mut Chec
 }
 
 fn signer(bytes: &[u8], path: &Path) -> Result<PublicKey> {
-    PublicKey::from_cose(bytes).with_context(|| path.display().to_string())
+    PublicKey::from_file(bytes).with_context(|| path.display().to_string())
 }
 
 /// A signature that nobody can judge is a gap, and one that was asked for and

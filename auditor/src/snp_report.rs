@@ -115,8 +115,8 @@ impl Policy {
     pub(crate) fn read(&self, inputs: &mut Inputs) -> Result<Option<VerifiedBundle>> {
         let (Some(policy), Some(governance)) = (&self.policy, &self.governance_root) else { return Ok(None) };
         let describe = |path: &Path| path.display().to_string();
-        let governors =
-            Governance::decode(&inputs.read(governance, "governance-root")?).with_context(|| describe(governance))?;
+        let governors = Governance::from_file(&inputs.read(governance, "governance-root")?)
+            .with_context(|| describe(governance))?;
         let bundle = VerifiedBundle::verify(&inputs.read(policy, "policy")?, &governors);
         Ok(Some(bundle.with_context(|| describe(policy))?))
     }

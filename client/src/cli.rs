@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use portcullis_attester::OpenMachine;
 use portcullis_channel::Identity;
@@ -11,6 +12,7 @@ use portcullis_cli::{Common, rfc3339, say};
 use portcullis_permit::{Permit, SigningKey, Suite, TransparentPermit};
 use portcullis_wire::hex::hex;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::collateral::{self, FetchError};
 use crate::config::{Config, DEFAULT_PATH};
@@ -70,12 +72,19 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Print what governors need to enrol this machine: its chip, its TPM's keys,
-    /// the class of its evidence.
+    /// Print what governors write into a bundle: the `[[node]]` table of this
+    /// machine, or the `[[workload]]` table of a program.
     Identity {
-        /// Name under which it shall be enrolled.
-        #[arg(long, default_value = "CHANGE-ME")]
-        name: String,
+        /// Name of the node or program. Default: CHANGE-ME for a node, the file's
+        /// name for a program.
+        #[arg(long)]
+        name: Option<String>,
+        /// Print the table of this program instead; its arguments follow after --.
+        #[arg(long, value_name = "CMD", conflicts_with = "evidence")]
+        workload: Option<OsString>,
+        /// Arguments of the program.
+        #[arg(last = true, requires = "workload")]
+        arguments: Vec<OsString>,
         /// Write evidence of this machine here too, for
         /// `portcullis-policy new --from-evidence`.
         #[arg(long, value_name = "FILE")]
@@ -182,8 +191,13 @@ where
         Action::Common(common) => report(common.print::<Arguments>().map_err(Into::into)),
         Action::Run { result, command } => run_gate(config, platform, command, result.as_deref()),
         Action::Attest { json } => report(attest(config, json)),
-        Action::Identity { name, evidence, json } => {
-            report(identity::print(platform, &name, evidence.as_deref(), json))
+        Action::Identity { name, workload: Some(program), arguments, json, .. } => {
+            let command: Vec<OsString> = std::iter::once(program).chain(arguments).collect();
+            report(identity::print_workload(name.as_deref(), &command, json))
+        }
+        Action::Identity { name, evidence, json, .. } => {
+            let name = name.as_deref().unwrap_or("CHANGE-ME");
+            report(identity::print(platform, name, evidence.as_deref(), json))
         }
         Action::Collateral(action) => report(collateral::run(&action, platform).map_err(ClientError::Own)),
         Action::Log(LogAction::Export(arguments)) => report(export::run(&arguments).map_err(ClientError::Own)),
@@ -308,11 +322,17 @@ fn open_program(command: &[OsString]) -> Result<Program, ClientError> {
     Program::open(command, std::env::vars_os().collect()).map_err(|error| ClientError::Own(error.into()))
 }
 
+/// Reads a private key.
+pub(crate) fn private_key(path: &Path) -> Result<SigningKey, ClientError> {
+    let bytes = Zeroizing::new(fs::read(path).with_context(|| path.display().to_string())?);
+    Ok(SigningKey::from_pem(&*bytes).with_context(|| path.display().to_string())?)
+}
+
 fn load_or_make_key(path: &Path) -> Result<SigningKey, ClientError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    if let Ok(text) = fs::read_to_string(path) {
-        return SigningKey::from_pem(&text).map_err(|error| ClientError::Own(error.into()));
+    if path.exists() {
+        return private_key(path);
     }
     let key = SigningKey::generate(Suite::Classic).map_err(|error| ClientError::Own(error.into()))?;
     let pem = key.to_pem().map_err(|error| ClientError::Own(error.into()))?;
@@ -379,7 +399,7 @@ fn verify(
     let endorsement = portcullis_permit::Endorsement::verify(&fs::read(endorsement)?, &trust.governance)
         .map_err(|error| ClientError::check("authority.endorsement", error, "an endorsement by the governors"))?;
     let program = open_program(command)?;
-    let key = SigningKey::from_pem(&fs::read_to_string(key)?).map_err(|error| ClientError::Own(error.into()))?;
+    let key = private_key(key)?;
     let transparent =
         TransparentPermit::verify(&fs::read(permit)?, &endorsement.permit_key, &endorsement.receipt_key, None)?;
     let expectation = portcullis_permit::GateExpectation {

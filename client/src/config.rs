@@ -84,7 +84,7 @@ impl Config {
     pub fn trust(&self) -> Result<Trust, ClientError> {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         let governance =
-            Governance::decode(&read(&self.governance)?).with_context(|| self.governance.display().to_string())?;
+            Governance::from_file(&read(&self.governance)?).with_context(|| self.governance.display().to_string())?;
         let verify = |bytes: &[u8]| VerifiedBundle::verify(bytes, &governance);
         let refused = |error: BundleError| ClientError::check(error.check(), &error, "a bundle that may rule here");
         let bytes = read(&self.bundle)?;

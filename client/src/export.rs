@@ -61,7 +61,8 @@ enum Selection {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
     let (endorsement, governance) = (read(&arguments.endorsement)?, read(&arguments.governance_root)?);
-    let governors = Governance::decode(&governance).context("governance root")?;
+    let governors =
+        Governance::from_file(&governance).with_context(|| arguments.governance_root.display().to_string())?;
     let endorsed = Endorsement::verify(&endorsement, &governors).context("endorsement")?;
     let storage: Arc<dyn Storage> = Arc::new(FileStorage::reader(&arguments.log));
     let log = LogReader::open(Arc::clone(&storage), &endorsed.checkpoint_key, &endorsed.receipt_key)

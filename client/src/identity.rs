@@ -1,5 +1,6 @@
 //! What governors need to enrol this machine, as its devices say it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -10,9 +11,11 @@ use portcullis_attest::tpm::credential::EndorsementKey;
 use portcullis_attest::tpm::pcr::Selection;
 use portcullis_attester::{Machine, OpenMachine};
 use portcullis_cli::say;
+use portcullis_permit::DynamicLinking;
 use portcullis_wire::hex::hex;
 use serde_json::json;
 
+use crate::gate::Program;
 use crate::refusal::ClientError;
 
 /// PCRs of firmware, boot loader and kernel image; 10 grows as the machine runs.
@@ -46,7 +49,7 @@ pub(crate) fn print(
     }
     say!("# As this machine's devices say; nothing here was verified. Governors compare");
     say!("# chip_id with the host's, and ek with the TPM's endorsement certificate.");
-    say!("[[node]]\nname = \"{name}\"");
+    say!("[[node]]\nname = {}", toml::Value::from(name));
     for (key, value) in [("chip_id", &chip), ("ek", &ek)] {
         if let Some(value) = value {
             say!("{key} = \"{value}\"");
@@ -57,6 +60,50 @@ pub(crate) fn print(
     }
     say!("minimum_class = \"{class}\"\ntags = []");
     Ok(())
+}
+
+/// Prints a `[[workload]]` table for `policy.toml`, or JSON: what a gate would ask
+/// for if it ran this program with these arguments in this environment.
+pub(crate) fn print_workload(name: Option<&str>, command: &[OsString], as_json: bool) -> Result<(), ClientError> {
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let variables = environment.len();
+    let program = Program::open(command, environment).map_err(|error| ClientError::Own(error.into()))?;
+    let workload = program.workload();
+    let name = name.map_or_else(|| file_name(command), str::to_owned);
+    let linking = workload.linking.as_str();
+    let [digest, arguments, environment] = [workload.digest, workload.arguments, workload.environment].map(|d| hex(&d));
+    if as_json {
+        let body = json!({
+            "schema": "portcullis/workload/1",
+            "name": name,
+            "digest": digest,
+            "arguments": arguments,
+            "environment": environment,
+            "linking": linking,
+        });
+        say!("{body}");
+        return Ok(());
+    }
+    let line: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    say!("# For `portcullis run -- {}`, as the program is on this machine.", line.join(" ").escape_debug());
+    say!("[[workload]]\nname = {}\ndigest = \"{digest}\"", toml::Value::from(name));
+    say!("arguments = \"any\"      # or exactly this line: \"{arguments}\"");
+    say!("environment = \"any\"    # or exactly these {variables} variables: \"{environment}\"");
+    say!(
+        "linking = \"{linking}\"{}",
+        match workload.linking {
+            DynamicLinking::Dynamic => "    # no digest covers the libraries that it loads",
+            DynamicLinking::Static => "",
+        }
+    );
+    Ok(())
+}
+
+/// A name for a program: what its file is called, in characters that a bundle takes.
+fn file_name(command: &[OsString]) -> String {
+    let path = Path::new(command.first().map_or("".as_ref(), OsString::as_os_str));
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.+".contains(c) { c } else { '-' }).collect()
 }
 
 fn chip_id(machine: &mut Machine) -> Result<Option<String>, ClientError> {

@@ -16,7 +16,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -25,10 +25,10 @@ use portcullis_cli::say;
 use portcullis_lineage::{
     FileStorage, LogReader, Part, Replay, ReplayError, Storage, TilePath, head_of, shared_path, tile_paths,
 };
-use portcullis_permit::{Checkpoint, Endorsement, Governance, SigningKey, VerifyingKey};
+use portcullis_permit::{Checkpoint, Endorsement, Governance, VerifyingKey};
 use portcullis_wire::sha256;
 
-use crate::cli::auditor_identity;
+use crate::cli::{auditor_identity, private_key};
 use crate::http::{Connection, PATIENCE, unreachable};
 use crate::refusal::ClientError;
 use crate::waiting::{phase, within};
@@ -65,11 +65,11 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
     let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
-    let governors = Governance::decode(&read(&arguments.governance_root)?).context("governance root")?;
+    let governors = Governance::from_file(&read(&arguments.governance_root)?)
+        .with_context(|| arguments.governance_root.display().to_string())?;
     let endorsed = Endorsement::verify(&read(&arguments.endorsement)?, &governors)
         .map_err(|error| ClientError::check("authority.endorsement", error, "an endorsement by the governors"))?;
-    let pem = fs::read_to_string(&arguments.key).with_context(|| arguments.key.display().to_string())?;
-    let key = SigningKey::from_pem(&pem).map_err(|error| anyhow!("{}: {error}", arguments.key.display()))?;
+    let key = private_key(&arguments.key)?;
     fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
     let mut mirror = Mirror {
         connection: Connection::open_as(&auditor_identity(&key)?, &arguments.authority).await?,

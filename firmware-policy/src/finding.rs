@@ -41,13 +41,18 @@ impl From<Mistake> for Finding {
 impl Finding {
     /// What the TOML reader says, where it says it.
     pub(crate) fn toml(file: &str, text: &str, error: &toml::de::Error) -> Self {
-        Self {
-            file: file.to_owned(),
-            line: error.span().map(|span| line_of(text, span.start)),
-            key: String::new(),
-            what: error.message().replace('\n', "; "),
-            hint: "docs/policy.md lists every key; what is not listed there is refused".to_owned(),
-        }
+        let place = error.span();
+        let written = place.as_ref().and_then(|span| text.get(span.clone())).unwrap_or_default();
+        // TOML has times of its own, which its reader calls maps.
+        let time = written.parse::<toml::value::Datetime>().is_ok();
+        let (what, hint) = if time {
+            ("a time without quotes".to_owned(), format!("write it in quotes: \"{written}\""))
+        } else {
+            let hint = "docs/policy.md lists every key; what is not listed there is refused";
+            (error.message().replace('\n', "; "), hint.to_owned())
+        };
+        let line = place.map(|span| line_of(text, span.start));
+        Self { file: file.to_owned(), line, key: String::new(), what, hint }
     }
 
     /// Fills in the line of the key.

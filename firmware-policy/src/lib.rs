@@ -33,11 +33,12 @@ mod nonce;
 pub mod policy;
 mod remedy;
 mod revocations;
+mod time;
 
 pub use appraise::{Activation, Appraisal, AttestationResult, Identity, Warning, appraise, appraise_report, identify};
 pub use authority::{AuthorityAnswer, Seen, VerifiedAuthority, verify_authority};
 pub use bundle::{
-    BundleError, CONTENT_TYPE, Content, Files, MAX_LENGTH, References, VerifiedBundle, documents, pack, unpack,
+    Advice, BundleError, CONTENT_TYPE, Content, Files, MAX_LENGTH, References, VerifiedBundle, documents, pack, unpack,
 };
 pub use decide::{Decision, Facts, ParentState, RecordedFacts, Rehearsal, SeenState, decide, rehearse};
 pub use exchange::{
@@ -47,6 +48,6 @@ pub use finding::Finding;
 pub use history::{History, HistoryError, PastDecision, Replayed};
 pub use nonce::{LIFETIME as NONCE_LIFETIME, NoncePreimage};
 pub use policy::Policy;
-pub use portcullis_authz::SCHEMA;
+pub use portcullis_authz::{SCHEMA, SCHEMA_FILE};
 pub use remedy::{CATALOGUE, Entry, Reader, entry, remedy};
 pub use revocations::{Retired, Revocations};

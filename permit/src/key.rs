@@ -12,6 +12,8 @@ use data_encoding::BASE64;
 use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, map, sha256};
 use zeroize::Zeroizing;
 
+use crate::filekind::{FileKind, private_hint, public_hint};
+
 const KTY: i64 = 1;
 const ALG: i64 = 3;
 const EC2: u64 = 2;
@@ -73,6 +75,10 @@ pub enum KeyError {
     Unknown,
     /// Not a PKCS#8 private key of a known suite.
     Private,
+    /// A file that is something else than a private key.
+    NotPrivate(FileKind),
+    /// A file that is something else than a public key.
+    NotPublic(FileKind),
     /// The system gave no key or no randomness.
     Generation,
 }
@@ -83,6 +89,14 @@ impl fmt::Display for KeyError {
             Self::Malformed(error) => write!(f, "malformed key: {error}"),
             Self::Unknown => f.write_str("not a P-256 or ML-DSA-65 COSE_Key"),
             Self::Private => f.write_str("not a PKCS#8 private key for P-256 or ML-DSA-65"),
+            Self::NotPrivate(found) => {
+                let hint = private_hint(*found);
+                write!(f, "{found}; required a private key for P-256 or ML-DSA-65 in PEM (PKCS#8): {hint}")
+            }
+            Self::NotPublic(found) => {
+                let hint = public_hint(*found);
+                write!(f, "{found}; required a public key for P-256 or ML-DSA-65 (COSE_Key): {hint}")
+            }
             Self::Generation => f.write_str("key generation failed"),
         }
     }
@@ -146,6 +160,14 @@ impl PublicKey {
             return Err(KeyError::Unknown);
         }
         Ok(Self::new(suite, bytes))
+    }
+
+    /// Reads a file that somebody gave for a public key.
+    ///
+    /// # Errors
+    /// [`KeyError::NotPublic`], which says what it is instead.
+    pub fn from_file(bytes: &[u8]) -> Result<Self, KeyError> {
+        Self::from_cose(bytes).map_err(|_| KeyError::NotPublic(FileKind::of(bytes)))
     }
 
     /// The deterministic COSE_Key.
@@ -235,11 +257,17 @@ impl SigningKey {
             .map_err(|_| KeyError::Private)
     }
 
-    /// Reads a PKCS#8 key in PEM.
+    /// Reads a file that somebody gave for a private key: PKCS#8 in PEM.
     ///
     /// # Errors
-    /// [`KeyError::Private`].
-    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+    /// [`KeyError::NotPrivate`], which says what it is instead.
+    pub fn from_pem(bytes: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let bytes = bytes.as_ref();
+        Self::in_pem(bytes).map_err(|_| KeyError::NotPrivate(FileKind::of(bytes)))
+    }
+
+    fn in_pem(bytes: &[u8]) -> Result<Self, KeyError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| KeyError::Private)?;
         let inner = text.trim().strip_prefix(PEM_BEGIN).and_then(|rest| rest.strip_suffix(PEM_END));
         let inner: Zeroizing<String> = Zeroizing::new(inner.ok_or(KeyError::Private)?.split_whitespace().collect());
         let der = Zeroizing::new(BASE64.decode(inner.as_bytes()).map_err(|_| KeyError::Private)?);
@@ -330,7 +358,7 @@ mod tests {
             assert_eq!(&public, key.public());
             assert!(public.verifies(b"message", &signature));
             assert!(!public.verifies(b"other", &signature));
-            let again = SigningKey::from_pem(&key.to_pem().unwrap()).unwrap();
+            let again = SigningKey::from_pem(key.to_pem().unwrap().as_bytes()).unwrap();
             assert_eq!(again.public(), key.public());
             let other = SigningKey::generate(suite).unwrap();
             assert!(!other.public().verifies(b"message", &signature));
@@ -342,6 +370,6 @@ mod tests {
     fn no_key_prints_its_secret() {
         let key = SigningKey::generate(Suite::Classic).unwrap();
         assert!(format!("{key:?}").starts_with("SigningKey(of PublicKey(classic "));
-        assert_eq!(SigningKey::from_pem("garbage").unwrap_err(), KeyError::Private);
+        assert_eq!(SigningKey::from_pem("garbage").unwrap_err(), KeyError::NotPrivate(FileKind::Text));
     }
 }

@@ -25,6 +25,7 @@ mod endorsement;
 mod error;
 mod event;
 mod execution;
+mod filekind;
 mod governance;
 mod key;
 mod permit;
@@ -44,7 +45,8 @@ pub use endorsement::{AuthorityStatement, Endorsement};
 pub use error::PermitError;
 pub use event::{Event, EventKind};
 pub use execution::{Execution, ExecutionStage};
-pub use governance::{Governance, GovernanceError, Quorum};
+pub use filekind::FileKind;
+pub use governance::{Governance, GovernanceError, Governor, Other, Quorum, Signatures};
 pub use key::{KeyError, PublicKey, SigningKey, Suite};
 pub use permit::{BootCounters, Constraints, DynamicLinking, Permit, PermitId, PermitWarning, Workload};
 pub use records::{

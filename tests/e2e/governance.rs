@@ -69,7 +69,7 @@ fn threat_20_every_bundle_that_must_not_rule_is_refused_by_name() {
 #[test]
 fn governors_with_post_quantum_keys_count() {
     let keys: Vec<SigningKey> = [Suite::Classic, Suite::Pq].map(|s| SigningKey::generate(s).unwrap()).into();
-    let public = keys.iter().map(|key| key.public().clone()).collect();
+    let public: Vec<_> = keys.iter().map(|key| key.public().clone()).collect();
     let governance = portcullis_permit::Governance::new(2, public).unwrap();
     let bytes = scene().signed(&[&keys[0], &keys[1]]).unwrap();
     assert!(portcullis_firmware_policy::VerifiedBundle::verify(&bytes, &governance).is_ok());
@@ -140,6 +140,24 @@ fn post(deployment: &Deployment, path: &str, body: Vec<u8>) -> (u16, String) {
     })
 }
 
+/// A command of 2019, soundly signed.
+fn over_already(keys: &[&String]) -> Vec<u8> {
+    let command = portcullis_permit::Revocation {
+        authority: "lab/authority".into(),
+        sequence: 1,
+        predecessor: None,
+        expires: 1_577_836_800,
+        target: portcullis_permit::RevocationTarget::Node("node-9".into()),
+        reason: "lab".into(),
+    };
+    let mut quorum = portcullis_permit::Quorum::unsigned(command.encode());
+    for path in keys {
+        let key = SigningKey::from_pem(std::fs::read(path).unwrap()).unwrap();
+        quorum.sign(portcullis_permit::Revocation::CONTENT_TYPE, &key).unwrap();
+    }
+    quorum.encode()
+}
+
 /// Commands: replayed, out of order, after another, too late, for another
 /// authority, by a stolen key alone, by a swapped set.
 #[test]
@@ -177,8 +195,14 @@ fn threat_44_governors_commands_count_once_in_order_and_here() {
     refused(swapped, "governance.signature");
     let elsewhere = make("elsewhere.pcr", with(join(&[&["--authority", "lab/other"], &later, &["--first"]]), &both));
     refused(elsewhere, "governance.authority");
-    let old = make("old.pcr", with(join(&[&here, &["--expires", "2020-01-01T00:00:00Z"], &["--first"]]), &both));
-    refused(old, "governance.expired");
+    // The tool makes no command that is over; a stolen tool may.
+    let over = with(join(&[&here, &["--expires", "2020-01-01T00:00:00Z"], &["--first"]]), &both);
+    let over: Vec<&str> = ["revoke", "--reason", "x", "--node", "n", "--out", "/dev/null"]
+        .into_iter()
+        .chain(over.iter().map(String::as_str))
+        .collect();
+    assert!(deployment.policy(&over).unwrap_err().to_string().contains("is over already"));
+    refused(over_already(&[&one, &two]), "governance.expired");
 
     let good = make("good.pcr", first.clone());
     assert_eq!(post(&deployment, "/v1/revocations", good.clone()).0, 200);

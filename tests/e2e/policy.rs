@@ -371,6 +371,45 @@ fn a_known_good_machine_is_drafted_and_must_be_reviewed() {
     assert!(again.to_string().contains("drafts take the place of nothing"), "{again}");
 }
 
+/// The table that a node prints of a program lets it run; the digests beside are
+/// those of its arguments and of nothing else.
+#[test]
+fn a_program_whose_table_a_node_printed_is_permitted() {
+    const HEAD: &str = "/usr/bin/head";
+    let (_folder, mut deployment) = common::deployment(portcullis_lab::Options::default());
+    let print = |more: &[&str]| {
+        let output =
+            deployment.portcullis("node-1", &[&["identity", "--workload", HEAD], more].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = print(&["--", "-c", "0"]);
+    let json: serde_json::Value =
+        serde_json::from_str(&print(&["--json", "--name", "the head", "--", "-c", "0"])).unwrap();
+    let arguments = hex(&portcullis_permit::Workload::list_digest([HEAD, "-c", "0"].map(str::as_bytes)));
+    assert_eq!((&json["name"], &json["arguments"]), (&"the head".into(), &arguments.clone().into()));
+    assert_ne!(json["environment"], json["arguments"]);
+    assert!(table.contains(&format!("# or exactly this line: \"{arguments}\"")), "{table}");
+    assert!(table.contains("# no digest covers the libraries that it loads"), "{table}");
+    let mut printed: toml::Value = toml::from_str(&table).unwrap();
+    let workload = printed["workload"][0].as_table_mut().unwrap().clone();
+    assert_eq!((&workload["name"], &workload["linking"]), (&"head".into(), &"dynamic".into()));
+    let digest = hex(&portcullis_attest::crypto::sha256(&[&std::fs::read(HEAD).unwrap()]));
+    assert_eq!(workload["digest"], digest.into());
+    deployment.document().workloads = vec![toml::Value::Table(workload).try_into().unwrap()];
+    deployment.sign_bundle().unwrap();
+    let _daemon = deployment.serve().unwrap();
+    let output = deployment.request("node-1", HEAD).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Scripts have no table: their interpreter runs.
+    let script = deployment.path("script");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    let output =
+        deployment.portcullis("node-1", &["identity", "--workload", script.to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a script: run its interpreter"));
+}
+
 /// What an archive has beside a statement is what the statement names, or the
 /// decision is not made again.
 #[test]

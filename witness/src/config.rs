@@ -61,7 +61,8 @@ impl Config {
     pub(crate) fn cosigner(&self) -> Result<Cosigner> {
         let describe = || format!("key {}", self.key.display());
         let text = Zeroizing::new(fs::read_to_string(&self.key).with_context(describe)?);
-        let seed = Zeroizing::new(unhex_array(text.trim()).with_context(describe)?);
+        let unread = || format!("{}: not a key that portcullis-witness init wrote", describe());
+        let seed = Zeroizing::new(unhex_array(text.trim()).with_context(unread)?);
         Cosigner::from_seed(&self.name, &seed).with_context(|| format!("name {:?}", self.name))
     }
 

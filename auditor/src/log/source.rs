@@ -77,7 +77,10 @@ impl Source {
     pub(crate) fn open(arguments: &Audited, inputs: &mut Inputs) -> Result<Self> {
         let path = &arguments.log;
         let authority = arguments.authority.read(path, inputs)?;
-        let endorsed = authority.verify(&mut Checks::all()).context("authority.endorsement: required by governors")?;
+        let mut checks = Checks::all();
+        let endorsed = authority.verify(&mut checks);
+        let endorsed =
+            endorsed.with_context(|| checks.refused().next().map(ToString::to_string).unwrap_or_default())?;
         let governance = authority.governance().clone();
         if path.is_dir() { Self::folder(path, governance, endorsed) } else { Self::bundle(path, governance, endorsed) }
     }

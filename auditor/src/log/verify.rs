@@ -76,6 +76,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
 
 struct Summary {
     origin: String,
+    /// The governors who signed the endorsement.
+    endorsed_by: String,
     size: u64,
     root: String,
     /// The part of the log that was available.
@@ -87,6 +89,7 @@ impl Summary {
     fn facts(&self) -> Facts {
         let head = [
             ("origin", self.origin.clone()),
+            ("endorsed by", self.endorsed_by.clone()),
             ("entries", self.size.to_string()),
             ("root", self.root.clone()),
             ("selection", self.selection.clone()),
@@ -98,6 +101,7 @@ impl Summary {
     fn json(&self) -> Value {
         json!({
             "origin": self.origin,
+            "endorsed_by": self.endorsed_by,
             "size": self.size,
             "root": self.root,
             "selection": self.selection,
@@ -128,6 +132,7 @@ fn verify(arguments: &Arguments, authority: &Authority, at: u64, checks: &mut Ch
     }
     Some(Summary {
         origin: endorsed.origin().to_owned(),
+        endorsed_by: authority.signers(),
         size: head.size(),
         root: hex(head.root()),
         selection,

@@ -24,8 +24,8 @@ use crate::policy::{AllowLists, Policy};
 
 const REFERENCES: &str = "reference/";
 const LISTS: &str = "ima/";
-const ROOTS: &str = "roots/";
-const COLLATERAL: &str = "collateral/";
+pub(super) const ROOTS: &str = "roots/";
+pub(super) const COLLATERAL: &str = "collateral/";
 const TOML: &str = ".toml";
 const CEDAR: &str = ".cedar";
 
@@ -225,13 +225,9 @@ fn authorizer(files: &Files) -> Result<Authorizer, BundleError> {
         }
     };
     let schema = text(SCHEMA_FILE, files.get(SCHEMA_FILE));
-    let mut policies = Vec::new();
-    for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with(CEDAR)) {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => policies.push(PolicyFile { name: path, text }),
-            Err(_) => findings.push(about(path, "is no UTF-8", "save it as UTF-8")),
-        }
-    }
+    let policies = policy_files(files);
+    let unread = |path: &&String| path.ends_with(CEDAR) && !policies.iter().any(|file| file.name == path.as_str());
+    findings.extend(files.keys().filter(unread).map(|path| about(path, "is no UTF-8", "save it as UTF-8")));
     if policies.is_empty() {
         let hint = "without a policy nothing is permitted: write at least one permit";
         findings.push(about("*.cedar", "there is none", hint));
@@ -244,6 +240,12 @@ fn authorizer(files: &Files) -> Result<Authorizer, BundleError> {
     let authorizer = Authorizer::load(&policies, &schema).map_err(mistakes)?;
     unnamed(&authorizer)?;
     Ok(authorizer)
+}
+
+/// The files with Cedar policies that are texts.
+pub(super) fn policy_files(files: &Files) -> Vec<PolicyFile<'_>> {
+    let named = files.iter().filter(|(path, _)| path.ends_with(CEDAR));
+    named.filter_map(|(path, bytes)| Some(PolicyFile { name: path, text: std::str::from_utf8(bytes).ok()? })).collect()
 }
 
 /// A denial names the policy, so every policy has a name.

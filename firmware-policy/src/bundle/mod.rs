@@ -1,5 +1,6 @@
 //! The signed bundle: a deterministic tar with the signatures of m of n governors.
 
+mod advice;
 mod archive;
 mod content;
 mod error;
@@ -7,6 +8,7 @@ mod error;
 use portcullis_permit::{Governance, Quorum};
 use portcullis_wire::{Digest, hex};
 
+pub use advice::Advice;
 pub use archive::{Files, MAX_LENGTH, pack, unpack};
 pub use content::{Content, References, documents};
 pub use error::BundleError;

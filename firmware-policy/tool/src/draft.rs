@@ -14,11 +14,12 @@ use portcullis_attest::import::{Envelope, Imported};
 use portcullis_attest::snp::report::{LENGTH, Report};
 use portcullis_attest::tpm::pcr::{Bank, Selection};
 use portcullis_cli::say;
-use portcullis_firmware_policy::SCHEMA;
 use portcullis_firmware_policy::document::{Boot, Coverage, OneOf, Reference, Requirement, RoleName, Uki};
+use portcullis_firmware_policy::{SCHEMA, SCHEMA_FILE};
 use portcullis_wire::hex::hex;
 
 use crate::files;
+use crate::folder::ATTRIBUTES;
 
 const DOCUMENT: &str = include_str!("draft/policy.toml");
 const POLICIES: &str = include_str!("draft/policy.cedar");
@@ -83,13 +84,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn template(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        bail!(
+            "{}: exists; name a folder that does not, or draft an image into this one with --from-evidence",
+            folder.display()
+        );
+    }
     fs::create_dir(folder).with_context(|| folder.display().to_string())?;
     for part in ["collateral", "reference"] {
         fs::create_dir(folder.join(part))?;
     }
     fs::write(folder.join("policy.toml"), DOCUMENT)?;
     fs::write(folder.join("policy.cedar"), POLICIES)?;
-    Ok(fs::write(folder.join("schema.cedarschema"), SCHEMA)?)
+    fs::write(folder.join(".gitattributes"), ATTRIBUTES)?;
+    Ok(fs::write(folder.join(SCHEMA_FILE), SCHEMA)?)
 }
 
 /// What evidence shows of an image.

@@ -5,21 +5,26 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use portcullis_firmware_policy::{BundleError, Content, Files, MAX_LENGTH, Reader, pack, remedy, unpack};
-use portcullis_permit::{Governance, Quorum, SigningKey};
+use anyhow::{Context, Result, anyhow};
+use portcullis_firmware_policy::{BundleError, Content, Files, Finding, MAX_LENGTH, Reader, pack, remedy, unpack};
+use portcullis_permit::{FileKind, Governance, Quorum, SigningKey};
+use zeroize::Zeroizing;
+
+use crate::folder;
 
 /// Something that was read and does not pass.
 #[derive(Debug)]
 pub(crate) struct Refused {
     text: String,
-    /// Where it is a bundle: the check that refuses it, and what is to be mended.
-    pub(crate) bundle: Option<BundleError>,
+    /// The check that refuses it, where it is a bundle.
+    pub(crate) check: Option<&'static str>,
+    /// What is to be mended, each with its check.
+    pub(crate) findings: Vec<(&'static str, Finding)>,
 }
 
 impl Refused {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), bundle: None }
+        Self { text: text.into(), check: None, findings: Vec::new() }
     }
 }
 
@@ -40,7 +45,17 @@ pub(crate) fn refused(error: &BundleError) -> anyhow::Error {
     if error.findings().is_empty() {
         text.push_str(&format!("\n  {error}\n      hint: {}", remedy(error.check(), Reader::Governor)));
     }
-    Refused { text, bundle: Some(error.clone()) }.into()
+    let check = error.check();
+    let findings = error.findings().iter().map(|finding| (check, finding.clone())).collect();
+    Refused { text, check: Some(check), findings }.into()
+}
+
+/// Why a bundle that is sound does not pass at a time.
+pub(crate) fn refused_now(findings: Vec<(&'static str, Finding)>) -> anyhow::Error {
+    let line =
+        |(check, finding): &(&str, Finding)| format!("refused by {check}\n  {finding}\n      hint: {}", finding.hint);
+    let text = findings.iter().map(line).collect::<Vec<_>>().join("\n");
+    Refused { text, check: findings.first().map(|(check, _)| *check), findings }.into()
 }
 
 /// Reads a file, naming it in the error.
@@ -50,13 +65,40 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Reads a private key.
 pub(crate) fn key(path: &Path) -> Result<SigningKey> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    SigningKey::from_pem(&text).with_context(|| path.display().to_string())
+    let bytes = Zeroizing::new(read(path)?);
+    SigningKey::from_pem(&*bytes).with_context(|| path.display().to_string())
 }
 
 /// Reads the governors' keys and threshold.
 pub(crate) fn governance(path: &Path) -> Result<Governance> {
-    Governance::decode(&read(path)?).with_context(|| path.display().to_string())
+    Governance::from_file(&read(path)?).with_context(|| path.display().to_string())
+}
+
+/// Reads a document with its signatures; `required` says which.
+pub(crate) fn quorum(path: &Path, required: &str) -> Result<Quorum> {
+    let bytes = read(path)?;
+    let wrong = |_| anyhow!("{}: {}; required {required}", path.display(), FileKind::of(&bytes));
+    Quorum::decode(&bytes, MAX_LENGTH).map_err(wrong)
+}
+
+/// A document that is another than the required one.
+pub(crate) fn another(path: &Path, quorum: &Quorum, required: &str) -> anyhow::Error {
+    anyhow!("{}: {}; required {required}", path.display(), FileKind::of(&quorum.encode()))
+}
+
+/// Joins a set of signatures with the document that they are for.
+pub(crate) fn attach(quorum: &mut Quorum, path: &Path) -> Result<()> {
+    let bytes = read(path)?;
+    let name = path.display();
+    quorum.attach(&bytes).map_err(|error| match FileKind::of(&bytes) {
+        FileKind::Signatures => anyhow!("{name}: {error}"),
+        other => anyhow!("{name}: {other}; required a set of signatures (.pcs), as portcullis-policy sign writes it"),
+    })
+}
+
+/// The governors' keys and threshold, if that is what a file has.
+pub(crate) fn as_governance(path: &Path) -> Option<Governance> {
+    Governance::decode(&fs::read(path).ok()?).ok()
 }
 
 /// Writes a private file that must not exist yet.
@@ -86,41 +128,29 @@ pub(crate) struct Opened {
 /// Opens a folder or a bundle; its texts must pass, its signatures are not
 /// looked at.
 pub(crate) fn open(path: &Path) -> Result<Opened> {
-    let quorum = quorum(path)?;
-    let files = unpack(quorum.unverified_document()).map_err(|error| refused(&error))?;
+    if path.is_dir() {
+        return open_folder(path);
+    }
+    let required = "a bundle (.pcb), or the folder that one is built of";
+    let quorum = quorum(path, required)?;
+    let unpacked = unpack(quorum.unverified_document());
+    if unpacked.is_err() && FileKind::of(&quorum.encode()) != FileKind::Bundle {
+        return Err(another(path, &quorum, required));
+    }
+    let files = unpacked.map_err(|error| refused(&error))?;
     let content = Content::read(&files).map_err(|error| refused(&error))?;
     Ok(Opened { quorum, files, content })
 }
 
-/// A folder as an unsigned bundle, or a bundle with its signatures.
-fn quorum(path: &Path) -> Result<Quorum> {
-    if path.is_dir() {
-        let mut files = Files::new();
-        collect(path, "", &mut files)?;
-        return Ok(Quorum::unsigned(pack(&files).map_err(|error| refused(&error))?));
+/// A folder as an unsigned bundle. Every mistake is told at once.
+fn open_folder(path: &Path) -> Result<Opened> {
+    let (files, mut findings) = folder::read(path)?;
+    let content = Content::read(&files);
+    if !findings.is_empty() {
+        findings.extend(content.err().iter().flat_map(BundleError::findings).cloned());
+        return Err(refused(&BundleError::Document(findings)));
     }
-    let bytes = read(path)?;
-    Quorum::decode(&bytes, MAX_LENGTH)
-        .map_err(|error| refused(&error.into()))
-        .with_context(|| path.display().to_string())
-}
-
-/// Files that begin with a dot are those of version control and editors.
-fn collect(folder: &Path, prefix: &str, files: &mut Files) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let entry = entry?;
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let kind = entry.file_type()?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
-        }
-        if kind.is_dir() {
-            collect(&entry.path(), &format!("{name}/"), files)?;
-        } else if kind.is_file() {
-            files.insert(name, read(&entry.path())?);
-        } else {
-            bail!("{}: neither a file nor a folder; links are not followed", entry.path().display());
-        }
-    }
-    Ok(())
+    let content = content.map_err(|error| refused(&error))?;
+    let quorum = Quorum::unsigned(pack(&files).map_err(|error| refused(&error))?);
+    Ok(Opened { quorum, files, content })
 }

@@ -14,8 +14,10 @@ mod corim;
 mod describe;
 mod draft;
 mod files;
+mod folder;
 mod measure;
 mod rehearse;
+mod signatures;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -47,10 +49,14 @@ enum Action {
         /// How many governors must sign.
         #[arg(long)]
         threshold: usize,
-        /// Public keys (`.cose`).
-        #[arg(required = true)]
-        keys: Vec<PathBuf>,
-        /// Where it goes.
+        /// Public keys (`.cose`), each as FILE or NAME=FILE. A governor is called
+        /// what the file is called, or NAME.
+        #[arg(required = true, value_name = "[NAME=]FILE")]
+        keys: Vec<String>,
+        /// Leave out the names: the root of a deployment that has none.
+        #[arg(long)]
+        unnamed: bool,
+        /// Where the governance root goes.
         #[arg(long)]
         out: PathBuf,
     },
@@ -82,6 +88,9 @@ enum Action {
         /// Private keys of governors.
         #[arg(long, required = true)]
         key: Vec<PathBuf>,
+        /// The governors' keys and threshold: refuse a key that is no governor's.
+        #[arg(long, value_name = "FILE")]
+        governance: Option<PathBuf>,
         /// Set of signatures (`.pcs`); added to where it exists.
         #[arg(long)]
         out: PathBuf,
@@ -100,9 +109,10 @@ enum Action {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Show everything that a folder or bundle says, and who signed it.
+    /// Show everything that a folder or bundle says, and who signed it; or who
+    /// the governors are.
     Show {
-        /// Folder, or bundle (`.pcb`).
+        /// Folder, bundle (`.pcb`), or governance root.
         bundle: PathBuf,
         /// The governors' keys and threshold: name who signed.
         #[arg(long)]
@@ -139,6 +149,10 @@ enum Action {
         /// Private keys of governors.
         #[arg(long, required = true)]
         key: Vec<PathBuf>,
+        /// The governors' keys and threshold: refuse a key that is no governor's,
+        /// and name who has signed.
+        #[arg(long, value_name = "FILE")]
+        governance: Option<PathBuf>,
         /// Where the endorsement goes.
         #[arg(long)]
         out: PathBuf,
@@ -192,11 +206,11 @@ where
 fn dispatch(action: Action) -> anyhow::Result<()> {
     match action {
         Action::Keygen { out, suite } => commands::keygen(&out, &suite),
-        Action::Governance { threshold, keys, out } => commands::governance(threshold, &keys, &out),
+        Action::Governance { threshold, keys, unnamed, out } => commands::governance(threshold, &keys, unnamed, &out),
         Action::New(arguments) => draft::run(&arguments),
         Action::Check { bundle, against, json } => commands::check(&bundle, &against, json),
         Action::Build { folder, out } => commands::build(&folder, &out),
-        Action::Sign { bundle, key, out } => commands::sign(&bundle, &key, &out),
+        Action::Sign { bundle, key, governance, out } => commands::sign(&bundle, &key, governance.as_deref(), &out),
         Action::Assemble { bundle, signatures, governance, out } => {
             commands::assemble(&bundle, &signatures, governance.as_deref(), &out)
         }
@@ -204,7 +218,9 @@ fn dispatch(action: Action) -> anyhow::Result<()> {
         Action::Diff { old, new, json } => commands::diff(&old, &new, json),
         Action::Explain { what, json } => commands::explain(&what, json),
         Action::Rehearse(arguments) => rehearse::run(&arguments),
-        Action::Endorse { request, key, out } => commands::endorse(&request, &key, &out),
+        Action::Endorse { request, key, governance, out } => {
+            commands::endorse(&request, &key, governance.as_deref(), &out)
+        }
         Action::Revoke(arguments) => commands::revoke(&arguments),
         Action::Corim(corim) => corim::run(&corim),
         Action::Measure(measure) => measure::run(&measure),

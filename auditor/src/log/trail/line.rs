@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, execution_text, short};
 use super::origin::recorded;
 use super::{EVIDENCE, FACTS};
+use crate::endorsed::signers;
 use crate::log::source::Source;
 
 /// A line of permits, up to an entry. Ids and digests are hexadecimal.
@@ -103,7 +104,10 @@ impl Line {
             Kind::Boot => self.boot(index, &entry.statement, &BootRecord::decode(payload)?),
             Kind::Policy => {
                 let PolicyRecord { bundle, version, time, .. } = PolicyRecord::decode(payload)?;
-                let text = format!("bundle version {version} {}", short(&bundle));
+                let archived = source.archived(entry, 0).ok().flatten();
+                let signed = archived.and_then(|bytes| Quorum::decode(&bytes, bytes.len()).ok());
+                let signed = signed.map(|quorum| format!(", signed by {}", signers(&quorum, &source.governance)));
+                let text = format!("bundle version {version} {}{}", short(&bundle), signed.unwrap_or_default());
                 let event = Event::new(index, "policy", text, Some(time), 2);
                 self.policies.insert(hex(&bundle), Policy { event, told: false });
             }
@@ -117,8 +121,9 @@ impl Line {
                 }
             }
             Kind::Revocation => {
-                let command = Quorum::decode(payload, MAX_ENTRY)?;
-                self.revocation(index, &Revocation::decode(command.unverified_document())?);
+                let signed = Quorum::decode(payload, MAX_ENTRY)?;
+                let signers = signers(&signed, &source.governance);
+                self.revocation(index, &Revocation::decode(signed.unverified_document())?, &signers);
             }
             _ => {}
         }
@@ -179,7 +184,7 @@ impl Line {
     }
 
     /// A revocation ends the newest permit before it.
-    fn revocation(&mut self, index: u64, command: &Revocation) {
+    fn revocation(&mut self, index: u64, command: &Revocation, signers: &str) {
         let Self { origin, permits, .. } = self;
         let hit = |seen: &&mut Seen| match &command.target {
             RevocationTarget::Permit(id) => [&seen.id, &*origin].contains(&&id.to_string()),
@@ -188,7 +193,7 @@ impl Line {
             RevocationTarget::Authority(_) => true,
         };
         if let Some(seen) = permits.iter_mut().rfind(hit) {
-            let text = format!("number {}: {}", command.sequence, command.reason);
+            let text = format!("number {}, signed by {signers}: {}", command.sequence, command.reason);
             seen.events.push(Event::new(index, "revoked", text, None, 4));
         }
     }

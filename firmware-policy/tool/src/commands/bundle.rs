@@ -8,31 +8,34 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use portcullis_attest::binding::Role;
-use portcullis_cli::{say, unix_seconds};
-use portcullis_firmware_policy::{BundleError, CONTENT_TYPE, Content, Finding, MAX_LENGTH, VerifiedBundle};
+use portcullis_cli::{say, time_or_now};
+use portcullis_firmware_policy::{Advice, CONTENT_TYPE, Content, Finding, MAX_LENGTH, VerifiedBundle};
 use portcullis_permit::{Governance, Quorum};
 use portcullis_wire::hex::hex;
 use serde_json::{Value, json};
 
-use crate::files::{self, Opened, Refused, refused};
+use crate::files::{self, Opened, Refused, refused, refused_now};
+use crate::{folder, signatures};
 
 const CHECK: &str = "portcullis/bundle-check/1";
 
 /// What a check looks at beside the texts: with the governors' keys the
-/// signatures, with the active bundle whether this one may follow on it, with a
-/// time whether it is valid then.
+/// signatures, with the active bundle whether this one may follow on it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Against {
     /// The governors' keys and threshold: check the signatures too.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     governance: Option<PathBuf>,
     /// The active bundle (`.pcb`): check that this one may follow on it.
     #[arg(long, value_name = "FILE", requires = "governance")]
     active: Option<PathBuf>,
-    /// RFC 3339 time: check that it is valid then.
-    #[arg(long, value_name = "TIME", requires = "governance")]
-    at: Option<String>,
+    /// Time (RFC 3339) at which dates are compared, such as that of revocation
+    /// lists; now if absent.
+    #[arg(long, value_name = "TIME", value_parser = portcullis_cli::time)]
+    at: Option<u64>,
+    /// Refuse what is only warned of.
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Checks a folder or a bundle, for people or as one JSON object.
@@ -40,91 +43,125 @@ pub(crate) fn check(path: &Path, against: &Against, as_json: bool) -> Result<()>
     let checked = check_all(path, against);
     if as_json {
         match &checked {
-            Ok(Checked { named, notes }) => {
-                say!("{}", json!({ "schema": CHECK, "sound": true, "bundle": named, "notes": notes }));
-            }
+            Ok(checked) => say!("{}", checked.json()),
             Err(error) => {
                 if let Some(refused) = error.downcast_ref::<Refused>() {
                     say!("{}", refusal_json(refused));
                 }
             }
         }
-        return checked.map(|_| ());
+        return checked.and_then(Checked::verdict);
     }
-    let Checked { named, notes } = checked?;
-    say!("{}: sound, {named}", path.display());
-    notes.iter().for_each(|line| say!("note: {line}"));
-    Ok(())
+    let checked = checked?;
+    for finding in &checked.warnings {
+        say!("warning: {finding}\n      hint: {}", finding.hint);
+    }
+    if checked.errors.is_empty() {
+        say!("{}: sound, {}", path.display(), checked.named);
+    }
+    checked.notes.iter().for_each(|line| say!("note: {line}"));
+    checked.verdict()
 }
 
-/// What passed, and what is to be known all the same.
+/// What is sound in itself, and what is to be known all the same.
 struct Checked {
     named: String,
+    /// What is over at this time.
+    errors: Vec<(&'static str, Finding)>,
+    warnings: Vec<Finding>,
     notes: Vec<String>,
 }
 
+impl Checked {
+    fn verdict(self) -> Result<()> {
+        if self.errors.is_empty() { Ok(()) } else { Err(refused_now(self.errors)) }
+    }
+
+    fn json(&self) -> Value {
+        let warnings: Vec<Value> = self.warnings.iter().map(|finding| finding_json(None, finding)).collect();
+        let errors: Vec<Value> =
+            self.errors.iter().map(|(check, finding)| finding_json(Some(check), finding)).collect();
+        json!({
+            "schema": CHECK,
+            "sound": self.errors.is_empty(),
+            "check": self.errors.first().map(|(check, _)| *check),
+            "bundle": self.named,
+            "findings": errors,
+            "warnings": warnings,
+            "notes": self.notes,
+        })
+    }
+}
+
 fn refusal_json(refused: &Refused) -> Value {
-    let findings = refused.bundle.iter().flat_map(BundleError::findings).map(|finding| {
-        let Finding { file, line, key, what, hint } = finding;
-        json!({ "file": file, "line": line, "key": key, "what": what, "hint": hint })
-    });
+    let findings = refused.findings.iter().map(|(check, finding)| finding_json(Some(check), finding));
     json!({
         "schema": CHECK,
         "sound": false,
-        "check": refused.bundle.as_ref().map(BundleError::check),
+        "check": refused.check,
         "why": refused.to_string(),
         "findings": findings.collect::<Vec<_>>(),
     })
 }
 
-fn check_all(path: &Path, against: &Against) -> Result<Checked> {
-    let Against { governance, active, at } = against;
-    let opened = files::open(path)?;
-    let mut notes = Vec::new();
-    if let Some(file) = governance {
-        let governance = files::governance(file)?;
-        let verified = verify(&opened.quorum, &governance)?;
-        if let Some(active) = active {
-            let active = VerifiedBundle::verify(&files::read(active)?, &governance).map_err(|error| refused(&error))?;
-            verified.check_succession(&active).map_err(|error| refused(&error))?;
-        }
-        if let Some(at) = at {
-            let at = unix_seconds(at).with_context(|| format!("time {at:?}"))?;
-            verified.check_time(at).map_err(|error| refused(&error))?;
-        }
-    } else {
-        notes.push("signatures were not looked at: --governance FILE checks them".to_owned());
-    }
-    notes.extend(gaps(&opened.content));
-    Ok(Checked { named: named(&opened.content, &opened.quorum), notes })
+fn finding_json(check: Option<&str>, finding: &Finding) -> Value {
+    let Finding { file, line, key, what, hint } = finding;
+    json!({ "check": check, "file": file, "line": line, "key": key, "what": what, "hint": hint })
 }
 
-/// What is sound and will deny all the same: roles without an image, generations
-/// without a revocation list, and lists that end before the bundle.
-fn gaps(content: &Content) -> Vec<String> {
-    let policy = content.policy();
-    let roles = [(Role::Authority, "authority"), (Role::Node, "node")];
-    let lacking = roles.into_iter().filter(|(role, _)| !policy.references().iter().any(|image| image.role == *role));
-    let roles = lacking.map(|(_, name)| format!("no image has the role {name:?}: no {name} passes (snp.measurement)"));
-    let lists = policy.floors.keys().filter_map(|generation| match content.verifier().lists_until(*generation) {
-        None => {
-            Some(format!("no revocation list of a {generation} root: evidence of {generation} is denied (snp.crl)"))
+fn check_all(path: &Path, against: &Against) -> Result<Checked> {
+    let opened = files::open(path)?;
+    let mut notes = Vec::new();
+    match &against.governance {
+        None => notes.push("signatures were not verified: --governance FILE verifies them".to_owned()),
+        Some(file) => {
+            let governance = files::governance(file)?;
+            let verified = verify(&opened.quorum, &governance)?;
+            if let Some(active) = &against.active {
+                let active = VerifiedBundle::verify(&files::read(active)?, &governance);
+                let active = active.map_err(|error| refused(&error)).context("--active")?;
+                verified.check_succession(&active).map_err(|error| refused(&error))?;
+            }
+            notes.extend(signatures::sentences(&opened.quorum, Some(&governance)));
         }
-        Some(until) if until < policy.valid.until => {
-            let until = portcullis_cli::rfc3339(until);
-            Some(format!(
-                "the {generation} list ends at {until}: from then on evidence of {generation} is denied (snp.crl)"
-            ))
-        }
-        Some(_) => None,
-    });
-    roles.chain(lists).collect()
+    }
+    if let Some(at) = against.at {
+        // Whoever names a time asks whether the bundle is valid then.
+        opened.content.check_time(at).map_err(|error| refused(&error))?;
+    }
+    let Advice { mut errors, mut warnings } = advice(&opened, path, against.at)?;
+    if against.strict {
+        errors.extend(warnings.drain(..).map(|finding| ("--strict", finding)));
+    }
+    Ok(Checked { named: named(&opened.content, &opened.quorum), errors, warnings, notes })
+}
+
+/// What is to be known of a bundle at a time, or now.
+fn advice(opened: &Opened, path: &Path, at: Option<u64>) -> Result<Advice> {
+    let now = || time_or_now(None).map_err(anyhow::Error::msg);
+    let mut advice = opened.content.advice(&opened.files, at.map_or_else(now, Ok)?);
+    if !path.is_dir() {
+        // A folder with such texts is refused; a bundle may have been signed before.
+        advice.warnings.extend(folder::rewritten(&opened.files));
+    }
+    Ok(advice)
+}
+
+/// Tells those who build or sign what a check would tell them, in a line each.
+fn warn(opened: &Opened, path: &Path) -> Result<()> {
+    let Advice { errors, warnings } = advice(opened, path, None)?;
+    for finding in errors.iter().map(|(_, finding)| finding).chain(&warnings) {
+        eprintln!("warning: {finding}");
+    }
+    Ok(())
 }
 
 /// Packs a folder into a bundle that nobody has signed. The same files give the
 /// same bytes, whoever builds them, wherever and whenever.
 pub(crate) fn build(folder: &Path, out: &Path) -> Result<()> {
-    let Opened { quorum, content, .. } = files::open(folder)?;
+    let opened = files::open(folder)?;
+    warn(&opened, folder)?;
+    let Opened { quorum, content, .. } = opened;
     files::write(out, &Quorum::unsigned(quorum.unverified_document().to_vec()).encode())?;
     say!("{}: {}, nobody has signed it", out.display(), named(&content, &quorum));
     Ok(())
@@ -132,17 +169,19 @@ pub(crate) fn build(folder: &Path, out: &Path) -> Result<()> {
 
 /// Signs a bundle: the signatures are a file of their own, and join those that
 /// are in it already.
-pub(crate) fn sign(path: &Path, keys: &[PathBuf], out: &Path) -> Result<()> {
-    let Opened { quorum, content, .. } = files::open(path)?;
+pub(crate) fn sign(path: &Path, keys: &[PathBuf], governance: Option<&Path>, out: &Path) -> Result<()> {
+    let governance = governance.map(files::governance).transpose()?;
+    let opened = files::open(path)?;
+    warn(&opened, path)?;
+    let Opened { quorum, content, .. } = opened;
     let mut set = Quorum::unsigned(quorum.unverified_document().to_vec());
     if out.exists() {
-        set.attach(&files::read(out)?).with_context(|| out.display().to_string())?;
+        files::attach(&mut set, out)?;
     }
-    for path in keys {
-        set.sign(CONTENT_TYPE, &files::key(path)?)?;
-    }
+    signatures::sign(&mut set, CONTENT_TYPE, keys, governance.as_ref())?;
     files::write(out, &set.detached())?;
-    say!("{}: {} for {}", out.display(), count(set.signatures()), named(&content, &quorum));
+    say!("{}: signatures for {}", out.display(), named(&content, &quorum));
+    signatures::tell(&set, governance.as_ref());
     Ok(())
 }
 
@@ -150,16 +189,15 @@ pub(crate) fn sign(path: &Path, keys: &[PathBuf], out: &Path) -> Result<()> {
 pub(crate) fn assemble(path: &Path, sets: &[PathBuf], governance: Option<&Path>, out: &Path) -> Result<()> {
     let Opened { mut quorum, content, .. } = files::open(path)?;
     for set in sets {
-        quorum.attach(&files::read(set)?).with_context(|| set.display().to_string())?;
+        files::attach(&mut quorum, set)?;
     }
-    if let Some(file) = governance {
-        verify(&quorum, &files::governance(file)?)?;
+    let governance = governance.map(files::governance).transpose()?;
+    if let Some(governance) = &governance {
+        verify(&quorum, governance)?;
     }
     files::write(out, &quorum.encode())?;
-    say!("{}: {}, {}", out.display(), named(&content, &quorum), count(quorum.signatures()));
-    if governance.is_none() {
-        say!("whether they are enough was not looked at: --governance FILE checks them");
-    }
+    say!("{}: {}", out.display(), named(&content, &quorum));
+    signatures::tell(&quorum, governance.as_ref());
     Ok(())
 }
 
@@ -173,8 +211,4 @@ fn verify(quorum: &Quorum, governance: &Governance) -> Result<VerifiedBundle> {
 
 fn named(content: &Content, quorum: &Quorum) -> String {
     format!("version {}, digest {}", content.policy().version, hex(&quorum.digest()))
-}
-
-fn count(signatures: usize) -> String {
-    if signatures == 1 { "1 signature".into() } else { format!("{signatures} signatures") }
 }

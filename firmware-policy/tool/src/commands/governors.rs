@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use portcullis_cli::{say, unix_seconds};
+use portcullis_cli::{rfc3339, say, time_or_now};
 use portcullis_permit::{
-    Endorsement, Governance, PermitId, PublicKey, Quorum, Revocation, RevocationTarget, SigningKey, Suite,
+    Endorsement, Governance, Governor, PermitId, PublicKey, Quorum, Revocation, RevocationTarget, SigningKey, Suite,
 };
 use portcullis_wire::hex::{hex, unhex_array};
 
-use crate::files;
+use crate::files::{self, Refused};
+use crate::signatures;
 
 /// What a revocation withdraws: exactly one of these.
 #[derive(Debug, clap::Args)]
@@ -41,15 +42,38 @@ pub(crate) struct Order {
     after: Option<PathBuf>,
 }
 
+/// Until when the command can be handed in: exactly one of these.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct End {
+    /// Time (RFC 3339) from which on the authority refuses the command.
+    #[arg(long, value_name = "TIME", value_parser = portcullis_cli::time)]
+    expires: Option<u64>,
+    /// How long from now the authority accepts it, such as 90d or 12h.
+    #[arg(long = "for", value_name = "DURATION", value_parser = portcullis_cli::duration)]
+    duration: Option<u64>,
+}
+
+impl End {
+    /// Unix seconds. A command that is over already is a slip.
+    fn time(&self) -> Result<u64> {
+        let now = time_or_now(None).map_err(anyhow::Error::msg)?;
+        let end = self.expires.unwrap_or_else(|| now.saturating_add(self.duration.unwrap_or_default()));
+        if end <= now {
+            bail!("--expires {}: is over already, the authority would refuse the command", rfc3339(end));
+        }
+        Ok(end)
+    }
+}
+
 /// A revocation to be signed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Revoke {
     /// Origin of the authority that it is for.
     #[arg(long)]
     authority: String,
-    /// RFC 3339 time from which on the command is refused.
-    #[arg(long)]
-    expires: String,
+    #[command(flatten)]
+    end: End,
     /// Why, for the log.
     #[arg(long)]
     reason: String,
@@ -63,6 +87,10 @@ pub(crate) struct Revoke {
     /// Private keys of governors.
     #[arg(long, required = true)]
     key: Vec<PathBuf>,
+    /// The governors' keys and threshold: refuse a key that is no governor's, and
+    /// name who has signed.
+    #[arg(long, value_name = "FILE")]
+    governance: Option<PathBuf>,
     /// Where the command goes.
     #[arg(long)]
     out: PathBuf,
@@ -71,7 +99,21 @@ pub(crate) struct Revoke {
 pub(crate) fn keygen(out: &Path, suite: &str) -> Result<()> {
     let suite = Suite::from_name(suite).with_context(|| format!("suite {suite:?}: classic or pq"))?;
     let key = SigningKey::generate(suite)?;
-    let (private, public) = (out.with_extension("pem"), out.with_extension("cose"));
+    let with = |extension: &str| {
+        // A name may have dots: what follows on the last is part of it.
+        let stem = if out.extension().is_some_and(|of| of == "pem" || of == "cose") {
+            out.with_extension("")
+        } else {
+            out.to_owned()
+        };
+        let mut name = stem.into_os_string();
+        name.push(extension);
+        PathBuf::from(name)
+    };
+    let (private, public) = (with(".pem"), with(".cose"));
+    if let Some(there) = [&private, &public].into_iter().find(|path| path.exists()) {
+        bail!("{}: exists, and keygen replaces no key: name another file", there.display());
+    }
     files::write_private(&private, key.to_pem()?.as_bytes())?;
     files::write(&public, &key.public().to_cose())?;
     say!("{}  private, keep it offline", private.display());
@@ -79,34 +121,61 @@ pub(crate) fn keygen(out: &Path, suite: &str) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn governance(threshold: usize, keys: &[PathBuf], out: &Path) -> Result<()> {
-    let read = |path: &PathBuf| PublicKey::from_cose(&files::read(path)?).with_context(|| path.display().to_string());
-    let governance = Governance::new(threshold, keys.iter().map(read).collect::<Result<_>>()?)?;
+pub(crate) fn governance(threshold: usize, keys: &[String], unnamed: bool, out: &Path) -> Result<()> {
+    let governors = keys.iter().map(|key| governor(key, unnamed)).collect::<Result<Vec<_>>>()?;
+    let governance = Governance::new(threshold, governors)
+        .with_context(|| format!("--threshold {threshold} with {} keys", keys.len()))?;
     files::write(out, &governance.encode())?;
-    say!("governance root {} ({threshold} of {})", governance.root_hex(), governance.keys().len());
+    say!("governance root {} ({threshold} of {})", governance.root_hex(), governance.governors().len());
+    governance.governors().iter().for_each(|governor| say!("  {governor}"));
     Ok(())
 }
 
-pub(crate) fn endorse(request: &Path, keys: &[PathBuf], out: &Path) -> Result<()> {
-    let mut quorum = Quorum::decode(&files::read(request)?, 64 * 1024)?;
-    let endorsement = Endorsement::decode(quorum.unverified_document())?;
-    for path in keys {
-        quorum.sign(Endorsement::CONTENT_TYPE, &files::key(path)?)?;
+/// A governor as NAME=FILE, or as a file that is called as they are. A file that
+/// has an equals sign in its name is one all the same, if it exists.
+fn governor(text: &str, unnamed: bool) -> Result<Governor> {
+    let (name, path) = match text.split_once('=').filter(|_| !Path::new(text).exists()) {
+        Some((name, path)) => (Some(name.to_owned()), Path::new(path)),
+        None => (None, Path::new(text)),
+    };
+    let key = PublicKey::from_file(&files::read(path)?).with_context(|| path.display().to_string())?;
+    if unnamed {
+        return Ok(key.into());
     }
+    let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let hint = || format!("{text}: write it as NAME=FILE, or pass --unnamed");
+    Governor::named(&name.unwrap_or_else(stem), key).with_context(hint)
+}
+
+pub(crate) fn endorse(request: &Path, keys: &[PathBuf], governance: Option<&Path>, out: &Path) -> Result<()> {
+    let governance = governance.map(files::governance).transpose()?;
+    let required = "what portcullisd init wrote, or an endorsement (.pce)";
+    let mut quorum = files::quorum(request, required)?;
+    let endorsement = Endorsement::decode(quorum.unverified_document());
+    let endorsement = endorsement.map_err(|_| files::another(request, &quorum, required))?;
+    let now = time_or_now(None).map_err(anyhow::Error::msg)?;
+    if endorsement.expires <= now {
+        let ended = rfc3339(endorsement.expires);
+        return Err(Refused::new(format!("{}: the endorsement ended on {ended}", request.display())).into());
+    }
+    signatures::sign(&mut quorum, Endorsement::CONTENT_TYPE, keys, governance.as_ref())?;
     files::write(out, &quorum.encode())?;
     say!("{}: endorses", out.display());
     say!("  origin        {}", endorsement.origin());
     say!("  chip id       {}", hex(&endorsement.chip_id));
     say!("  measurement   {}", hex(&endorsement.measurement));
     say!("  permit key    {}", hex(endorsement.permit_key.thumbprint()));
+    say!("  bundle        version {} or newer", endorsement.bundle_version);
+    say!("  until         {}", rfc3339(endorsement.expires));
     if let Some(old) = &endorsement.predecessor {
         say!("  follows on    {old}");
     }
+    signatures::tell(&quorum, governance.as_ref());
     Ok(())
 }
 
 pub(crate) fn revoke(revoke: &Revoke) -> Result<()> {
-    let expires = unix_seconds(&revoke.expires).with_context(|| format!("time {:?}", revoke.expires))?;
+    let expires = revoke.end.time()?;
     let target = match &revoke.target {
         Target { permit: Some(id), .. } => {
             RevocationTarget::Permit(PermitId::from_bytes(unhex_array(id).context("permit: 16 bytes in hex")?))
@@ -121,8 +190,10 @@ pub(crate) fn revoke(revoke: &Revoke) -> Result<()> {
     let (sequence, predecessor) = match &revoke.order.after {
         None => (1, None),
         Some(path) => {
-            let last = Quorum::decode(&files::read(path)?, 64 * 1024)?;
-            let command = Revocation::decode(last.unverified_document())?;
+            let required = "the last revocation (.pcr)";
+            let last = files::quorum(path, required)?;
+            let command = Revocation::decode(last.unverified_document());
+            let command = command.map_err(|_| files::another(path, &last, required))?;
             if command.authority != revoke.authority {
                 bail!("{}: of {}, not of {}", path.display(), command.authority, revoke.authority);
             }
@@ -138,10 +209,11 @@ pub(crate) fn revoke(revoke: &Revoke) -> Result<()> {
         reason: revoke.reason.clone(),
     };
     let mut quorum = Quorum::unsigned(command.encode());
-    for path in &revoke.key {
-        quorum.sign(Revocation::CONTENT_TYPE, &files::key(path)?)?;
-    }
+    let governance = revoke.governance.as_deref().map(files::governance).transpose()?;
+    signatures::sign(&mut quorum, Revocation::CONTENT_TYPE, &revoke.key, governance.as_ref())?;
     files::write(&revoke.out, &quorum.encode())?;
     say!("{}: revocation {} of {}", revoke.out.display(), command.sequence, command.authority);
+    say!("  refused from  {}", rfc3339(expires));
+    signatures::tell(&quorum, governance.as_ref());
     Ok(())
 }

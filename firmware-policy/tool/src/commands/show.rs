@@ -4,14 +4,19 @@ use std::path::Path;
 
 use anyhow::Result;
 use portcullis_cli::say;
-use portcullis_permit::{Governance, Quorum};
+use portcullis_permit::Governance;
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
 use crate::describe::{Attributes, Section, describe};
 use crate::files;
+use crate::signatures::{governor_in_json, in_json, sentences};
 
 pub(crate) fn show(path: &Path, governance: Option<&Path>, as_json: bool) -> Result<()> {
+    if let Some(root) = files::as_governance(path) {
+        show_governance(&root, as_json);
+        return Ok(());
+    }
     let opened = files::open(path)?;
     let sections = describe(&opened.content, &opened.files);
     let governance = governance.map(files::governance).transpose()?;
@@ -20,14 +25,14 @@ pub(crate) fn show(path: &Path, governance: Option<&Path>, as_json: bool) -> Res
         let body = json!({
             "schema": "portcullis/bundle/1",
             "digest": hex(&opened.quorum.digest()),
-            "signatures": signatures_json(&opened.quorum, governance.as_ref()),
+            "signatures": in_json(&opened.quorum, governance.as_ref()),
             "sections": told,
         });
         say!("{body}");
         return Ok(());
     }
     say!("digest {}", hex(&opened.quorum.digest()));
-    say!("{}", signatures(&opened.quorum, governance.as_ref()));
+    sentences(&opened.quorum, governance.as_ref()).iter().for_each(|sentence| say!("{sentence}"));
     for section in &sections {
         say!("\n{}", section.title);
         if section.items.is_empty() {
@@ -58,24 +63,16 @@ fn section_json(section: &Section) -> Value {
         .into()
 }
 
-fn signatures(quorum: &Quorum, governance: Option<&Governance>) -> String {
-    let count = quorum.signatures();
-    match governance {
-        _ if count == 0 => "signed by nobody".into(),
-        None => format!("{count} signatures, not looked at: --governance FILE checks them"),
-        Some(governance) => {
-            let (signers, others) = quorum.signers(governance);
-            let names: Vec<String> = signers.iter().map(|key| hex(key.thumbprint())).collect();
-            let (found, needed) = (signers.len(), governance.threshold());
-            let foreign = if others == 0 { String::new() } else { format!("; {others} signatures of nobody known") };
-            format!("signed by {found} governors, {needed} needed: {}{foreign}", names.join(", "))
-        }
+/// Who governs, and what the root is that authorities and nodes are given.
+fn show_governance(governance: &Governance, as_json: bool) {
+    let governors = governance.governors();
+    if as_json {
+        let list: Vec<Value> = governors.iter().map(governor_in_json).collect();
+        let (root, needed) = (governance.root_hex(), governance.threshold());
+        say!("{}", json!({ "schema": "portcullis/governance/1", "root": root, "needed": needed, "governors": list }));
+        return;
     }
-}
-
-fn signatures_json(quorum: &Quorum, governance: Option<&Governance>) -> Value {
-    let Some(governance) = governance else { return json!({ "count": quorum.signatures() }) };
-    let (signers, others) = quorum.signers(governance);
-    let names: Vec<String> = signers.iter().map(|key| hex(key.thumbprint())).collect();
-    json!({ "count": quorum.signatures(), "governors": names, "others": others, "needed": governance.threshold() })
+    say!("governance root {}", governance.root_hex());
+    say!("{} of these {} governors must sign", governance.threshold(), governors.len());
+    governors.iter().for_each(|governor| say!("  {governor}, {}", governor.key().suite().name()));
 }

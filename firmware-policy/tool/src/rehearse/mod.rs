@@ -41,8 +41,8 @@ pub(crate) struct Arguments {
     floor: Vec<String>,
     /// Time of all requests, RFC 3339. Default: the recorded time of each, or the bundle's
     /// `not_before` if that is later.
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = portcullis_cli::time)]
+    at: Option<u64>,
     /// Number of threads; default: one for each core.
     #[arg(long)]
     threads: Option<usize>,

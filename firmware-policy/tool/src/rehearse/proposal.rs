@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, bail};
 use portcullis_attest::snp::generation::Generation;
-use portcullis_cli::unix_seconds;
 use portcullis_firmware_policy::document::{Document, Floor};
 use portcullis_firmware_policy::{Content, documents};
 
@@ -31,9 +30,8 @@ impl Proposal {
         for text in &arguments.floor {
             added.push(raise(&mut document, text).with_context(|| format!("--floor {text}"))?);
         }
-        let at = arguments.at.as_ref().map(|text| unix_seconds(text).with_context(|| format!("time {text:?}")));
         let content = Content::of(&opened.files, &document, &references).map_err(|error| refused(&error))?;
-        Ok(Self { content, at: at.transpose()?, added })
+        Ok(Self { content, at: arguments.at, added })
     }
 
     /// Time of a request with this recorded time.

@@ -22,7 +22,7 @@ use portcullis_firmware_policy::document::{
     RootChoice, Workload,
 };
 use portcullis_firmware_policy::{BundleError, CONTENT_TYPE, Files, SCHEMA, VerifiedBundle, pack};
-use portcullis_permit::{Governance, Quorum, SigningKey, Suite};
+use portcullis_permit::{Governance, Governor, Quorum, SigningKey, Suite};
 use portcullis_wire::hex::hex;
 
 pub use ask::{Ask, Device, Plan, Shows};
@@ -72,7 +72,10 @@ impl Scene {
     pub fn new(root: &Path, generation: Generation) -> Result<Self> {
         let governor = || SigningKey::generate(Suite::Classic);
         let governors = [governor()?, governor()?, governor()?];
-        let governance = Governance::new(2, governors.iter().map(|key| key.public().clone()).collect())?;
+        let named =
+            |(at, key): (usize, &SigningKey)| Governor::named(&format!("governor-{}", at + 1), key.public().clone());
+        let named = governors.iter().enumerate().map(named).collect::<Result<Vec<_>, _>>()?;
+        let governance = Governance::new(2, named)?;
         let root = LabRoot::open(root, generation)?;
         let references = BTreeMap::from([("node.toml".to_owned(), reference(IMAGE, RoleName::Node))]);
         Ok(Self {

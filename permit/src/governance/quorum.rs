@@ -1,10 +1,10 @@
-//! Governors: m of n people whose signatures change what an authority does.
+//! A document that governors sign, and their signatures.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-use portcullis_wire::{Digest, Error, Fields, Sign1, Value, bstr, decode, encode, hex, map, sha256, sign1};
+use portcullis_wire::{Digest, Error, Sign1, Value, bstr, decode, encode, sha256, sign1};
 
+use super::{Governance, GovernanceError, Governor, MAX_GOVERNORS, Other, Signatures};
 use crate::key::{PublicKey, SigningKey};
 
 const ALG: i64 = 1;
@@ -16,133 +16,9 @@ const PREIMAGE_CONTENT_TYPE: i64 = 259;
 /// COSE algorithm of SHA-256.
 const SHA_256: i64 = -16;
 const SIGNATURE_TYP: &str = "application/vnd.portcullis.governor-signature+cose";
-/// Most governors.
-const MAX_GOVERNORS: usize = 32;
 const MAX_SIGNATURE: usize = 8 * 1024;
 const MAX_DETACHED: usize = MAX_GOVERNORS * MAX_SIGNATURE;
 const DETACHED: &str = "portcullis/signatures/1";
-
-/// Why a governed document was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GovernanceError {
-    /// Malformed CBOR or COSE.
-    Malformed(Error),
-    /// A threshold of zero or above the number of governors, a governor twice,
-    /// or too many.
-    Set,
-    /// Not signed as this type of document.
-    ContentType {
-        /// The required type.
-        required: &'static str,
-    },
-    /// Nobody signed.
-    Unsigned,
-    /// One governor signed twice.
-    Twice,
-    /// Fewer distinct governors signed than the threshold demands.
-    Threshold {
-        /// Distinct governors with a valid signature.
-        found: usize,
-        /// The threshold.
-        required: usize,
-    },
-    /// The signatures are for another document.
-    OtherDocument,
-    /// Signing failed.
-    Signing,
-}
-
-impl fmt::Display for GovernanceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(error) => error.fmt(f),
-            Self::Set => f.write_str("not a set of distinct governors with a threshold that they can reach"),
-            Self::ContentType { required } => write!(f, "not signed as {required}"),
-            Self::Unsigned => f.write_str("nobody signed"),
-            Self::Twice => f.write_str("one governor signed twice"),
-            Self::Threshold { found, required } => {
-                write!(f, "valid signatures of {found} governors, required {required}")
-            }
-            Self::OtherDocument => f.write_str("the signatures are for another document"),
-            Self::Signing => f.write_str("signing failed"),
-        }
-    }
-}
-
-impl std::error::Error for GovernanceError {}
-
-impl From<Error> for GovernanceError {
-    fn from(error: Error) -> Self {
-        Self::Malformed(error)
-    }
-}
-
-/// The governors' keys and how many must sign: the root of trust of a deployment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Governance {
-    threshold: usize,
-    keys: Vec<PublicKey>,
-}
-
-impl Governance {
-    /// A set of distinct keys with a threshold of at least one that it can reach.
-    ///
-    /// # Errors
-    /// [`GovernanceError::Set`].
-    pub fn new(threshold: usize, mut keys: Vec<PublicKey>) -> Result<Self, GovernanceError> {
-        keys.sort_by(|a, b| a.thumbprint().cmp(b.thumbprint()));
-        let distinct: BTreeSet<&Digest> = keys.iter().map(PublicKey::thumbprint).collect();
-        let sound = threshold >= 1 && threshold <= keys.len() && distinct.len() == keys.len();
-        if sound && keys.len() <= MAX_GOVERNORS { Ok(Self { threshold, keys }) } else { Err(GovernanceError::Set) }
-    }
-
-    /// How many governors must sign.
-    #[must_use]
-    pub const fn threshold(&self) -> usize {
-        self.threshold
-    }
-
-    /// The governors' keys, by thumbprint.
-    #[must_use]
-    pub fn keys(&self) -> &[PublicKey] {
-        &self.keys
-    }
-
-    /// The deterministic encoding.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let keys = self.keys.iter().map(|key| bstr(key.to_cose())).collect();
-        encode(&map([(1, (self.threshold as u64).into()), (2, Value::Array(keys))]))
-    }
-
-    /// Reads the deterministic encoding.
-    ///
-    /// # Errors
-    /// [`GovernanceError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, GovernanceError> {
-        let mut fields = Fields::of(decode(bytes, 128 * 1024)?)?;
-        let threshold = usize::try_from(fields.uint(1)?).map_err(|_| GovernanceError::Set)?;
-        let keys = fields.items(2)?.into_iter().map(|key| {
-            let bytes = key.into_bytes().map_err(|_| Error::WrongType(2))?;
-            PublicKey::from_cose(&bytes).map_err(|_| Error::WrongType(2))
-        });
-        let keys = keys.collect::<Result<_, _>>()?;
-        fields.finish()?;
-        Self::new(threshold, keys)
-    }
-
-    /// SHA-256 of the encoding: the governance root.
-    #[must_use]
-    pub fn root(&self) -> Digest {
-        sha256(&[&self.encode()])
-    }
-
-    /// The governance root in hex.
-    #[must_use]
-    pub fn root_hex(&self) -> String {
-        hex::hex(&self.root())
-    }
-}
 
 /// A document with governors' signatures: det-CBOR [document, [COSE_Sign1 hash
 /// envelope, ...]].
@@ -232,18 +108,18 @@ impl Quorum {
         self.signatures.push(signature);
     }
 
-    /// The governors whose valid signatures these are, and how many others
-    /// there are.
+    /// Whose signatures these are.
     #[must_use]
-    pub fn signers<'g>(&self, governance: &'g Governance) -> (Vec<&'g PublicKey>, usize) {
+    pub fn signatures_by<'g>(&self, governance: &'g Governance) -> Signatures<'g> {
         let digest = self.digest();
-        let signer = |bytes: &Vec<u8>| {
-            let object = Sign1::parse(bytes, MAX_SIGNATURE).ok()?;
-            governance.keys.iter().find(|key| signed_by(&object, key, &digest))
-        };
-        let signers: Vec<&PublicKey> = self.signatures.iter().filter_map(signer).collect();
-        let others = self.signatures.len().saturating_sub(signers.len());
-        (signers, others)
+        let mut all = Signatures { governors: Vec::new(), others: Vec::new() };
+        for bytes in &self.signatures {
+            match signer(bytes, governance, &digest) {
+                Ok(governor) => all.governors.push(governor),
+                Err(other) => all.others.push(other),
+            }
+        }
+        all
     }
 
     /// How many signatures there are, whoever made them.
@@ -296,14 +172,27 @@ impl Quorum {
             if !named.insert(kid) {
                 return Err(GovernanceError::Twice);
             }
-            let signer = governance.keys.iter().find(|key| signed_by(&object, key, &digest));
-            signers.extend(signer.map(PublicKey::thumbprint));
+            signers.extend(signer(bytes, governance, &digest).ok().map(|governor| governor.key().thumbprint()));
         }
-        if signers.len() >= governance.threshold {
-            Ok(&self.document)
-        } else {
-            Err(GovernanceError::Threshold { found: signers.len(), required: governance.threshold })
+        if signers.len() >= governance.threshold() {
+            return Ok(&self.document);
         }
+        let Signatures { governors, others } = self.signatures_by(governance);
+        let signers = governors.into_iter().map(Governor::to_string).collect();
+        Err(GovernanceError::Threshold { signers, required: governance.threshold(), others })
+    }
+}
+
+/// The governor whose signature this is, or whose else.
+fn signer<'g>(bytes: &[u8], governance: &'g Governance, digest: &Digest) -> Result<&'g Governor, Other> {
+    let object = Sign1::parse(bytes, MAX_SIGNATURE).map_err(|_| Other::Malformed)?;
+    let named = object.protected(KID).and_then(Value::as_bytes).ok_or(Other::Malformed)?;
+    let governor = governance.governors().iter().find(|governor| governor.key().thumbprint().as_slice() == named);
+    let governor = governor.ok_or_else(|| Other::Stranger { thumbprint: named.clone() })?;
+    if signed_by(&object, governor.key(), digest) {
+        Ok(governor)
+    } else {
+        Err(Other::Invalid { governor: governor.to_string() })
     }
 }
 
@@ -317,6 +206,8 @@ fn signed_by(object: &Sign1, key: &PublicKey, digest: &Digest) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_wire::hex::hex;
+
     use super::*;
     use crate::key::Suite;
 
@@ -327,7 +218,7 @@ mod tests {
     }
 
     fn set(threshold: usize, keys: &[SigningKey]) -> Governance {
-        Governance::new(threshold, keys.iter().map(|k| k.public().clone()).collect()).unwrap()
+        Governance::new(threshold, keys.iter().map(|k| k.public().clone())).unwrap()
     }
 
     #[test]
@@ -335,12 +226,16 @@ mod tests {
         let keys = governors(3);
         let governance = set(2, &keys);
         let mut quorum = Quorum::unsigned(b"document".to_vec());
-        let short = |found| Err(GovernanceError::Threshold { found, required: 2 });
         assert_eq!(quorum.verify(TYPE, &governance), Err(GovernanceError::Unsigned));
         quorum.sign(TYPE, &keys[0]).unwrap();
         quorum.sign(TYPE, &keys[0]).unwrap();
-        quorum.sign(TYPE, &governors(1)[0]).unwrap();
-        assert_eq!(quorum.verify(TYPE, &governance), short(1));
+        let stranger = &governors(1)[0];
+        quorum.sign(TYPE, stranger).unwrap();
+        let one = vec![hex(keys[0].public().thumbprint())];
+        let thumbprint = stranger.public().thumbprint().to_vec();
+        let others = vec![Other::Stranger { thumbprint }];
+        let short = GovernanceError::Threshold { signers: one, required: 2, others };
+        assert_eq!(quorum.verify(TYPE, &governance), Err(short));
         // the same signature twice, in a hand-made file
         let mut doubled = quorum.clone();
         doubled.signatures.push(doubled.signatures[0].clone());
@@ -360,18 +255,38 @@ mod tests {
         let elsewhere = Quorum::unsigned(b"another".to_vec()).detached();
         assert_eq!(joined.attach(&elsewhere), Err(GovernanceError::OtherDocument));
         let moved = Quorum { document: b"another".to_vec(), ..read };
-        assert_eq!(moved.verify(TYPE, &governance), short(0));
+        let Err(GovernanceError::Threshold { signers, others, .. }) = moved.verify(TYPE, &governance) else { panic!() };
+        assert!(signers.is_empty());
+        let invalid = |key: &SigningKey| Other::Invalid { governor: hex(key.public().thumbprint()) };
+        assert!(others.contains(&invalid(&keys[0])) && others.contains(&invalid(&keys[2])), "{others:?}");
     }
 
+    /// A person reads who signed, and whose signature does not count and why.
     #[test]
-    fn refuses_sets_that_cannot_govern() {
-        let keys = governors(2);
-        let public = |n: usize| keys[n].public().clone();
-        assert_eq!(Governance::new(0, vec![public(0)]), Err(GovernanceError::Set));
-        assert_eq!(Governance::new(2, vec![public(0)]), Err(GovernanceError::Set));
-        assert_eq!(Governance::new(1, vec![public(0), public(0)]), Err(GovernanceError::Set));
-        let governance = set(2, &keys);
-        assert_eq!(Governance::decode(&governance.encode()), Ok(governance.clone()));
-        assert_ne!(set(1, &keys).root(), governance.root());
+    fn whose_signatures_there_are_is_told_by_name_and_thumbprint() {
+        let keys = governors(3);
+        let named = |name: &str, key: &SigningKey| Governor::named(name, key.public().clone()).unwrap();
+        let governance = Governance::new(2, [named("alice", &keys[0]), named("bob", &keys[1])]).unwrap();
+        let mut quorum = Quorum::unsigned(b"document".to_vec());
+        quorum.sign(TYPE, &keys[0]).unwrap();
+        quorum.sign(TYPE, &keys[2]).unwrap();
+        let print = |key: &SigningKey| hex(key.public().thumbprint());
+        let said = quorum.verify(TYPE, &governance).unwrap_err().to_string();
+        let expected = format!(
+            "valid signatures of 1 governors, required 2: alice ({}); the signature by the key {} does not count: it is no governor's",
+            print(&keys[0]),
+            print(&keys[2])
+        );
+        assert_eq!(said, expected);
+        // Bob's name on a signature over something else.
+        let mut elsewhere = Quorum::unsigned(b"another".to_vec());
+        elsewhere.sign(TYPE, &keys[1]).unwrap();
+        quorum.signatures.push(elsewhere.signatures.remove(0));
+        quorum.signatures.push(b"noise".to_vec());
+        let Signatures { governors, others } = quorum.signatures_by(&governance);
+        assert_eq!(governors.iter().map(|g| g.name()).collect::<Vec<_>>(), [Some("alice")]);
+        let invalid = Other::Invalid { governor: format!("bob ({})", print(&keys[1])) };
+        let stranger = Other::Stranger { thumbprint: keys[2].public().thumbprint().to_vec() };
+        assert_eq!(others, [stranger, invalid, Other::Malformed]);
     }
 }
