@@ -9,7 +9,7 @@ use clap::Args;
 use hyper::{Method, StatusCode};
 use portcullis_cli::say;
 use portcullis_firmware_policy::{MAX_LENGTH, Reader};
-use portcullis_permit::{Endorsement, Quorum, Revocation};
+use portcullis_permit::{Endorsement, FileKind, Quorum, Revocation};
 use serde_json::Value;
 
 use crate::http::{Connection, describe};
@@ -26,7 +26,10 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
     let bytes = fs::read(&arguments.file).with_context(|| arguments.file.display().to_string())?;
-    let path = route(&bytes).map_err(|error| anyhow!("{}: {error}", arguments.file.display()))?;
+    let path = route(&bytes).map_err(|_| {
+        let (name, found) = (arguments.file.display(), FileKind::of(&bytes));
+        anyhow!("{name}: {found}; required a bundle, revocation or endorsement with governors' signatures")
+    })?;
     let mut connection = Connection::open(&arguments.authority).await?;
     let answer = connection.ask(Method::POST, path, bytes).await?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();

@@ -124,8 +124,7 @@ fn governors_have_names_and_strangers_are_named_as_such() {
         all.iter().map(String::as_str).collect()
     }
     let few = refused(&as_str(&assemble(&["a.pcs", "m.pcs"])));
-    let expected =
-        format!("valid signatures of 1 governors, required 2: alice ({}); the signature by the key ", print("alice"));
+    let expected = format!("signed by 1 of 2 governors needed: alice ({}); the signature by the key ", print("alice"));
     assert!(
         few.contains("bundle.threshold") && few.contains(&expected) && few.contains("it is no governor's"),
         "{few}"
@@ -138,6 +137,14 @@ fn governors_have_names_and_strangers_are_named_as_such() {
         let told = good(&[command, &path("s.pcb"), "--governance", &path("g.cbor")]);
         assert!(told.contains(&signed) && told.contains("it is no governor's"), "{told}");
     }
+    // Signatures for another bundle are told apart from files of another kind.
+    fs::create_dir(path("other")).unwrap();
+    let other = text(&filled(&at.path().join("other")));
+    support::edit(Path::new(&other), "policy.toml", &[("version = 1", "version = 2")]);
+    let said = usage(&["sign", &other, "--key", &path("alice.pem"), "--out", &path("a.pcs")]);
+    assert!(said.contains("a.pcs: nothing is added to it: name another file"), "{said}");
+    let said = usage(&["assemble", &other, &path("a.pcs"), "--out", &path("x.pcb")]);
+    assert!(said.contains("a.pcs: the signatures are for another document"), "{said}");
     // A key that is no governor's signs nothing where the governors are known.
     let said = refused(&[
         "sign",

@@ -70,10 +70,9 @@ impl fmt::Display for GovernanceError {
             Self::Unsigned => f.write_str("nobody signed"),
             Self::Twice => f.write_str("one governor signed twice"),
             Self::Threshold { signers, required, others } => {
-                let found = signers.len();
-                write!(f, "valid signatures of {found} governors, required {required}")?;
-                if !signers.is_empty() {
-                    write!(f, ": {}", signers.join(", "))?;
+                match signers.as_slice() {
+                    [] => write!(f, "signed by no governor, {required} needed")?,
+                    some => write!(f, "signed by {} of {required} governors needed: {}", some.len(), some.join(", "))?,
                 }
                 others.iter().try_for_each(|other| write!(f, "; {other}"))
             }

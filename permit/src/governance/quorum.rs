@@ -273,7 +273,7 @@ mod tests {
         let print = |key: &SigningKey| hex(key.public().thumbprint());
         let said = quorum.verify(TYPE, &governance).unwrap_err().to_string();
         let expected = format!(
-            "valid signatures of 1 governors, required 2: alice ({}); the signature by the key {} does not count: it is no governor's",
+            "signed by 1 of 2 governors needed: alice ({}); the signature by the key {} does not count: it is no governor's",
             print(&keys[0]),
             print(&keys[2])
         );

@@ -35,6 +35,7 @@ permit(principal, action == Action::"execute", resource)
 when { principal.tags.contains("lab") };
 
 @id("no-quarantined")
+@reserved("quarantined")
 forbid(principal, action, resource)
 when { principal.tags.contains("quarantined") };
 "#;

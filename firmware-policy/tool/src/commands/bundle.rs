@@ -176,7 +176,8 @@ pub(crate) fn sign(path: &Path, keys: &[PathBuf], governance: Option<&Path>, out
     let Opened { quorum, content, .. } = opened;
     let mut set = Quorum::unsigned(quorum.unverified_document().to_vec());
     if out.exists() {
-        files::attach(&mut set, out)?;
+        let hint = "nothing is added to it: name another file, or remove this one";
+        files::attach(&mut set, out).with_context(|| format!("{}: {hint}", out.display()))?;
     }
     signatures::sign(&mut set, CONTENT_TYPE, keys, governance.as_ref())?;
     files::write(out, &set.detached())?;

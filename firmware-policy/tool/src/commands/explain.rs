@@ -63,7 +63,7 @@ fn explain_denial(denial: &Denial, as_json: bool) -> Result<()> {
         let own = remedy(&refusal.check, Reader::Governor);
         say!("   what to do  {own}");
         if let Some(told) = refusal.remedy.as_deref().filter(|told| *told != own) {
-            say!("   node's      {told}");
+            say!("   node reads  {told}");
         }
     }
     say!("\nThe signature was not looked at here; portcullis-audit verifies what the log holds.");
