@@ -96,6 +96,9 @@ fn every_json_output_has_a_schema_that_describes_it() {
     let evidence = own("evidence.bin");
     runs.check("identity/1", "portcullis", &["identity"], &["--evidence", &evidence]);
     runs.check("permit/1", "portcullis", &["permit", "show"], &[&own("node-1.permit")]);
+    let of = ["identity", "--workload", SLEEP, "--json"];
+    let printed = deployment.portcullis("node-1", &of).output().unwrap();
+    assert_eq!(portcullis_schemas::check(&serde_json::from_slice(&printed.stdout).unwrap()), "portcullis/workload/1");
     let cache = own("cache");
     let folder = own("bundle/collateral/lab-ask.der");
     let import =
@@ -134,6 +137,7 @@ fn every_json_output_has_a_schema_that_describes_it() {
     assert_eq!(body, "portcullis/bundle-check/1");
     let governance = own("governance.cbor");
     runs.check("bundle/1", program, &["show"], &[&own("bundle.pcb"), "--governance", &governance]);
+    assert_eq!(schema_of(program, Path::new("/"), &["show", &governance, "--json"]), "portcullis/governance/1");
     runs.check("bundle-diff/1", program, &["diff"], &[&bundle, &bundle]);
     runs.check("check/1", program, &["explain"], &["snp.tcb.order"]);
     assert_eq!(

@@ -11,6 +11,7 @@ use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::roots::{generation_of, known_asks};
 use portcullis_authz::{Names, Subject, unknown_literals};
 use portcullis_wire::hex::hex;
+use portcullis_wire::rfc3339;
 
 use super::archive::Files;
 use super::content::{COLLATERAL, Content, ROOTS, References, documents, policy_files};
@@ -18,7 +19,7 @@ use crate::document::{self, Document};
 use crate::finding::Finding;
 use crate::policy::{Policy, Reference, Span};
 use crate::remedy::{Reader, remedy};
-use crate::time::{rfc3339, stretch};
+use crate::time::stretch;
 
 /// What ends within this time is warned of, in seconds: time for governors on
 /// several continents to sign, and for nodes to fetch what they signed.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use portcullis_attest::snp::collateral::CollateralError;
 use portcullis_permit::GovernanceError;
+use portcullis_wire::rfc3339;
 
 use crate::finding::Finding;
 
@@ -105,7 +106,8 @@ impl fmt::Display for BundleError {
             }
             Self::Collateral { file, error } => write!(f, "{file}: {error}"),
             Self::Validity { at, not_before, expires } => {
-                write!(f, "found {at}, required at least {not_before} and less than {expires}")
+                let [at, from, until] = [*at, *not_before, *expires].map(rfc3339);
+                write!(f, "found {at}, required {from} or later, and earlier than {until}")
             }
             Self::Authority { found, required } => write!(f, "found a bundle for {found}, required {required}"),
             Self::CrlNumber { found } => write!(f, "a revocation list went back, required at least {found}"),

@@ -64,9 +64,17 @@ pub(crate) fn tell(quorum: &Quorum, governance: Option<&Governance>) {
 pub(crate) fn in_json(quorum: &Quorum, governance: Option<&Governance>) -> Value {
     let Some(governance) = governance else { return json!({ "count": quorum.signatures() }) };
     let Signatures { governors, others } = quorum.signatures_by(governance);
-    let governors: Vec<Value> = governors.into_iter().map(governor_in_json).collect();
-    let others: Vec<String> = others.iter().map(Other::to_string).collect();
-    json!({ "count": quorum.signatures(), "governors": governors, "others": others, "needed": governance.threshold() })
+    let keys: Vec<String> = governors.iter().map(|governor| hex(governor.key().thumbprint())).collect();
+    let signers: Vec<Value> = governors.into_iter().map(governor_in_json).collect();
+    let why: Vec<String> = others.iter().map(Other::to_string).collect();
+    json!({
+        "count": quorum.signatures(),
+        "governors": keys,
+        "signers": signers,
+        "others": others.len(),
+        "not_counted": why,
+        "needed": governance.threshold(),
+    })
 }
 
 /// A governor, as JSON.

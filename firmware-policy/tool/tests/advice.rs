@@ -45,6 +45,7 @@ fn a_revocation_list_that_has_ended_is_an_error_and_one_that_ends_soon_a_warning
     assert!(refused(&["check", &folder]).contains("ended on 2025-11-03T01:00:00Z"));
     let output = tool(&["check", "--json", &folder, "--at", "2026-06-01T00:00:00Z"]);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(portcullis_schemas::check(&json), "portcullis/bundle-check/1");
     assert_eq!((output.status.code(), &json["sound"], &json["check"]), (Some(1), &false.into(), &"snp.crl".into()));
     assert_eq!(json["findings"][0]["file"], "collateral/genoa.crl");
     // Whoever builds or signs it is told as well.

@@ -105,6 +105,7 @@ fn governors_have_names_and_strangers_are_named_as_such() {
     let root = good(&["governance", "--threshold", "2", &path("alice.cose"), &bob, "--out", &path("g.cbor")]);
     assert!(root.contains("  alice (") && root.contains("  Bob Byrne ("), "{root}");
     let shown: Value = serde_json::from_str(&good(&["show", &path("g.cbor"), "--json"])).unwrap();
+    assert_eq!(portcullis_schemas::check(&shown), "portcullis/governance/1");
     let print = |name: &str| {
         let all = shown["governors"].as_array().unwrap().iter().find(|governor| governor["name"] == name);
         all.unwrap()["key"].as_str().unwrap().to_owned()
@@ -137,6 +138,11 @@ fn governors_have_names_and_strangers_are_named_as_such() {
         let told = good(&[command, &path("s.pcb"), "--governance", &path("g.cbor")]);
         assert!(told.contains(&signed) && told.contains("it is no governor's"), "{told}");
     }
+    let json: Value =
+        serde_json::from_str(&good(&["show", &path("s.pcb"), "--governance", &path("g.cbor"), "--json"])).unwrap();
+    assert_eq!(portcullis_schemas::check(&json), "portcullis/bundle/1");
+    let signatures = &json["signatures"];
+    assert_eq!((&signatures["signers"].as_array().unwrap().len(), &signatures["others"]), (&2, &1.into()));
     // Signatures for another bundle are told apart from files of another kind.
     fs::create_dir(path("other")).unwrap();
     let other = text(&filled(&at.path().join("other")));
