@@ -5,7 +5,7 @@
 mod common;
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use portcullis_lab::deployment::SLEEP;
@@ -94,4 +94,26 @@ fn an_authority_that_is_not_there_is_told_at_once() {
         let why = format!("connecting to {address}: Connection refused");
         assert!(said.contains(&why) && said.contains("remedy   is portcullisd running"), "{name}: {said}");
     }
+}
+
+/// On a terminal one line counts the seconds, drawn in its place.
+#[test]
+fn on_a_terminal_one_line_counts_the_seconds() {
+    let (_folder, deployment) = common::deployment(Options::default());
+    let (_listener, address) = silent();
+    deployment.configure_node("node-1", "node-1", address).unwrap();
+    let attest = deployment.portcullis("node-1", &["attest"]);
+    let words = std::iter::once(attest.get_program()).chain(attest.get_args());
+    let line = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ");
+    // script(1) of bsdutils, which every Debian has, gives the command a terminal.
+    let output =
+        Command::new("script").args(["--quiet", "--return", "--command", &line, "/dev/null"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    let activity = format!("setting up TLS with the authority at {address}, ");
+    for seconds in [2, 5, 8] {
+        assert!(said.contains(&format!("{activity}{seconds} s")), "{seconds} s: {said:?}");
+    }
+    assert!(said.matches('\n').count() < 8, "drawn in its place: {said:?}");
+    assert!(!said.contains("still "), "{said:?}");
 }

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use portcullis_cli::say;
 use serde_json::Value;
 
 use crate::daemon::Daemon;
@@ -22,13 +23,13 @@ use crate::deployment::{Deployment, NODE_IMAGE, Options, SLEEP};
 /// # Errors
 /// The lab itself failed: swtpm is missing, or I/O.
 pub fn run(lab: &Path, folder: Option<&Path>) -> Result<u8> {
-    println!("making keys and booting machines, some seconds");
+    say!("making keys and booting machines, some seconds");
     let temporary = tempfile::tempdir()?;
     let folder = folder.unwrap_or(temporary.path());
     let mut teller = Teller::new();
     let started = Instant::now();
     let mut stage = Stage::set(lab, folder)?;
-    println!("Portcullis lab, {} set up in {:.1} s\n", folder.display(), started.elapsed().as_secs_f64());
+    say!("Portcullis lab, {} set up in {:.1} s\n", folder.display(), started.elapsed().as_secs_f64());
     boot(&mut teller, &stage)?;
     permit(&mut teller, &stage)?;
     denials::tell(&mut teller, &mut stage)?;
@@ -235,7 +236,7 @@ impl Teller {
     }
 
     pub(crate) fn chapter(&mut self, title: &str) {
-        println!("\n{title}");
+        say!("\n{title}");
         self.last = Instant::now();
     }
 
@@ -252,12 +253,12 @@ impl Teller {
         let (mark, code) = if same { ("✓", "32") } else { ("✗", "31") };
         let mark = if self.colour { format!("\x1b[{code}m{mark}\x1b[0m") } else { mark.to_owned() };
         let outcome = if same { found.to_owned() } else { format!("{found}   REQUIRED {required}") };
-        println!("  {mark} {what:<52} {:>8.0} ms  {outcome}", time.as_secs_f64() * 1000.0);
+        say!("  {mark} {what:<52} {:>8.0} ms  {outcome}", time.as_secs_f64() * 1000.0);
         self.last = Instant::now();
     }
 
     fn finish(&self) -> u8 {
-        println!("\n{} of {} as they must be", self.told - self.differing, self.told);
+        say!("\n{} of {} as they must be", self.told - self.differing, self.told);
         u8::from(self.differing != 0)
     }
 }

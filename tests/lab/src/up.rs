@@ -6,7 +6,7 @@ mod folder;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use portcullis_cli::Waiting;
+use portcullis_cli::{Waiting, say};
 
 use self::folder::{Found, LabFolder};
 use crate::deployment::{Deployment, NODE_IMAGE, Options, SLEEP};
@@ -67,22 +67,22 @@ fn resume(lab: &Path, folder: &Path, nodes: Option<u32>) -> Result<Deployment> {
         folder.display()
     );
     drop(waiting);
-    println!("resumed {}: the same authority, log, nodes and keys\n", folder.display());
+    say!("resumed {}: the same authority, log, nodes and keys\n", folder.display());
     Ok(deployment)
 }
 
 fn print_use(lab: &Path, deployment: &Deployment) {
-    println!("authority for nodes    {}", deployment.nodes_address());
-    println!("authority for readers  http://{}/readyz, /metrics, /checkpoint", deployment.public_address());
-    println!("log of the authority   {}", deployment.text("authority.log"));
+    say!("authority for nodes    {}", deployment.nodes_address());
+    say!("authority for readers  http://{}/readyz, /metrics, /checkpoint", deployment.public_address());
+    say!("log of the authority   {}", deployment.text("authority.log"));
     for name in deployment.machines().filter(|name| *name != "authority") {
-        println!("\non {name}:");
-        println!(
+        say!("\non {name}:");
+        say!(
             "  {} portcullis --machine {} -- --config {} run -- {SLEEP} 30",
             lab.display(),
             deployment.machine(name).display(),
             deployment.text(&format!("{name}.toml"))
         );
     }
-    println!("\nCtrl-C ends it; the same command takes it up again");
+    say!("\nCtrl-C ends it; the same command takes it up again");
 }

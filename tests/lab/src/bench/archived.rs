@@ -8,6 +8,7 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use portcullis_attest::snp::generation::Generation;
+use portcullis_cli::say;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -65,7 +66,7 @@ impl<'a> Archived<'a> {
         let request = archive(&log, &mut scene, (options.decisions, options.distinct, options.nodes), &bar)?;
         bar.finish_and_clear();
         let size = size_of(&log)? >> 20;
-        println!("{} decisions, {size} MiB of archive, {} nodes", options.decisions, options.nodes);
+        say!("{} decisions, {size} MiB of archive, {} nodes", options.decisions, options.nodes);
         Ok(Self { folder, options, scene, request })
     }
 
@@ -98,10 +99,10 @@ impl<'a> Archived<'a> {
         ensure!(status.success(), "{name}: {status}: {output}");
         judge(&serde_json::from_str(&output).with_context(|| output.clone())?)?;
         let (rate, bare) = (self.options.decisions as f64 / elapsed, bare.per_second());
-        println!("bare verification  {:>8.0} decisions/s on each of {cores} cores ({signatures})", bare / cores as f64);
-        println!("{name:<18} {:>8.0} decisions/s on each, {elapsed:.1} s in all", rate / cores as f64);
-        println!("share              {:>8.2}", rate / bare);
-        println!("memory             {peak:>8} MiB at most");
+        say!("bare verification  {:>8.0} decisions/s on each of {cores} cores ({signatures})", bare / cores as f64);
+        say!("{name:<18} {:>8.0} decisions/s on each, {elapsed:.1} s in all", rate / cores as f64);
+        say!("share              {:>8.2}", rate / bare);
+        say!("memory             {peak:>8} MiB at most");
         let Options { limit, memory, .. } = self.options;
         ensure!(rate / bare >= *limit, "share {:.2}, required at least {limit:.2}", rate / bare);
         ensure!(peak <= *memory, "{peak} MiB, required at most {memory}");

@@ -17,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use portcullis_attest::crypto::sha256;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attester::{Machine, QuoteDevice};
+use portcullis_cli::say;
 use portcullis_firmware_policy::document::Node;
 use portcullis_permit::{SigningKey, Suite};
 use portcullis_wire::hex::hex;
@@ -84,18 +85,24 @@ pub(super) fn run(lab: &Path, options: &Options) -> Result<()> {
     pin(1)?;
 
     let bare = bare::permit()?;
-    println!("bare cryptography of a permit: {bare:.0} µs");
-    println!("  one P-384 verify, two P-256 verifies, one P-256 signature, on the driver's core\n");
-    println!(
+    say!("bare cryptography of a permit: {bare:.0} µs");
+    say!("  one P-384 verify, two P-256 verifies, one P-256 signature, on the driver's core\n");
+    say!(
         "{:>11} {:>11} {:>14} {:>8} {:>8} {:>9} {:>9}",
-        "connections", "permits/s", "CPU µs/permit", "ratio", "log µs", "p50 ms", "p99 ms"
+        "connections",
+        "permits/s",
+        "CPU µs/permit",
+        "ratio",
+        "log µs",
+        "p50 ms",
+        "p99 ms"
     );
     let devices: Arc<Vec<Mutex<Device>>> = Arc::new(devices.into_iter().map(Mutex::new).collect());
     let mut last = 0.0;
     for connections in &options.connections {
         let row = load(&deployment, server, &devices, *connections, Duration::from_secs(options.seconds))?;
         last = row.cpu_micros / bare;
-        println!(
+        say!(
             "{:>11} {:>11.0} {:>14.0} {:>8.2} {:>8.0} {:>9.2} {:>9.2}",
             row.connections,
             row.per_second,

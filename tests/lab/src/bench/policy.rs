@@ -12,6 +12,7 @@ use portcullis_attest::evidence::Evidence;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::verified::{Carriage, Challenge, VerifiedEvidence, verify};
 use portcullis_authz::{Answer, Question};
+use portcullis_cli::say;
 use portcullis_firmware_policy::document::Node;
 use portcullis_firmware_policy::{Content, Identity, appraise, identify};
 use portcullis_wire::hex::hex;
@@ -52,10 +53,15 @@ pub(super) fn run(options: &Options) -> Result<()> {
 
     let bare = Bare::new(SMALL)?;
     let verification = fastest(|| bare.verify_report())?;
-    println!("bare P-384 verification: {verification:.0} µs; {} Cedar policies\n", options.policies);
-    println!(
+    say!("bare P-384 verification: {verification:.0} µs; {} Cedar policies\n", options.policies);
+    say!(
         "{:>10} {:>13} {:>13} {:>13} {:>13} {:>8}",
-        "nodes", "measurements", "appraisal µs", "Cedar µs", "again µs", "ratio"
+        "nodes",
+        "measurements",
+        "appraisal µs",
+        "Cedar µs",
+        "again µs",
+        "ratio"
     );
     let mut costs = Vec::new();
     for size in &options.sizes {
@@ -71,7 +77,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         })?;
         let again = fastest(|| ask_once(&content, "node-1"))?;
         let ratio = (appraisal + cedar) / verification;
-        println!("{size:>10} {size:>13} {appraisal:>13.1} {cedar:>13.1} {again:>13.1} {ratio:>8.2}");
+        say!("{size:>10} {size:>13} {appraisal:>13.1} {cedar:>13.1} {again:>13.1} {ratio:>8.2}");
         costs.push(appraisal + cedar);
     }
     let (first, last) = (costs.first().context("sizes")?, costs.last().context("sizes")?);

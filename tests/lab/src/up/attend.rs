@@ -4,6 +4,7 @@ use std::io::{Read, stdin};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use portcullis_cli::say;
 use rustix::fs::{FileType, fstat};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,7 +40,7 @@ pub(super) fn until_told(deployment: &mut Deployment, daemon: Daemon) -> Result<
         }
         anyhow::Ok(())
     })?;
-    println!("\nending the authority and {} machines", deployment.machines().count());
+    say!("\nending the authority and {} machines", deployment.machines().count());
     if let Some(mut daemon) = watched.daemon {
         daemon.stop()?;
     }
@@ -80,17 +81,17 @@ impl Watched {
         if let Some(name) = deployment.dead_machine().map(str::to_owned)
             && self.dead.as_ref() != Some(&name)
         {
-            println!("\nthe TPM of {name} (swtpm) has ended: end this lab, and take it up again");
+            say!("\nthe TPM of {name} (swtpm) has ended: end this lab, and take it up again");
             self.dead = Some(name);
         }
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         if let Some(status) = daemon.ended()? {
             let log = daemon.log();
             let lines: Vec<&str> = log.lines().collect();
-            println!("\nthe authority has ended, {status}. The last lines of {}:", deployment.text("authority.log"));
-            lines.iter().skip(lines.len().saturating_sub(LINES)).for_each(|line| println!("  {line}"));
-            println!("start it again with\n  {}", deployment.serve_command());
-            println!("machines and nodes are up still; Ctrl-C ends them");
+            say!("\nthe authority has ended, {status}. The last lines of {}:", deployment.text("authority.log"));
+            lines.iter().skip(lines.len().saturating_sub(LINES)).for_each(|line| say!("  {line}"));
+            say!("start it again with\n  {}", deployment.serve_command());
+            say!("machines and nodes are up still; Ctrl-C ends them");
             self.daemon = None;
             return Ok(());
         }
@@ -108,7 +109,7 @@ impl Watched {
         let state = ready["state"].as_str().unwrap_or_default().to_owned();
         if state != self.state {
             let why = ready["check"].as_str().map(|check| format!(", {check}")).unwrap_or_default();
-            println!("\nthe authority is {state} (HTTP {status}{why})");
+            say!("\nthe authority is {state} (HTTP {status}{why})");
             self.state = state;
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use portcullis_cli::say;
 use rustix::fs::syncfs;
 
 use super::answers::Answers;
@@ -24,8 +25,8 @@ const WINDOW: Duration = Duration::from_millis(2);
 /// # Errors
 /// A result is below its limit, or a receipt does not verify.
 pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
-    println!("{} B entries, each answered with a receipt under a durable checkpoint\n", options.entry);
-    println!(
+    say!("{} B entries, each answered with a receipt under a durable checkpoint\n", options.entry);
+    say!(
         "{:>8} {:>11} {:>10} {:>6} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>8}",
         "writers",
         "appends/s",
@@ -45,7 +46,7 @@ pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
         let Measured { mut bare, mut log, sync } = measure(&folder, *writers, options)?;
         let ([p50, p99], [bare_p99]) = (log.percentiles([50, 99])?, bare.percentiles([99])?);
         let (share, limit) = (log.per_second() / bare.per_second(), sync * 3 + WINDOW);
-        println!(
+        say!(
             "{writers:>8} {:>11.0} {:>10.0} {share:>6.2} {:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>9.1} {:>9.1} {:>8.2}",
             log.per_second(),
             bare.per_second(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use portcullis_cli::say;
 use portcullis_lineage::{Checkpoint, FileStorage, Log, NewEntry};
 use portcullis_wire::merkle;
 
@@ -12,9 +13,14 @@ use super::{Options, keys, ms};
 
 /// Proofs, opening and memory by the size of the log.
 pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
-    println!(
+    say!(
         "\n{:>10} {:>12} {:>14} {:>12} {:>10} {:>12}",
-        "entries", "inclusion µs", "consistency µs", "verify µs", "open ms", "memory MiB"
+        "entries",
+        "inclusion µs",
+        "consistency µs",
+        "verify µs",
+        "open ms",
+        "memory MiB"
     );
     let folder = tempfile::tempdir_in(scratch)?.keep();
     let mut done = 0_u64;
@@ -38,14 +44,7 @@ pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
         let opened = started.elapsed();
         let head = log.head().context("a head")?;
         let row = proofs(&log, &head)?;
-        println!(
-            "{size:>10} {:>12.1} {:>14.1} {:>12.1} {:>10.1} {:>12}",
-            row[0],
-            row[1],
-            row[2],
-            ms(opened),
-            resident()?
-        );
+        say!("{size:>10} {:>12.1} {:>14.1} {:>12.1} {:>10.1} {:>12}", row[0], row[1], row[2], ms(opened), resident()?);
     }
     Ok(())
 }
