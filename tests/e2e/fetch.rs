@@ -102,6 +102,23 @@ fn the_product_of_a_report_of_version_2_is_named_beside_it() {
     assert_ended(&other, 2, &["the report says that its processor is Milan, --product says Genoa"]);
 }
 
+/// A site may keep a mirror of AMD's service below a path of its own.
+#[test]
+fn the_service_may_have_a_path_of_its_own() {
+    let (site, root) = (Site::new(3), common::root(Generation::Milan));
+    let mirror = Kds::start([
+        ("/amd/kds/vcek/v1/Milan/cert_chain".to_owned(), [root.ask(), root.ark()].concat()),
+        ("/amd/kds/vlek/v1/Milan/cert_chain".to_owned(), [root.asvk(), root.ark()].concat()),
+        ("/amd/kds/vcek/v1/Milan/crl".to_owned(), root.crl(2, &[], None).unwrap()),
+    ])
+    .unwrap();
+    for end in ["", "/"] {
+        let url = format!("{}/amd/kds{end}", mirror.url());
+        assert_ended(&site.fetch(&["--product", "Milan", "--url", &url], &[]), 0, &[]);
+    }
+    assert_eq!(mirror.asked().len(), 6);
+}
+
 #[test]
 fn a_tunnel_through_a_proxy_leads_to_the_service() {
     let site = Site::new(3);

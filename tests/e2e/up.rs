@@ -82,6 +82,11 @@ fn read_lines(stdout: ChildStdout) -> Receiver<String> {
     receiver
 }
 
+/// Not ended, reaped or not.
+fn is_alive(id: u32) -> bool {
+    fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
 fn up(folder: &Path) -> Output {
     Command::new(common::lab()).arg("up").arg(folder).stdin(Stdio::null()).output().unwrap()
 }
@@ -126,7 +131,7 @@ fn a_folder_with_a_lab_is_taken_up_again() {
     first.until("ending the authority and 2 machines");
     assert_eq!(first.wait(), Some(0));
     for (id, name) in &children {
-        assert!(!Path::new(&format!("/proc/{id}")).exists(), "{name} is left behind");
+        assert!(!is_alive(*id), "{name} is left behind");
     }
 
     let again = Up::start(&lab);
@@ -137,6 +142,27 @@ fn a_folder_with_a_lab_is_taken_up_again() {
     assert_eq!(again.wait(), Some(0));
     let output = Command::new(common::lab()).args(["up", "--nodes", "7"]).arg(&lab).output().unwrap();
     assert_refused(&output, "holds a lab of 1 nodes");
+}
+
+/// Killed at once, it could end nothing; whoever takes the lab up again does.
+#[test]
+fn what_a_killed_run_left_behind_is_ended_when_the_lab_is_taken_up_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let lab = folder.path().join("lab");
+    let mut killed = Up::start(&lab);
+    killed.until("Ctrl-C");
+    let left = killed.children();
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    assert!(left.len() >= 3 && left.iter().all(|(id, _)| is_alive(*id)), "{left:?}");
+    let again = Up::start(&lab);
+    assert!(again.until("Ctrl-C").contains("resumed"));
+    for (id, name) in &left {
+        assert!(!is_alive(*id), "{name} is left behind still");
+    }
+    request(&lab);
+    common::signal(again.child.id(), Signal::TERM);
+    assert_eq!(again.wait(), Some(0));
 }
 
 #[test]

@@ -50,6 +50,8 @@ type Boxed = Box<dyn Stream>;
 pub(super) struct Transport {
     host: String,
     port: u16,
+    /// Path of the base address, without a slash at its end: a mirror may have one.
+    prefix: String,
     tls: Option<TlsConnector>,
     proxy: Option<Proxy>,
 }
@@ -62,14 +64,15 @@ impl Transport {
         let host = base.host().ok_or("no host")?.to_owned();
         let port = base.port_u16().unwrap_or(if https { 443 } else { 80 });
         let tls = https.then(|| connector(roots)).transpose()?;
-        Ok(Self { host, port, tls, proxy })
+        let prefix = base.path().trim_end_matches('/').to_owned();
+        Ok(Self { host, port, prefix, tls, proxy })
     }
 
-    /// Asks once.
+    /// Asks once for a path below the base address.
     pub(super) async fn get(&self, path: &str) -> Result<Reply, Failure> {
         let stream = self.open().await?;
         let mut sender = sender(stream).await?;
-        let request = Request::get(path)
+        let request = Request::get(format!("{}{path}", self.prefix))
             .header(HOST, self.authority())
             .header(USER_AGENT, concat!("portcullis/", env!("CARGO_PKG_VERSION")))
             .header(CONNECTION, "close")

@@ -2,6 +2,7 @@
 
 mod attend;
 mod folder;
+mod leftovers;
 
 use std::path::Path;
 
@@ -59,6 +60,10 @@ fn create(lab: &Path, folder: &Path, nodes: u32) -> Result<Deployment> {
 fn resume(lab: &Path, folder: &Path, nodes: Option<u32>) -> Result<Deployment> {
     let waiting = Waiting::start("portcullis-lab");
     waiting.on("booting machines");
+    let ended = leftovers::end(folder)?;
+    if ended > 0 {
+        waiting.say(format!("ended {ended} processes that an earlier run had left behind"));
+    }
     let deployment = Deployment::resume(folder, lab)?;
     let has = deployment.machines().count() - 1;
     ensure!(
