@@ -16,7 +16,8 @@ use crate::report::Facts;
 /// Files that say what was quoted, and how it came about.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Measured {
-    /// PCR values as JSON: {"sha256": {"0": "hex", ...}, ...}.
+    /// PCR values as JSON: {"sha256": {"0": "hex", ...}, ...}. Where the evidence
+    /// brings its own, those that they must be, as with --expected-pcrs.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
     /// Values that the quoted PCRs must have, in the same form, such as those of a
@@ -40,8 +41,19 @@ impl Measured {
     /// Reads the files into parts of a quote that have nothing there yet: which of
     /// two event logs counts is not guessed.
     pub(crate) fn complete(&self, parts: &mut QuoteParts, inputs: &mut Inputs) -> Result<()> {
-        fill(&mut parts.pcrs, "--pcrs", pcrs_argument(self.pcrs.as_ref(), inputs)?)?;
         parts.expected = pcrs_argument(self.expected_pcrs.as_ref(), inputs)?;
+        let values = pcrs_argument(self.pcrs.as_ref(), inputs)?;
+        match (&parts.pcrs, values) {
+            (_, None) => {}
+            (None, values) => parts.pcrs = values,
+            (Some(_), values) => {
+                ensure!(
+                    parts.expected.is_none(),
+                    "--pcrs and --expected-pcrs both say what the evidence's own values must be"
+                );
+                parts.expected = values;
+            }
+        }
         let mut read = |path: Option<&PathBuf>, role| path.map(|path| inputs.read(path, role)).transpose();
         fill(&mut parts.event_log, "--eventlog", read(self.eventlog.as_ref(), "eventlog")?)?;
         fill(&mut parts.measured_files, "--ima", read(self.ima.as_ref(), "ima")?)?;

@@ -49,6 +49,9 @@ fn archives_of_trustee_pass() {
             assert_eq!((code, failed(&body), ids(&body, "missing")), (0, vec![], vec![]), "{file}");
             assert!(ids(&body, "pass").contains(&"tpm.expected.7".to_owned()));
         }
+        // Values beside those of the evidence are what they must be.
+        let (code, body) = run(&[&NONCE[..], &["--user-data", "none", "--pcrs", &expected]].concat());
+        assert_eq!((code, ids(&body, "missing")), (0, vec![]), "{file}");
         // The key need not be named, and the rest is named as missing.
         let (code, body) = run(&NONCE);
         assert_eq!((code, ids(&body, "missing")), (3, vec!["tpm.eventlog".into(), "azure.user_data".to_owned()]));
@@ -123,7 +126,7 @@ fn options_about_something_else_are_wrong_usage() {
         (&["evidence", TSM, "--ak", TSM], "the evidence has no quote"),
         (&["evidence", TSM, "--user-data", "none"], "the evidence is not of Azure"),
         (&["evidence", azure, "--report-data", "00"], "on Azure, --user-data"),
-        (&["evidence", azure, "--pcrs", &pcrs], "--pcrs: the evidence brings its own"),
+        (&["evidence", azure, "--pcrs", &pcrs, "--expected-pcrs", &pcrs], "--pcrs and --expected-pcrs both say"),
         (&["evidence", azure, "--ima", TSM], "beside an event log"),
         (&["evidence", azure, "--user-data", "nothing"], "--user-data: hex"),
         (&["azure", "trustee-raw/hcl-report.bin", "--nonce", "00"], "--attest and --signature are missing"),

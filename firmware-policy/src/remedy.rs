@@ -154,7 +154,7 @@ catalogue! {
     "tpm.pcr_digest": "The values are not those that were quoted." => "Read the PCRs again and quote at once.",
         Auditor "Pass the values that were read with this quote; otherwise treat them as altered.";
     "tpm.eventlog": "The event log is missing or malformed." => "Send the firmware's event log unaltered.",
-        Auditor "Pass the firmware's event log unaltered.";
+        Auditor "Pass the firmware's event log unaltered with --eventlog, or the values that the PCRs must have with --expected-pcrs.";
     "tpm.eventlog.bank": "An event has no digest for the quoted bank." => "Have the firmware log digests of that bank.",
         Auditor "Ask the machine's operator for a log with digests of that bank.";
     "tpm.expected.*": "A PCR does not have the value that was named for it." => "Treat the machine as changed since the values were taken, or name the values of this image.";
@@ -177,7 +177,7 @@ catalogue! {
     "azure.ak": "The quote is signed by another key than the paravisor vouches for." => "Quote with the key at handle 0x81000003.",
         Auditor "Ask for a quote by the key at handle 0x81000003; otherwise treat it as another machine's.";
     "azure.user_data": "The report was made before, or for another request." => "Write the verifier's data to NV index 0x01400002 and read the report again.",
-        Auditor "Compare --user-data with what was asked for; otherwise treat the report as made for somebody else.";
+        Auditor "Compare --user-data with what was asked for; pass --user-data none where nothing was. Otherwise treat the report as made for somebody else.";
     "ima.form": "The measurement list cannot be read." => "Read binary_runtime_measurements again. Where a template or a byte order is not supported, the finding says which.",
         Auditor "Ask for binary_runtime_measurements again. Where a template or a byte order is not supported, the finding says which.";
     "ima.bank": "Only SHA-1 vouches for the list." => "Quote the PCRs of the SHA-256 bank.",
@@ -195,7 +195,7 @@ catalogue! {
     "evidence.form": "The evidence cannot be read." => "Use a client of the same protocol version.";
     "evidence.batch": "The batch proof does not fit its own numbers." => "Treat the authority as faulty.";
     "evidence.binding": "The report was made for another session, nonce or request." => "Attest again on this connection; if it persists, somebody relays.",
-        Auditor "Compare nonce and request with what was asked; otherwise treat the evidence as relayed.";
+        Auditor "Compare nonce and request with what was asked, --report-data; otherwise treat the evidence as relayed.";
     "bundle.expired": "The policy bundle is not valid any more." => "Ask the governors for a new bundle.",
         Governor "Sign a bundle with a higher version and a later expires, and submit it.",
         Auditor "Name the time of the decision with --at, or pass the bundle that was valid then.";

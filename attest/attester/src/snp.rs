@@ -156,3 +156,60 @@ impl SnpDevice for SevGuest {
             .map_err(AttesterError::device("derived key"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_attest::evidence::{Collected, Evidence};
+    use portcullis_attest::snp::table::CertificateTable;
+
+    /// What configfs-tsm of Linux shows in an entry: attributes of text end with a
+    /// newline, blobs are bytes.
+    fn entry(provider: &str, table: &[u8]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let files: [(&str, &[u8]); 6] = [
+            ("provider", provider.as_bytes()),
+            ("generation", b"1\n"),
+            ("inblob", b""),
+            ("outblob", &[7; LENGTH]),
+            ("auxblob", table),
+            ("manifestblob", b"manifest"),
+        ];
+        files.iter().for_each(|(name, bytes)| fs::write(folder.path().join(name), bytes).unwrap());
+        folder
+    }
+
+    #[test]
+    fn an_entry_of_configfs_is_read_with_its_certificate_table() {
+        let table = include_bytes!("../../tests/certificate-tables/rfc4122-order.bin");
+        let folder = entry("sev_guest\n", table);
+        let snp = read_entry(folder.path(), &[3; 64]).unwrap();
+        assert_eq!(fs::read(folder.path().join("inblob")).unwrap(), [3; 64]);
+        assert_eq!(snp.report, [7; LENGTH]);
+        let read = CertificateTable::parse(&snp.certificates).unwrap();
+        assert_eq!(read.to_string(), "ARK, ASK, VCEK");
+        // And it is what evidence carries.
+        let evidence = Evidence::of(Collected::Snp(snp.clone()));
+        assert_eq!(Evidence::parse(evidence.bytes()).unwrap().collected().snp(), Some(&snp));
+        // A host without certificates leaves the attribute empty.
+        let folder = entry("sev_guest\n", &[]);
+        assert_eq!(read_entry(folder.path(), &[3; 64]).unwrap().certificates, [0; 0]);
+    }
+
+    #[test]
+    fn another_provider_is_refused_by_name() {
+        let folder = entry("tdx_guest\n", &[]);
+        let error = read_entry(folder.path(), &[3; 64]).unwrap_err().to_string();
+        assert_eq!(error, "configfs-tsm: provider \"tdx_guest\", required \"sev_guest\"");
+        assert_eq!(fs::read(folder.path().join("inblob")).unwrap(), [0; 0], "nothing was asked of it");
+    }
+
+    #[test]
+    fn a_service_is_asked_for_its_manifest() {
+        let folder = entry("sev_guest\n", &[]);
+        let svsm = read_service(folder.path(), &[3; 64]).unwrap();
+        assert_eq!(svsm.manifest, b"manifest");
+        let written = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
+        assert_eq!((written("service_provider").as_str(), written("service_guid").as_str()), ("svsm", VTPM_SERVICE));
+    }
+}
