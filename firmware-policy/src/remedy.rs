@@ -62,9 +62,17 @@ pub fn entry(id: &str) -> Option<&'static Entry> {
     })
 }
 
-/// What to do about a check, for somebody who reads of it in some place.
+/// Checks of an authority's own machine, log and witnesses, which trip it.
+const OF_AUTHORITIES: [&str; 5] = ["anchor.", "watch.", "witness.", "log.storage", "log.clock"];
+
+/// What to do about a check, for somebody who reads of it in some place. A node
+/// hears of an authority's own checks when it asks one that has tripped: nothing is
+/// to be done on the node.
 #[must_use]
 pub fn remedy(id: &str, reader: Reader) -> &'static str {
+    if reader == Reader::Node && OF_AUTHORITIES.iter().any(|family| id.starts_with(family)) {
+        return "Tell the authority's operator: it is the authority that has failed this check, not this node.";
+    }
     entry(id).map_or("See docs/checks.md.", |entry| entry.remedy(reader))
 }
 

@@ -101,6 +101,11 @@ fn no_remedy_names_what_its_reader_does_not_have() {
         }
     }
     assert!(all.is_empty(), "{}", all.join("\n"));
+    // A node that meets an authority that has tripped is not told to reboot itself.
+    for check in ["watch.pcr", "anchor.clone", "witness.lag", "log.storage"] {
+        assert!(remedy(check, Reader::Node).starts_with("Tell the authority's operator"), "{check}");
+        assert!(!remedy(check, Reader::Operator).contains("operator"), "{check}");
+    }
     // The same check in three places.
     assert!(remedy("snp.crl", Reader::Auditor).contains("--crl"));
     assert!(remedy("snp.crl", Reader::Governor).contains("collateral/"));
