@@ -71,6 +71,8 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
         assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
         let (verified, log) = audit(&deployment, &["log", "verify"], source);
         assert_eq!((verified, failed(&log)), (Some(0), vec![]), "{log}");
+        let endorsed = log["log"]["endorsed_by"].as_str().unwrap();
+        assert!(endorsed.contains("governor-1 (") && endorsed.contains("governor-2 ("), "{endorsed}");
         assert_eq!(log["log"]["kinds"]["application/vnd.portcullis.permit+cwt"], permits.len(), "{log}");
         let replay = &report["replay"];
         assert_eq!(replay["same"], permits.len() + 1, "one denial: {report}");
@@ -221,6 +223,10 @@ fn a_trail_goes_on_in_a_log_that_has_grown() {
     assert_eq!((code, &again["trail"]), (Some(0), &whole["trail"]), "{again}");
     let added = |report: &Value| report["trail"].as_array().unwrap().iter().any(|event| event["what"] == "revoked");
     assert_eq!((added(&first), added(&again)), (false, true), "{again}");
+    // Whoever reads it sees which governors signed.
+    let events = again["trail"].as_array().unwrap();
+    let revoked = events.iter().find(|event| event["what"] == "revoked").unwrap()["text"].as_str().unwrap();
+    assert!(revoked.contains("signed by governor-1 (") && revoked.contains(", governor-2 ("), "{revoked}");
 
     // What is remembered of another permit, of a log that was rewritten, or by
     // somebody else.

@@ -44,7 +44,8 @@ enum Action {
         #[arg(long, default_value = "classic")]
         suite: String,
     },
-    /// Put governors' public keys and a threshold together: the governance root.
+    /// Write the governance root: the governors' public keys, their names, and how
+    /// many must sign.
     Governance {
         /// How many governors must sign.
         #[arg(long)]
@@ -85,7 +86,7 @@ enum Action {
     Sign {
         /// Bundle (`.pcb`), or the folder that it is built of.
         bundle: PathBuf,
-        /// Private keys of governors.
+        /// Private key of a governor (`.pem`); may be given several times.
         #[arg(long, required = true)]
         key: Vec<PathBuf>,
         /// The governors' keys and threshold: refuse a key that is no governor's.
@@ -139,14 +140,14 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Decide an authority's archived requests anew under a proposed bundle: which
-    /// nodes would gain or lose permits, and why.
+    /// Re-run an authority's archived requests under a proposed bundle: which nodes
+    /// would gain or lose permits, and why.
     Rehearse(rehearse::Arguments),
     /// Endorse an instance: show what `portcullisd init` asks for, and sign it.
     Endorse {
         /// The request, or an endorsement that others have signed.
         request: PathBuf,
-        /// Private keys of governors.
+        /// Private key of a governor (`.pem`); may be given several times.
         #[arg(long, required = true)]
         key: Vec<PathBuf>,
         /// The governors' keys and threshold: refuse a key that is no governor's,

@@ -84,7 +84,7 @@ pub(crate) struct Revoke {
     /// Origin of the authority that takes its place.
     #[arg(long, value_name = "ORIGIN", requires = "retire")]
     successor: Option<String>,
-    /// Private keys of governors.
+    /// Private key of a governor (`.pem`); may be given several times.
     #[arg(long, required = true)]
     key: Vec<PathBuf>,
     /// The governors' keys and threshold: refuse a key that is no governor's, and
