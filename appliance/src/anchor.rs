@@ -13,7 +13,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aws_lc_rs::hmac;
@@ -23,6 +23,7 @@ use portcullis_lineage::View;
 use portcullis_permit::Checkpoint;
 use portcullis_wire::sha256;
 
+use crate::clock;
 use crate::instance::Refused;
 
 /// For how long an authority answers after it has seen the counter.
@@ -155,26 +156,29 @@ impl Anchored {
 
 /// Whether this process may still answer: it has seen its own counter in the TPM
 /// not long ago.
-pub(crate) struct Fence(Mutex<Instant>);
+pub(crate) struct Fence(Mutex<Duration>);
 
 impl Fence {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Instant::now()))
+        Self(Mutex::new(clock::boot_time()))
     }
 
-    /// The counter was seen by a look that began then.
-    pub(crate) fn seen(&self, began: Instant) {
+    /// The counter was seen by a look that began then (`CLOCK_BOOTTIME`, which goes
+    /// on while the machine sleeps and a clone may start).
+    pub(crate) fn seen(&self, began: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
     pub(crate) fn holds(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < LEASE
+        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clock::boot_time().saturating_sub(seen) < LEASE
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Instant;
 
     use portcullis_attester::{Anchor, AttesterError};
     use portcullis_lineage::{Keys, Log, MemoryStorage, NewEntry};
@@ -315,7 +319,7 @@ mod tests {
     fn a_fence_falls_by_itself() {
         let fence = Fence::new();
         assert!(fence.holds());
-        fence.seen(Instant::now().checked_sub(LEASE).unwrap());
+        fence.seen(clock::boot_time().checked_sub(LEASE).unwrap());
         assert!(!fence.holds());
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use portcullis_attest::binding::{Batch, BatchProof, MAX_BATCH, Role};
+use portcullis_attest::tpm::attest::ClockInfo;
 use portcullis_attest::tpm::pcr::PcrValues;
 use portcullis_attester::Machine;
 use portcullis_firmware_policy::VerifiedBundle;
@@ -16,6 +17,7 @@ use portcullis_permit::Checkpoint;
 use tokio::sync::oneshot;
 
 use crate::anchor::Anchoring;
+use crate::clock;
 use crate::selfcheck;
 
 /// Shortest and longest time for which a batch gathers. In between it gathers
@@ -28,6 +30,15 @@ const WINDOW: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 pub(crate) struct Answer {
     pub(crate) evidence: Arc<Vec<u8>>,
     pub(crate) proof: BatchProof,
+}
+
+/// What an appraisal of this machine shows of its TPM.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appraised {
+    /// Its clock and boot counters.
+    pub(crate) clock: ClockInfo,
+    /// Between which times (`CLOCK_BOOTTIME`) they were read.
+    pub(crate) between: (Duration, Duration),
 }
 
 enum Job {
@@ -54,7 +65,7 @@ enum Job {
         bundle: Arc<VerifiedBundle>,
         origin: String,
         at: u64,
-        reply: oneshot::Sender<Result<u64>>,
+        reply: oneshot::Sender<Result<Appraised>>,
     },
 }
 
@@ -116,9 +127,8 @@ impl Attestor {
         self.ask(Job::Anchor { bundle, head, clean, reply }, answer).await
     }
 
-    /// Appraises the machine against a bundle; returns the clock of its TPM in
-    /// milliseconds.
-    pub(crate) async fn self_check(&self, bundle: Arc<VerifiedBundle>, origin: String, at: u64) -> Result<u64> {
+    /// Appraises the machine against a bundle.
+    pub(crate) async fn self_check(&self, bundle: Arc<VerifiedBundle>, origin: String, at: u64) -> Result<Appraised> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job::SelfCheck { bundle, origin, at, reply }).context("the attestor ended")?;
         answer.await.context("the attestor ended")?
@@ -201,7 +211,10 @@ fn serve(owned: &mut Owned, job: Job) {
             drop(reply.send(values));
         }
         Job::SelfCheck { bundle, origin, at, reply } => {
-            drop(reply.send(selfcheck::appraise_own(machine, &origin, &bundle, at).map(|own| own.tpm_clock)));
+            let asked = clock::boot_time();
+            let own = selfcheck::appraise_own(machine, &origin, &bundle, at);
+            let between = (asked, clock::boot_time());
+            drop(reply.send(own.map(|own| Appraised { clock: own.tpm_clock, between })));
         }
     }
 }

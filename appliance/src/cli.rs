@@ -13,6 +13,7 @@ use crate::config::{Config, DEFAULT_PATH, LogFormat};
 use crate::daemon::{self, OpenStorage};
 use crate::genesis;
 use crate::instance::Refused;
+use crate::serve::take_descriptors;
 use crate::succession;
 
 /// Attested permit authority.
@@ -79,6 +80,7 @@ where
         Action::Serve => with_config(&arguments.config, |config| {
             start_logging(config.log);
             guard_memory()?;
+            take_descriptors()?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(daemon::serve(config, platform, storage))
         }),

@@ -1,26 +1,28 @@
 //! `portcullisd serve`: from a cold start to serving, or to a refusal with the
 //! check that failed.
 
-use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use portcullis_attest::binding::Role;
 use portcullis_attester::OpenMachine;
-use portcullis_firmware_policy::VerifiedBundle;
+use portcullis_firmware_policy::{BundleError, VerifiedBundle};
 use portcullis_lineage::{FileStorage, Log, Storage, Writer};
-use portcullis_permit::{Endorsement, Governance};
+use portcullis_permit::{Endorsement, MAX_SKEW};
 use portcullis_wire::hex::hex;
+use portcullis_wire::rfc3339;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch as flag;
 
 use crate::anchor::Anchoring;
 use crate::attestor::Attestor;
-use crate::authority::{Authority, SignedEndorsement};
+use crate::authority::Authority;
 use crate::clock;
 use crate::config::Config;
-use crate::instance::{Refused, log_folder, read, sealed_keys, trust};
+use crate::instance::{Refused, bundle_begins, log_folder, read, sealed_keys, trust};
+use crate::kept::Folders;
 use crate::recover::Source;
 use crate::retention;
 use crate::sealing::{self, Keys};
@@ -44,10 +46,11 @@ pub fn file_storage(folder: &std::path::Path) -> std::io::Result<Arc<dyn Storage
 pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &OpenStorage) -> Result<()> {
     // 1. What is trusted, and whether it still is.
     let (governance, configured) = trust(&config)?;
-    let bundle = newest_bundle(&config, &governance, configured)?;
-    let at = clock::now();
-    let usable = bundle.check_authority(&config.origin).and_then(|()| bundle.check_time(at));
-    usable.map_err(|error| Refused::new(error.check(), error))?;
+    let folders = Folders::of(&config);
+    let bundle = folders.kept(&governance).newest_bundle(configured)?;
+    let refused = |error: BundleError| Refused::new(error.check(), error);
+    bundle.check_authority(&config.origin).map_err(refused)?;
+    let at = bundle_begins(&bundle, Duration::from_secs(MAX_SKEW)).await.map_err(refused)?;
 
     // 2. This machine, by the same code and bundle as any other.
     let mut machine = platform.open()?;
@@ -55,10 +58,11 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
 
     // 3. Keys, which open only on this machine in this state.
     let sealed = read("sealed keys (run portcullisd init first)", &sealed_keys(&config))?;
-    let keys = sealing::unseal(&sealed, &mut machine, bundle.policy())?;
+    let keys = sealing::unseal(&sealed, &mut machine, bundle.policy())
+        .with_context(|| format!("sealed keys {}", sealed_keys(&config).display()))?;
 
     // 4. The governors' endorsement of exactly these keys on this machine.
-    let endorsement = load_endorsement(&config, &governance)?;
+    let endorsement = folders.kept(&governance).endorsement(&config.endorsement)?;
     check_endorsement(&endorsement.endorsement, &keys, &own, &config, &bundle, at)?;
 
     // 5. The log, recovered by the normal path; state follows from it.
@@ -84,7 +88,8 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
         let successor = retired.successor.as_deref().unwrap_or("nobody");
         return Err(Refused::new("authority.retired", format!("{successor} takes its place, as logged")).into());
     }
-    watch::check_clock(at, ledger.newest())?;
+    watch::check_clock(at, ledger.newest(), bundle.policy().clock_skew)?;
+    clock::continue_from(ledger.newest());
     if bundle.policy().version < ledger.bundle_version() {
         let why = format!("found version {}, required {} as logged", bundle.policy().version, ledger.bundle_version());
         return Err(Refused::new("bundle.succession", why).into());
@@ -122,7 +127,10 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let authority = Arc::new(authority);
     let anchor = tokio::spawn(watch::anchor(Arc::clone(&authority)));
     // Witnesses first: a log that was rolled back gets no entry more.
-    watch::first_quorum(&authority).await?;
+    tokio::select! {
+        quorum = watch::first_quorum(&authority) => quorum?,
+        () = signals.wait() => return threads.end(),
+    }
     authority.log_boot(own.result.bytes(), own.evidence).await?;
 
     let (stop, stopped) = flag::channel(false);
@@ -136,6 +144,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let nodes = tokio::spawn(listen_nodes(Arc::clone(&authority), nodes, stopped));
     signals.wait().await;
     tracing::info!("stopping");
+    authority.events.close();
     stop.send(true)?;
     nodes.await??;
     public.await??;
@@ -178,28 +187,6 @@ impl Signals {
     }
 }
 
-/// The newest bundle that ruled here: nothing older does again.
-fn newest_bundle(config: &Config, governance: &Governance, configured: VerifiedBundle) -> Result<VerifiedBundle> {
-    let activated = fs::read(config.state.join("active.pcb")).ok();
-    let activated = activated.map(|bytes| VerifiedBundle::verify(&bytes, governance)).transpose();
-    let newest = activated.and_then(|activated| VerifiedBundle::newest(configured, activated));
-    Ok(newest.map_err(|error| Refused::new(error.check(), error))?)
-}
-
-/// The endorsement that was activated while running, else the configured one.
-fn load_endorsement(config: &Config, governance: &Governance) -> Result<SignedEndorsement> {
-    let bytes = match fs::read(config.state.join("active.pce")) {
-        Ok(bytes) => bytes,
-        Err(_) => fs::read(&config.endorsement).map_err(|error| {
-            let path = config.endorsement.display();
-            Refused::new("authority.endorsement", format!("{path}: {error}; required an endorsement by the governors"))
-        })?,
-    };
-    let endorsement =
-        Endorsement::verify(&bytes, governance).map_err(|error| Refused::new("authority.endorsement", error))?;
-    Ok(SignedEndorsement { bytes, endorsement })
-}
-
 /// The endorsement names these keys, this chip and image, and is valid.
 fn check_endorsement(
     endorsement: &Endorsement,
@@ -224,7 +211,7 @@ fn check_endorsement(
     same("authority.chip_id", hex(&own.chip_id), hex(&endorsement.chip_id))?;
     same("authority.measurement", hex(&own.measurement), hex(&endorsement.measurement))?;
     if at >= endorsement.expires {
-        let why = format!("found {}, required later than {at}", endorsement.expires);
+        let why = format!("found {}, required later than {}", rfc3339(endorsement.expires), rfc3339(at));
         return Err(Refused::new("authority.endorsement.expired", why));
     }
     let version = bundle.policy().version;

@@ -1,6 +1,6 @@
 //! The event stream: typed, signed, numbered.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -23,16 +23,27 @@ pub(crate) struct Sent {
 
 pub(crate) struct Events {
     sequence: Mutex<u64>,
-    sender: broadcast::Sender<Sent>,
+    /// None once the daemon stops: then every stream ends.
+    sender: Mutex<Option<broadcast::Sender<Sent>>>,
 }
 
 impl Events {
     pub(crate) fn new() -> Self {
-        Self { sequence: Mutex::new(0), sender: broadcast::channel(BACKLOG).0 }
+        Self { sequence: Mutex::new(0), sender: Mutex::new(Some(broadcast::channel(BACKLOG).0)) }
     }
 
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Sent> {
-        self.sender.subscribe()
+    /// The events from here on; `None` once the daemon stops.
+    pub(crate) fn subscribe(&self) -> Option<broadcast::Receiver<Sent>> {
+        self.sender().as_ref().map(broadcast::Sender::subscribe)
+    }
+
+    /// Ends every stream, once its reader has what was sent before.
+    pub(crate) fn close(&self) {
+        self.sender().take();
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<broadcast::Sender<Sent>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signs and sends the next event. Without a reader it is only counted.
@@ -40,8 +51,8 @@ impl Events {
         let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
         *sequence = sequence.saturating_add(1);
         let event = Event { sequence: *sequence, time: clock::now(), kind };
-        if let Ok(signed) = event.sign(key, origin) {
-            drop(self.sender.send(Sent { kind, text: BASE64.encode(&signed) }));
+        if let (Ok(signed), Some(sender)) = (event.sign(key, origin), self.sender().as_ref()) {
+            drop(sender.send(Sent { kind, text: BASE64.encode(&signed) }));
         }
     }
 }

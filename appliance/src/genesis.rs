@@ -1,14 +1,12 @@
 //! Genesis: keys made inside the appliance, sealed, and the first log entry.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use portcullis_attest::binding::Role;
 use portcullis_attester::OpenMachine;
+use portcullis_files::{PRIVATE, create_durably, make_folder, write_durably};
 use portcullis_lineage::{Blob, FileStorage, Log, NewEntry};
 use portcullis_permit::{Endorsement, GenesisRecord, Kind, Quorum, statement};
 use portcullis_wire::hex::hex;
@@ -72,7 +70,7 @@ pub(crate) fn run(config: &Config, old: &succession::Named, platform: &dyn OpenM
     };
     let genesis = statement::sign(Kind::Genesis, &keys.permit, &config.origin, "genesis", &record.encode())?;
 
-    fs::create_dir_all(&config.state).with_context(|| config.state.display().to_string())?;
+    make_folder(&config.state)?;
     let storage = FileStorage::open(&log_folder(config))?;
     let (mut log, mut publisher) = Log::open(Arc::new(storage), log_keys)?;
     if log.head().is_some() {
@@ -95,20 +93,10 @@ pub(crate) fn run(config: &Config, old: &succession::Named, platform: &dyn OpenM
     let tpm = machine.tpm().context("a TPM")?;
     Anchoring::define(tpm, &selection, keys.checkpoint_seed.expose(), &head)?;
     // The keys last: what is sealed has its genesis in the log.
-    write_private(&sealed_keys(config), &sealed)?;
+    create_durably(&sealed_keys(config), &sealed, PRIVATE)?;
     let request = config.state.join("endorsement.request");
-    fs::write(&request, Quorum::unsigned(document).encode())?;
+    write_durably(&request, &Quorum::unsigned(document).encode())?;
     Ok(Genesis { endorsement, request })
-}
-
-/// Writes a new file, mode 0600, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let draft = path.with_extension("draft");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    Ok(())
 }
 
 /// What governors must compare with what they expect, before they endorse.

@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use portcullis_firmware_policy::{Reader, VerifiedBundle, remedy};
-use portcullis_permit::Governance;
+use portcullis_firmware_policy::policy::Span;
+use portcullis_firmware_policy::{BundleError, Reader, VerifiedBundle, remedy};
+use portcullis_permit::{Clock, Governance};
 
+use crate::clock;
 use crate::config::Config;
 
 /// Largest file that is read from the configuration.
@@ -27,6 +30,25 @@ pub(crate) fn trust(config: &Config) -> Result<(Governance, VerifiedBundle)> {
         .with_context(|| format!("governance {}", config.governance.display()))?;
     let bundle = VerifiedBundle::verify(&read("bundle", &config.bundle)?, &governance).map_err(Refused::bundle)?;
     Ok((governance, bundle))
+}
+
+/// Waits until a bundle begins, if that is within its tolerance and the longest wait:
+/// the clock of the governors who wrote it may be ahead. So no decision is older than
+/// its bundle. Returns the time, Unix seconds.
+pub(crate) async fn bundle_begins(bundle: &VerifiedBundle, longest: Duration) -> Result<u64, BundleError> {
+    let from = bundle.policy().valid.from;
+    loop {
+        let now = clock::now();
+        bundle.check_time(now)?;
+        if now >= from {
+            return Ok(now);
+        }
+        if Duration::from_secs(from.saturating_sub(now)) > longest {
+            let Span { from, until } = bundle.policy().valid;
+            return Err(BundleError::Validity { clock: Clock { now, skew: 0 }, not_before: from, expires: until });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Where the sealed keys lie.
@@ -53,7 +75,7 @@ impl Refused {
         Self { check: check.to_owned(), why: why.to_string() }
     }
 
-    fn bundle(error: portcullis_firmware_policy::BundleError) -> Self {
+    fn bundle(error: BundleError) -> Self {
         Self::new(error.check(), error)
     }
 }

@@ -6,6 +6,7 @@ use aws_lc_rs::rand;
 use portcullis_attest::binding::{Batch, Binding, Channel, Role};
 use portcullis_attest::check::Checks;
 use portcullis_attest::evidence::EvidenceClass;
+use portcullis_attest::tpm::attest::ClockInfo;
 use portcullis_attest::verified::{Carriage, Challenge, verify};
 use portcullis_attester::Machine;
 use portcullis_firmware_policy::{AttestationResult, Identity, VerifiedBundle, appraise, identify};
@@ -18,8 +19,8 @@ pub(crate) struct Own {
     pub(crate) evidence: Vec<u8>,
     pub(crate) chip_id: Vec<u8>,
     pub(crate) measurement: Vec<u8>,
-    /// Milliseconds that the TPM has been powered, as its quote says.
-    pub(crate) tpm_clock: u64,
+    /// Where the TPM's clock and boot counters stand, as its quote says.
+    pub(crate) tpm_clock: ClockInfo,
 }
 
 /// Collects evidence of this machine and appraises it in the role of authority.
@@ -56,7 +57,7 @@ pub(crate) fn appraise_own(machine: &mut Machine, origin: &str, bundle: &Verifie
     let (Some(verified), Some(result)) = (verified, result) else { return Err(refused().into()) };
     let report = verified.snp().context("an SNP report")?.report();
     Ok(Own {
-        tpm_clock: verified.tpm().context("a quote")?.clock().clock,
+        tpm_clock: verified.tpm().context("a quote")?.clock(),
         chip_id: report.chip_id.to_vec(),
         measurement: report.measurement.to_vec(),
         evidence: evidence.bytes().to_vec(),

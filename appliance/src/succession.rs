@@ -113,8 +113,14 @@ fn from_log(storage: &Arc<dyn Storage>, endorsed: &Endorsement) -> Result<Old> {
         head: &head,
     };
     let ledger = Some(ledger.ledger()?);
-    let note = storage.get("witnessed")?.and_then(|note| String::from_utf8(note).ok());
-    let witnessed = note.and_then(|note| Witnessed::of(note, &log));
+    let witnessed = match storage.get("witnessed")? {
+        None => None,
+        Some(note) => {
+            let read = String::from_utf8(note).ok().and_then(|note| Witnessed::of(note, &log));
+            let damaged = "the log's file witnessed is damaged, or of a log that has more entries";
+            Some(read.ok_or_else(|| Refused::new("succession.witnesses", damaged))?)
+        }
+    };
     Ok(Old { head, witnessed, ledger })
 }
 

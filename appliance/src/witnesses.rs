@@ -4,7 +4,7 @@
 //! One witness that fails, lies or lags stops nothing: a quorum counts. That a
 //! witness says it has seen a larger tree is a claim; what follows from it is
 //! that it does not cosign. Where so many do not that the quorum is older than
-//! the bundle allows, the authority trips.
+//! the bundle allows, the authority issues no permit: gates would refuse it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +16,12 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use portcullis_firmware_policy::policy::Witnesses;
 use portcullis_lineage::{AddCheckpoint, View};
-use portcullis_permit::{Checkpoint, WitnessKey, Witnessed};
+use portcullis_permit::{Checkpoint, Clock, WitnessKey, WitnessQuorum, Witnessed};
+use portcullis_wire::rfc3339;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::clock;
 
 /// Longest wait for one witness.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -31,10 +34,21 @@ pub(crate) struct Vouched(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The newest head with a quorum of cosignatures, and when it was reached.
-    newest: Option<(Checkpoint, u64)>,
+    /// The newest head with a quorum of cosignatures.
+    newest: Option<Newest>,
+    /// Why those that did not cosign the last time did not.
+    failed: Vec<String>,
     /// Size of the tree that each witness has cosigned last, as far as known.
     sizes: HashMap<String, u64>,
+}
+
+struct Newest {
+    checkpoint: Checkpoint,
+    /// `CLOCK_BOOTTIME` at which the witnesses were asked: its age does not depend
+    /// on their clocks.
+    asked: Duration,
+    /// When the quorum was reached by their clocks, Unix seconds.
+    reached: u64,
 }
 
 /// What one witness answered.
@@ -52,19 +66,44 @@ impl Vouched {
 
     /// When the newest quorum was reached, Unix seconds.
     pub(crate) fn reached(&self) -> Option<u64> {
-        self.state().newest.as_ref().map(|(_, reached)| *reached)
+        self.state().newest.as_ref().map(|newest| newest.reached)
+    }
+
+    /// Why no gate would accept the newest quorum at a time (`CLOCK_BOOTTIME`);
+    /// `None` if gates do. Another bundle may demand other witnesses than it has.
+    pub(crate) fn lag(&self, demanded: &WitnessQuorum, now: Duration) -> Option<String> {
+        let state = self.state();
+        let newest = state.newest.as_ref().filter(|newest| demanded.reached(&newest.checkpoint).is_some());
+        let age = newest.map(|newest| now.saturating_sub(newest.asked).as_secs());
+        let found = match age {
+            Some(age) if age <= demanded.max_age => return None,
+            Some(age) => format!("found a quorum {age} s old"),
+            None => "found no quorum".to_owned(),
+        };
+        let (threshold, of) = (demanded.threshold, demanded.keys.len());
+        let required = format!("required {threshold} of {of} witnesses, at most {} s ago", demanded.max_age);
+        let failed = state.failed.iter().map(|why| format!("; {why}")).collect::<String>();
+        Some(format!("{found}, {required}{failed}"))
     }
 
     /// What goes with a receipt for a tree of this size.
     pub(crate) fn for_tree(&self, view: &View, size: u64) -> Option<Witnessed> {
-        let (checkpoint, _) = self.state().newest.clone()?;
+        let checkpoint = self.state().newest.as_ref()?.checkpoint.clone();
         let path = view.with_tree(|tree| tree.consistency(checkpoint.size(), size)).ok()?;
         Some(Witnessed { note: checkpoint.note().to_owned(), path })
     }
 
     /// Sends the head to every witness. Returns why those that did not cosign
-    /// did not.
-    pub(crate) async fn ask(&self, witnesses: &Witnesses, head: Arc<Checkpoint>, view: &View) -> Vec<String> {
+    /// did not. One whose clock differs from this one's by more than the tolerance
+    /// does not count: a gate would not count it.
+    pub(crate) async fn ask(
+        &self,
+        witnesses: &Witnesses,
+        head: Arc<Checkpoint>,
+        view: &View,
+        skew: u64,
+    ) -> Vec<String> {
+        let (began, asked_at) = (clock::boot_time(), clock::now());
         let keys = witnesses.quorum.keys.iter().zip(&witnesses.addresses);
         let asked = keys.map(|(key, address)| {
             let known = self.state().sizes.get(key.name()).copied().unwrap_or(0);
@@ -76,6 +115,14 @@ impl Vouched {
             match asked.await {
                 Ok(Answer::Cosigned(one)) => {
                     self.state().sizes.insert(key.name().to_owned(), head.size());
+                    let shows = key.cosigned(&one).unwrap_or(0);
+                    let early = shows.saturating_add(skew) < asked_at;
+                    if early || !(Clock { now: clock::now(), skew }).has_reached(shows) {
+                        let (shows, asked_at) = (rfc3339(shows), rfc3339(asked_at));
+                        let why = format!("its clock shows {shows}, this one {asked_at}, {skew} s are tolerated");
+                        failed.push(format!("{}: {why}", key.name()));
+                        continue;
+                    }
                     match key.attach(&cosigned, one.note()) {
                         Some(more) => cosigned = more,
                         None => failed.push(format!("{}: no place for its cosignature", key.name())),
@@ -89,15 +136,17 @@ impl Vouched {
                 Err(_) => failed.push(format!("{}: its task failed", key.name())),
             }
         }
+        let mut state = self.state();
         if let Some(reached) = witnesses.quorum.reached(&cosigned) {
-            self.state().newest = Some((cosigned, reached));
+            state.newest = Some(Newest { checkpoint: cosigned, asked: began, reached });
         }
+        state.failed.clone_from(&failed);
         failed
     }
 
     /// The newest head with a quorum, for auditors.
     pub(crate) fn note(&self) -> Option<String> {
-        self.state().newest.as_ref().map(|(checkpoint, _)| checkpoint.note().to_owned())
+        self.state().newest.as_ref().map(|newest| newest.checkpoint.note().to_owned())
     }
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn appraise(
     checks: &mut Checks,
 ) -> bool {
     let (Some(bundle), Some(verified)) = (bundle, verified) else { return false };
-    checks.step("bundle.expired", bundle.check_time(at), "a bundle that is valid", "validity of the bundle");
+    bundle.content().judge_time(at, "validity of the bundle", checks);
     appraise_report(verified, Role::Node, bundle.policy(), at, checks);
     true
 }

@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use clap::Parser;
 
 pub use pages::Common;
+pub use portcullis_wire::rfc3339;
 pub use progress::progress;
 pub use waiting::Waiting;
 
@@ -145,11 +146,4 @@ pub fn time_or_now(given: Option<&str>) -> Result<u64, String> {
         Some(text) => time(text).map_err(|why| format!("{text:?}: {why}")),
         None => clock().map(|now| now.as_secs()).map_err(|error| error.to_string()),
     }
-}
-
-/// A time for people and JSON (RFC 3339, UTC); what no calendar has stays a number.
-#[must_use]
-pub fn rfc3339(seconds: u64) -> String {
-    let time = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-    time.map_or_else(|| seconds.to_string(), |time| time.to_string())
 }

@@ -407,7 +407,8 @@ fn verify(
         node: &config.node,
         confirmation: key.public(),
         workload: program.workload(),
-        now: crate::clock::now(),
+        clock: trust.bundle.policy().clock(crate::clock::now()),
+        life: portcullis_permit::PermitLife::ByClock,
         checkpoint_key: &endorsement.checkpoint_key,
         witnesses: trust.bundle.policy().witnesses.as_ref().map(|witnesses| &witnesses.quorum),
     };

@@ -117,7 +117,7 @@ fn unconnected(why: impl std::fmt::Display) -> ClientError {
 }
 
 /// What an answer that is no statement says, shortened for a message: problem
-/// details (RFC 9457) as title and detail, anything else as it is.
+/// details (RFC 9457) as title, detail and remedy, anything else as it is.
 pub(crate) fn describe(answer: &Answer) -> String {
     let problem = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
     let member = |name: &str| problem.as_ref()?.get(name)?.as_str().map(str::to_owned);
@@ -126,5 +126,6 @@ pub(crate) fn describe(answer: &Answer) -> String {
         _ => String::from_utf8_lossy(&answer.body).into_owned(),
     };
     let text: String = text.chars().take(400).collect();
-    format!("HTTP {}: {text}", answer.status.as_u16())
+    let remedy = member("remedy").map(|remedy| format!("\n      remedy   {remedy}")).unwrap_or_default();
+    format!("HTTP {}: {text}{remedy}", answer.status.as_u16())
 }

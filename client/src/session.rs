@@ -18,8 +18,8 @@ use portcullis_firmware_policy::{
     verify_authority,
 };
 use portcullis_permit::{
-    Checkpoint, Denial, Execution, GateExpectation, PermitId, PermitRequest, SigningKey, Status, StatusList,
-    StatusReference, TransparentPermit, VerifiedPermit, Workload,
+    Checkpoint, Clock, Denial, Execution, GateExpectation, PermitId, PermitLife, PermitRequest, SigningKey, Status,
+    StatusList, StatusReference, TransparentPermit, VerifiedPermit, Workload,
 };
 use portcullis_wire::hex::hex;
 use portcullis_wire::sha256;
@@ -53,6 +53,8 @@ pub struct Session {
     node: String,
     nonce: Option<[u8; 32]>,
     activated: bool,
+    /// By how many seconds the authority's clock may differ from this node's.
+    skew: u64,
     /// `CLOCK_BOOTTIME` at which the authority was challenged.
     attested: Duration,
 }
@@ -95,6 +97,7 @@ impl Session {
             node: config.node.clone(),
             nonce: Some(response.nonce),
             activated: false,
+            skew: trust.bundle.policy().clock_skew,
             attested,
         })
     }
@@ -134,6 +137,7 @@ impl Session {
             let bundle = VerifiedBundle::verify(&answer.body, &trust.governance).map_err(refused)?;
             bundle.check_succession(&trust.bundle).map_err(refused)?;
             self.state.keep_bundle(bundle.bytes())?;
+            self.skew = bundle.policy().clock_skew;
             trust.bundle = bundle;
         }
         // Those between may have ended; the one to go by has not.
@@ -152,13 +156,14 @@ impl Session {
         ask: Ask<'_>,
         trust: &Trust,
     ) -> Result<VerifiedPermit, ClientError> {
-        let transparent = self.request(machine, ask, trust).await?;
+        let (asked, transparent) = self.request(machine, ask, trust).await?;
         let expectation = GateExpectation {
             issuer: self.authority.endorsement().origin(),
             node: &self.node,
             confirmation: ask.key.public(),
             workload: ask.workload,
-            now: clock::now(),
+            clock: trust.bundle.policy().clock(clock::now()),
+            life: PermitLife::FromRequest(asked),
             checkpoint_key: &self.authority.endorsement().checkpoint_key,
             witnesses: trust.bundle.policy().witnesses.as_ref().map(|witnesses| &witnesses.quorum),
         };
@@ -170,7 +175,7 @@ impl Session {
         machine: &mut Machine,
         ask: Ask<'_>,
         trust: &Trust,
-    ) -> Result<TransparentPermit, ClientError> {
+    ) -> Result<(PermitId, TransparentPermit), ClientError> {
         self.activate(machine, trust).await?;
         let nonce = self.take_nonce().await?;
         let endorsement = self.authority.endorsement();
@@ -186,7 +191,8 @@ impl Session {
             seen: seen.clone(),
             parent: ask.parent,
         };
-        let context = sha256(&[&request.encode()]);
+        let encoded = request.encode();
+        let (asked, context) = (PermitId::of_request(&encoded), sha256(&[&encoded]));
         let binding = Binding { role: Role::Node, nonce: &nonce, channel: self.connection.channel, context: &context };
         let binder = binding.binder(machine.ak_name());
         doing("taking evidence of this machine");
@@ -200,7 +206,7 @@ impl Session {
             StatusCode::CREATED => {
                 let known = seen.as_deref().and_then(Checkpoint::unverified);
                 let (permit_key, receipt_key) = (&endorsement.permit_key, &endorsement.receipt_key);
-                Ok(TransparentPermit::verify(&answer.body, permit_key, receipt_key, known)?)
+                Ok((asked, TransparentPermit::verify(&answer.body, permit_key, receipt_key, known)?))
             }
             StatusCode::FORBIDDEN => {
                 let denial = Denial::verify(&answer.body, &endorsement.permit_key)?;
@@ -253,8 +259,8 @@ impl Session {
         self.nonce = None;
     }
 
-    /// The status of a permit now, and for how many seconds from now the answer
-    /// holds.
+    /// The status of a permit now, and for how many seconds the answer holds, from
+    /// when it was asked for.
     ///
     /// # Errors
     /// [`ClientError`]: a stale or foreign list is a denial.
@@ -264,8 +270,9 @@ impl Session {
             return Err(ClientError::Unreachable(describe(&answer)));
         }
         let key = &self.authority.endorsement().permit_key;
-        let list = StatusList::verify(&answer.body, key, &reference.uri, clock::now())?;
-        Ok((list.status(reference.index)?, list.expires.saturating_sub(list.issued)))
+        let clock = Clock { now: clock::now(), skew: self.skew };
+        let list = StatusList::verify(&answer.body, key, &reference.uri, clock)?;
+        Ok((list.status(reference.index)?, list.validity()))
     }
 
     /// Reports an execution.

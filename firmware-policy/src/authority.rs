@@ -7,7 +7,7 @@ use portcullis_attest::evidence::{Evidence, EvidenceClass};
 use portcullis_attest::verified::{Carriage, Challenge, verify};
 use portcullis_permit::{AuthorityStatement, Checkpoint, Endorsement, Governance};
 use portcullis_wire::hex::hex;
-use portcullis_wire::{Digest, merkle};
+use portcullis_wire::{Digest, merkle, rfc3339};
 
 use crate::appraise::{AttestationResult, Identity, appraise, identify};
 use crate::bundle::VerifiedBundle;
@@ -91,12 +91,7 @@ pub fn verify_authority(
     at: u64,
     checks: &mut Checks,
 ) -> Option<VerifiedAuthority> {
-    checks.step(
-        "bundle.expired",
-        bundle.check_time(at),
-        "a bundle that is valid",
-        "validity of the node's own bundle",
-    )?;
+    bundle.content().judge_time(at, "validity of the node's own bundle", checks)?;
     let decoded = AuthorityStatement::decode(&answer.statement);
     let statement = checks.step("authority.statement", decoded, "an authority statement", "form of the statement")?;
     let endorsement = verify_endorsement(&statement, governance, at, checks)?;
@@ -158,8 +153,8 @@ fn verify_endorsement(
     checks.require(
         "authority.endorsement.expired",
         at < endorsement.expires,
-        || endorsement.expires.to_string(),
-        || format!("later than {at}"),
+        || rfc3339(endorsement.expires),
+        || format!("later than {}", rfc3339(at)),
         "validity of the endorsement",
     );
     Some(endorsement)

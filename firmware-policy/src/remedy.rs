@@ -397,10 +397,12 @@ catalogue! {
         Auditor "Treat the permit as one for another call.";
     "permit.linking": "The permit allows static programs only." => "Link the program statically.",
         Auditor "Treat the permit as one for another program.";
-    "permit.not_before": "The permit is not valid yet." => "Check the clock.",
+    "permit.not_before": "The permit begins later than this clock shows, by more than limits.clock_skew_seconds." => "Set this machine's clock: it is behind the authority's.",
         Auditor "Name the time at which it was used with --at.";
     "permit.expired": "The permit has ended." => "Ask for a new permit.",
         Auditor "Name the time at which it was used with --at.";
+    "permit.request": "The permit answers another request than the one that was sent." => "Ask again; if it persists, treat the permits as replayed and tell the authority's operator.";
+    "permit.status.issued": "The status list was issued later than this clock shows, by more than limits.clock_skew_seconds." => "Set this machine's clock: it is behind the authority's.";
     "permit.status.*": "The status list is stale, foreign or too short." => "Check that the authority is reachable.";
     "permit.revoked": "The permit's status is not valid." => "Ask the governors.",
         Governor "Read the reason of the revocation in the log before anything else.";
@@ -409,7 +411,12 @@ catalogue! {
     "log.time": "Recorded times of the log contradict each other." => "Keep the log as proof: somebody moved the authority's clock.";
     "log.genesis": "The log does not begin with a genesis." => "Fetch the log from its beginning.";
     "watch.pcr": "A PCR of the authority changed while it ran." => "Treat the machine as altered; reboot it into the admitted image.";
-    "watch.clock": "The authority's clocks contradict each other." => "Check the host's clock; restart the authority.";
+    "watch.clock": "The authority's clocks differ by more than their rates and limits.clock_skew_seconds allow: one was set, or jumped." => "Tell the authority's operator.",
+        Operator "Find out who set the clock; let NTP correct it by its rate instead. Then restart the authority.";
+    "watch.device": "The authority's TPM or secure processor does not answer, or answers that it cannot." => "Wait: the authority goes on by itself once the device answers.",
+        Operator "Find out why the device that the message names does not answer. The authority goes on by itself once it does; after ten minutes it trips and must be restarted.";
+    "watch.disk": "The disk of the authority's log is almost full." => "Wait: the authority goes on by itself once there is room.",
+        Operator "Make room on the disk that the message names, or make it larger. The authority goes on by itself once there is; after ten minutes it trips and must be restarted.";
     "log.succession": "The log does not follow on the one that the governors endorsed it to follow on." => "Keep the log as proof and tell the governors.";
     "log.predecessor": "The log before this one does not end where this one goes on." => "Fetch its newest copy; if it persists, it was cut short, or went on after it had been succeeded: keep it as proof.";
     "log.storage": "The disk of the log failed, or is full." => "Check the disk; restart the authority, which recovers the log.";
@@ -432,7 +439,9 @@ catalogue! {
         Auditor "Name the time at which the permit was used with --at; if it is right, ask the witnesses for what they have seen.";
     "permit.witness.consistency": "The permit's log does not extend what the witnesses have seen." => "Treat the permit as made with stolen keys, and tell the governors.";
     "witness.quorum": "Too few witnesses accept the log as an extension of what they have seen." => "Look after the witnesses; where they have seen a larger tree, the log was rolled back: restore the newest copy.";
-    "witness.lag": "The quorum of witnesses is older than the bundle allows." => "Look after the witnesses, then restart the authority.";
+    "witness.lag": "The newest quorum of witnesses is older than the bundle allows, so that gates would refuse what is issued." => "Nothing is wrong here. Tell the authority's operator that its witnesses do not answer; permits are issued again once enough of them do.",
+        Operator "Start the witnesses that are named, make them reachable or set their clocks right. Permits are issued again by themselves; after ten minutes the authority trips and must be restarted.",
+        Governor "Have the operators of the witnesses start them; if some are gone for good, sign a bundle with others.";
     "succession.endorsement": "The endorsement of the old authority does not verify." => "Name the endorsement under which the old authority served.";
     "succession.origin": "The new authority has the name of the old one." => "Give it an origin of its own, and have the governors sign a bundle for it.";
     "succession.head": "The head of the old log is missing, or does not verify." => "Take a copy of the old log as it was last published, or a checkpoint that a node, a witness or an auditor has kept.";
@@ -445,8 +454,10 @@ catalogue! {
     "anchor.rollback": "The log is older than the head that the TPM holds." => "Restore the newest copy of the log.";
     "anchor.fork": "The log is another one than the head that the TPM holds." => "Restore the newest copy of the log, and keep this one as proof.";
     "anchor.clone": "Another start of this authority has taken over." => "Find out who runs a clone; only one may.";
-    "anchor.lease": "The TPM did not answer in time, so another start may have taken over." => "Look after the TPM; restart the authority.";
-    "anchor.write": "The TPM does not take the anchor." => "Look after the TPM; restart the authority.";
+    "anchor.lease": "The TPM's counter was not read in time, so another start of this authority may have taken over." => "Wait: the authority goes on by itself once its TPM answers.",
+        Operator "Find out why the TPM does not answer. The authority goes on by itself once it does; after ten minutes it trips and must be restarted.";
+    "anchor.write": "The TPM does not take the anchor." => "Wait: the authority goes on by itself once its TPM answers.",
+        Operator "Find out why the TPM takes no writes. The authority goes on by itself once it does; after ten minutes it trips and must be restarted.";
     "log.witnessed": "Too few witnesses have seen this log." => "Ask the witnesses for what they have seen; a log that only its owner has seen may be another one.";
     "log.head": "The head of the log is missing, or does not verify." => "Fetch checkpoint, signed-root and tiles again.";
     "archive.hole": "The archive lacks what an entry refers to, or it was altered." => "Restore it from a copy; its SHA-256 is its name.";
@@ -460,6 +471,7 @@ catalogue! {
         Governor "Enrol the node, or find out who floods the authority.";
     "log.fork": "A node has a signed checkpoint that this log does not extend." => "The log was rolled back: recover it, with the node's checkpoint as proof.";
     "governance.sequence": "The command does not follow on the last one." => "Make it again with portcullis-policy revoke --after, naming the newest command that the authority has taken; --first if it has taken none.";
+    "governance.lift": "The command lifts a revocation that does not exist." => "Check the name or digest against the commands (.pcr) that were submitted: it is not revoked, or was lifted already.";
     "governance.predecessor": "The command follows on another one than the last." => "Make it again with portcullis-policy revoke --after, naming the newest command that the authority has taken; --first if it has taken none.";
     "governance.authority": "The command is for another authority." => "Name this authority's origin with --authority, and sign again.";
     "governance.expired": "The command has expired." => "Sign it again with a later --expires.";

@@ -65,6 +65,8 @@ impl Revocations {
             RevocationTarget::Node(name) => drop(self.nodes.insert(name.clone())),
             RevocationTarget::Workload(digest) => drop(self.workloads.insert(*digest)),
             RevocationTarget::Authority(successor) => self.retired = Some(Retired { successor: successor.clone() }),
+            RevocationTarget::NodeLifted(name) => drop(self.nodes.remove(name)),
+            RevocationTarget::WorkloadLifted(digest) => drop(self.workloads.remove(digest)),
         }
         self.digest = self.compute_digest();
     }
@@ -89,13 +91,26 @@ impl Revocations {
         self.retired.as_ref()
     }
 
-    /// Whether a node was revoked.
+    /// Whether a command to lift has something to lift; `true` for other commands.
+    #[must_use]
+    pub fn can_apply(&self, target: &RevocationTarget) -> bool {
+        match target {
+            RevocationTarget::NodeLifted(name) => self.has_node(name),
+            RevocationTarget::WorkloadLifted(digest) => self.has_workload(digest),
+            RevocationTarget::Permit(_)
+            | RevocationTarget::Node(_)
+            | RevocationTarget::Workload(_)
+            | RevocationTarget::Authority(_) => true,
+        }
+    }
+
+    /// Whether a node is revoked.
     #[must_use]
     pub fn has_node(&self, name: &str) -> bool {
         self.nodes.contains(name)
     }
 
-    /// Whether a workload was revoked.
+    /// Whether a workload is revoked.
     #[must_use]
     pub fn has_workload(&self, digest: &Digest) -> bool {
         self.workloads.contains(digest)

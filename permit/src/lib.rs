@@ -20,6 +20,7 @@
 //! not whether the answer is right.
 
 pub mod claims;
+mod clock;
 mod denial;
 mod endorsement;
 mod error;
@@ -40,6 +41,7 @@ mod witnessed;
 
 pub use portcullis_lineage::{Checkpoint, ReceiptKey, VerifyingKey, WitnessKey};
 
+pub use clock::{Clock, DEFAULT_SKEW, MAX_SKEW};
 pub use denial::{Denial, Refusal};
 pub use endorsement::{AuthorityStatement, Endorsement};
 pub use error::PermitError;
@@ -58,5 +60,5 @@ pub use revocation::{Revocation, RevocationTarget};
 pub use statement::Kind;
 pub use status::{Status, StatusList, StatusReference};
 pub use succession::{Inherited, Passage, Predecessor, SuccessionRecord};
-pub use transparent::{GateExpectation, TransparentPermit, VerifiedPermit};
+pub use transparent::{GateExpectation, PermitLife, TransparentPermit, VerifiedPermit};
 pub use witnessed::{WITNESSED_LABEL, WitnessQuorum, Witnessed};

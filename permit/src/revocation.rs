@@ -1,5 +1,8 @@
-//! Governors withdraw what was granted.
+//! Governors withdraw what was granted, and lift what they withdrew.
 
+use std::fmt;
+
+use portcullis_wire::hex::hex;
 use portcullis_wire::{Error, Fields, Value, bstr, decode, encode, map, or_null, sha256};
 
 use crate::governance::{Governance, GovernanceError, Quorum};
@@ -7,7 +10,7 @@ use crate::permit::PermitId;
 
 const MAX_COMMAND: usize = 64 * 1024;
 
-/// What is withdrawn.
+/// What is withdrawn, or admitted again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationTarget {
     /// One permit, and its renewals.
@@ -19,6 +22,31 @@ pub enum RevocationTarget {
     /// The authority itself, which signs nothing more; with the origin of the
     /// one that takes its place, if there is to be one.
     Authority(Option<String>),
+    /// A node that was revoked gets permits again. Those that were revoked stay so.
+    NodeLifted(String),
+    /// A workload that was revoked gets permits again. Those that were revoked stay
+    /// so.
+    WorkloadLifted([u8; 32]),
+}
+
+impl RevocationTarget {
+    /// Whether it takes a revocation back.
+    #[must_use]
+    pub const fn is_lifted(&self) -> bool {
+        matches!(self, Self::NodeLifted(_) | Self::WorkloadLifted(_))
+    }
+}
+
+impl fmt::Display for RevocationTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permit(id) => write!(f, "permit {id}"),
+            Self::Node(name) | Self::NodeLifted(name) => write!(f, "node {name}"),
+            Self::Workload(digest) | Self::WorkloadLifted(digest) => write!(f, "workload {}", hex(digest)),
+            Self::Authority(None) => f.write_str("this authority"),
+            Self::Authority(Some(successor)) => write!(f, "this authority, in favour of {successor}"),
+        }
+    }
 }
 
 /// A governors' command.
@@ -50,6 +78,8 @@ impl Revocation {
             RevocationTarget::Node(name) => (2, Value::from(name.as_str())),
             RevocationTarget::Workload(digest) => (3, bstr(digest)),
             RevocationTarget::Authority(successor) => (4, or_null(successor.as_deref().map(Value::from))),
+            RevocationTarget::NodeLifted(name) => (5, Value::from(name.as_str())),
+            RevocationTarget::WorkloadLifted(digest) => (6, bstr(digest)),
         };
         encode(&map([
             (1, self.authority.as_str().into()),
@@ -84,6 +114,10 @@ impl Revocation {
             }
             Some([kind, Value::Text(origin)]) if kind == 4.into() => RevocationTarget::Authority(Some(origin)),
             Some([kind, Value::Null]) if kind == 4.into() => RevocationTarget::Authority(None),
+            Some([kind, Value::Text(name)]) if kind == 5.into() => RevocationTarget::NodeLifted(name),
+            Some([kind, Value::Bytes(digest)]) if kind == 6.into() => {
+                RevocationTarget::WorkloadLifted(digest.try_into().map_err(|_| Error::WrongType(4))?)
+            }
             _ => return Err(Error::WrongType(4).into()),
         };
         let command = Self {
@@ -105,5 +139,39 @@ impl Revocation {
     pub fn verify(signed: &[u8], governance: &Governance) -> Result<Self, GovernanceError> {
         let quorum = Quorum::decode(signed, MAX_COMMAND)?;
         Self::decode(quorum.verify(Self::CONTENT_TYPE, governance)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each target comes back as it was, and no two have one encoding.
+    #[test]
+    fn commands_come_back() {
+        let targets = [
+            RevocationTarget::Permit(PermitId::from_bytes([1; 16])),
+            RevocationTarget::Node("node-1".into()),
+            RevocationTarget::Workload([2; 32]),
+            RevocationTarget::Authority(None),
+            RevocationTarget::Authority(Some("log.test/2".into())),
+            RevocationTarget::NodeLifted("node-1".into()),
+            RevocationTarget::WorkloadLifted([2; 32]),
+        ];
+        let mut seen = Vec::new();
+        for target in targets {
+            let command = Revocation {
+                authority: "log.test/1".into(),
+                sequence: 3,
+                predecessor: Some([4; 32]),
+                expires: 5,
+                target,
+                reason: "test".into(),
+            };
+            let bytes = command.encode();
+            assert_eq!(Revocation::decode(&bytes).unwrap(), command);
+            assert!(!seen.contains(&bytes));
+            seen.push(bytes);
+        }
     }
 }

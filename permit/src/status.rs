@@ -5,9 +5,10 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
-use portcullis_wire::{Error, Fields, Value, bstr, decode, encode, map};
+use portcullis_wire::{Error, Fields, Value, bstr, decode, encode, map, rfc3339};
 
 use crate::claims::{EXP, IAT, STATUS_LIST, SUB, TTL};
+use crate::clock::Clock;
 use crate::error::PermitError;
 use crate::key::{PublicKey, SigningKey};
 use crate::statement::{self, Kind};
@@ -104,6 +105,12 @@ impl StatusList {
         Self { issued, expires, ..self.clone() }
     }
 
+    /// Seconds for which the list holds, from when it was asked for.
+    #[must_use]
+    pub const fn validity(&self) -> u64 {
+        self.expires.saturating_sub(self.issued)
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -160,11 +167,14 @@ impl StatusList {
         statement::sign(Kind::StatusList, key, issuer, &self.uri, &encode(&claims))
     }
 
-    /// Verifies a status list token for a URI at a time.
+    /// Verifies a status list token for a URI. The clock of whoever signed it may
+    /// differ by the tolerance; so whoever acts on a list counts its validity from
+    /// when it asked for it ([`StatusList::validity`]), and from nothing else.
     ///
     /// # Errors
-    /// [`PermitError`]; an expired list is a `permit.status.expired` claim.
-    pub fn verify(bytes: &[u8], key: &PublicKey, uri: &str, now: u64) -> Result<Self, PermitError> {
+    /// [`PermitError`]; an expired list is a `permit.status.expired` claim, one of
+    /// the future `permit.status.issued`.
+    pub fn verify(bytes: &[u8], key: &PublicKey, uri: &str, clock: Clock) -> Result<Self, PermitError> {
         let statement = statement::verify(bytes, Kind::StatusList, key)?;
         let mut fields = Fields::of(decode(statement.payload(), MAX_TOKEN)?)?;
         let (subject, issued, expires) = (fields.text(SUB)?, fields.uint(IAT)?, fields.uint(EXP)?);
@@ -175,8 +185,13 @@ impl StatusList {
         if subject != uri {
             return claim("permit.status.uri", subject, uri.to_owned());
         }
-        if now >= expires {
-            return claim("permit.status.expired", expires.to_string(), format!("later than {now}"));
+        if !clock.has_reached(issued) {
+            let required = format!("at most {} s after {}", clock.skew, rfc3339(clock.now));
+            return claim("permit.status.issued", rfc3339(issued), required);
+        }
+        if clock.is_past_everywhere(expires) {
+            let required = format!("later than {} s before {}", clock.skew, rfc3339(clock.now));
+            return claim("permit.status.expired", rfc3339(expires), required);
         }
         Ok(Self { uri: subject, issued, expires, packed })
     }
@@ -220,14 +235,26 @@ mod tests {
         list.set(7, Status::Invalid).unwrap();
         list.set(8, Status::Suspended).unwrap();
         let token = list.sign(&key, "authority").unwrap();
-        let read = StatusList::verify(&token, key.public(), "/v1/status/0", 129).unwrap();
+        let at = |now| Clock { now, skew: 5 };
+        let read = StatusList::verify(&token, key.public(), "/v1/status/0", at(129)).unwrap();
         assert_eq!(read, list);
         let statuses: Vec<_> = (6..10).map(|n| read.status(n).unwrap()).collect();
         assert_eq!(statuses, [Status::Valid, Status::Invalid, Status::Suspended, Status::Valid]);
         assert_eq!(read.status(1000), Err(PermitError::StatusRange { index: 1000, size: 1000 }));
-        let expired = StatusList::verify(&token, key.public(), "/v1/status/0", 130).unwrap_err();
-        assert_eq!(expired.check(), "permit.status.expired");
-        let other = StatusList::verify(&token, key.public(), "/v1/status/1", 129).unwrap_err();
+        let expired = StatusList::verify(&token, key.public(), "/v1/status/0", at(135)).unwrap_err();
+        assert_eq!(
+            expired.to_string(),
+            "permit.status.expired: found 1970-01-01T00:02:10Z, required later than 5 s before 1970-01-01T00:02:15Z"
+        );
+        // A clock that is ahead or behind by the tolerance, either way; how long the
+        // list holds does not depend on it.
+        for now in [95, 134] {
+            let read = StatusList::verify(&token, key.public(), "/v1/status/0", at(now)).unwrap();
+            assert_eq!(read.validity(), 30);
+        }
+        let future = StatusList::verify(&token, key.public(), "/v1/status/0", at(94)).unwrap_err();
+        assert_eq!(future.check(), "permit.status.issued");
+        let other = StatusList::verify(&token, key.public(), "/v1/status/1", at(129)).unwrap_err();
         assert_eq!(other.check(), "permit.status.uri");
     }
 

@@ -1,11 +1,12 @@
 //! A permit with its receipt, and what a gate requires of it.
 
 use portcullis_lineage::{RECEIPTS_LABEL, ReceiptKey, VerifiedInclusion, VerifyingKey, verify_receipts};
-use portcullis_wire::{Digest, Sign1, Value, hex};
+use portcullis_wire::{Digest, Sign1, Value, hex, rfc3339};
 
+use crate::clock::Clock;
 use crate::error::PermitError;
 use crate::key::PublicKey;
-use crate::permit::{DynamicLinking, Permit, Workload};
+use crate::permit::{DynamicLinking, Permit, PermitId, Workload};
 use crate::statement::{self, Kind};
 use crate::witnessed::{WITNESSED_LABEL, WitnessQuorum, Witnessed};
 
@@ -86,10 +87,21 @@ impl TransparentPermit {
             let witnessed = self.witnessed.as_ref().ok_or_else(|| {
                 claim("permit.witness", "no cosigned checkpoint".into(), "one, as the bundle demands".into())
             })?;
-            witnessed.check(quorum, gate.checkpoint_key, &self.inclusion, gate.now)?;
+            witnessed.check(quorum, gate.checkpoint_key, &self.inclusion, gate.clock)?;
         }
         Ok(VerifiedPermit { transparent: self })
     }
+}
+
+/// How whoever holds a permit knows when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PermitLife {
+    /// It answers the request with this id, which the gate has just sent: the gate
+    /// counts what was granted from then on a clock that nobody sets, so the wall
+    /// clocks need to agree to within the tolerance only.
+    FromRequest(PermitId),
+    /// It lay somewhere: it ends when the clock says so, to the second.
+    ByClock,
 }
 
 /// What a gate requires of a permit.
@@ -103,8 +115,10 @@ pub struct GateExpectation<'a> {
     pub confirmation: &'a PublicKey,
     /// What the gate is about to run.
     pub workload: &'a Workload,
-    /// Now, Unix seconds.
-    pub now: u64,
+    /// The gate's clock, with the tolerance of its bundle.
+    pub clock: Clock,
+    /// How the gate knows when the permit ends.
+    pub life: PermitLife,
     /// Key of the log's checkpoints.
     pub checkpoint_key: &'a VerifyingKey,
     /// Whose cosignatures the bundle demands, if any.
@@ -128,11 +142,20 @@ impl GateExpectation<'_> {
         if linking == (DynamicLinking::Static, DynamicLinking::Dynamic) {
             return Err(claim("permit.linking", "static only".into(), "dynamic allowed".into()));
         }
-        if self.now < permit.not_before {
-            return Err(claim("permit.not_before", permit.not_before.to_string(), format!("at most {}", self.now)));
+        let Clock { now, skew } = self.clock;
+        if !self.clock.has_reached(permit.not_before) {
+            let required = format!("at most {skew} s after {}", rfc3339(now));
+            return Err(claim("permit.not_before", rfc3339(permit.not_before), required));
         }
-        if self.now >= permit.expires {
-            return Err(claim("permit.expired", permit.expires.to_string(), format!("later than {}", self.now)));
+        let (ended, required) = match self.life {
+            PermitLife::FromRequest(id) => {
+                equal("permit.request", &permit.id.to_string(), &id.to_string())?;
+                (self.clock.is_past_everywhere(permit.expires), format!("later than {skew} s before {}", rfc3339(now)))
+            }
+            PermitLife::ByClock => (now >= permit.expires, format!("later than {}", rfc3339(now))),
+        };
+        if ended {
+            return Err(claim("permit.expired", rfc3339(permit.expires), required));
         }
         Ok(())
     }
@@ -169,7 +192,7 @@ impl VerifiedPermit {
         &self.transparent
     }
 
-    /// Seconds for which it was granted.
+    /// Seconds for which it was granted, from when it was asked for.
     #[must_use]
     pub const fn granted_seconds(&self) -> u64 {
         self.transparent.permit.expires.saturating_sub(self.transparent.permit.not_before)

@@ -2,15 +2,14 @@
 //! have seen the log from which the permit comes.
 
 use portcullis_lineage::{Checkpoint, LogReader, VerifiedInclusion, VerifyingKey, WitnessKey};
-use portcullis_wire::{Digest, Error, Value, bstr, merkle};
+use portcullis_wire::{Digest, Error, Value, bstr, merkle, rfc3339};
 
+use crate::clock::Clock;
 use crate::error::PermitError;
 
 /// Header label of a cosigned checkpoint: `[ note, [ hash, ... ] ]`, the hashes
 /// being the consistency path to the tree of the receipt.
 pub const WITNESSED_LABEL: i64 = -70_020;
-/// Seconds by which a witness's clock may be ahead.
-const SKEW: u64 = 30;
 
 /// What a gate demands of witnesses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,22 +32,27 @@ impl WitnessQuorum {
         times.get(self.threshold.checked_sub(1)?).copied()
     }
 
-    /// Whether a quorum has vouched for a checkpoint not too long ago.
+    /// Whether a quorum has vouched for a checkpoint not too long ago. The clock of
+    /// each witness may differ from this one by the tolerance; one that is further
+    /// off does not count, and takes nothing from the others.
     ///
     /// # Errors
     /// `permit.witness.quorum`, `permit.witness.age`.
-    pub fn check(&self, checkpoint: &Checkpoint, now: u64) -> Result<(), PermitError> {
-        let Some(reached) = self.reached(checkpoint) else {
-            let count = self.keys.iter().filter(|key| key.cosigned(checkpoint).is_some()).count();
+    pub fn check(&self, checkpoint: &Checkpoint, clock: Clock) -> Result<(), PermitError> {
+        let times: Vec<u64> = self.keys.iter().filter_map(|key| key.cosigned(checkpoint)).collect();
+        if times.len() < self.threshold {
             let required = format!("{} of {} witnesses", self.threshold, self.keys.len());
-            return Err(claim("permit.witness.quorum", count.to_string(), required));
-        };
-        let (oldest, newest) = (now.saturating_sub(self.max_age), now.saturating_add(SKEW));
-        if (oldest..=newest).contains(&reached) {
-            Ok(())
-        } else {
-            Err(claim("permit.witness.age", reached.to_string(), format!("{oldest} to {newest}")))
+            return Err(claim("permit.witness.quorum", times.len().to_string(), required));
         }
+        let oldest = clock.now.saturating_sub(self.max_age).saturating_sub(clock.skew);
+        let fresh = times.iter().filter(|time| **time >= oldest && clock.has_reached(**time)).count();
+        if fresh >= self.threshold {
+            return Ok(());
+        }
+        let cosigned: Vec<String> = times.into_iter().map(rfc3339).collect();
+        let newest = rfc3339(clock.now.saturating_add(clock.skew));
+        let required = format!("{} from {} to {newest}", self.threshold, rfc3339(oldest));
+        Err(claim("permit.witness.age", cosigned.join(", "), required))
     }
 }
 
@@ -111,11 +115,11 @@ impl Witnessed {
         quorum: &WitnessQuorum,
         key: &VerifyingKey,
         inclusion: &VerifiedInclusion,
-        now: u64,
+        clock: Clock,
     ) -> Result<(), PermitError> {
         let checkpoint = Checkpoint::verify(&self.note, key)
             .map_err(|error| claim("permit.witness.checkpoint", error.to_string(), "a checkpoint of the log".into()))?;
-        quorum.check(&checkpoint, now)?;
+        quorum.check(&checkpoint, clock)?;
         let (old, new) = (checkpoint.size(), inclusion.size());
         if merkle::is_consistent(old, checkpoint.root(), new, inclusion.root(), &self.path) {
             Ok(())
@@ -130,7 +134,7 @@ impl Witnessed {
 mod tests {
     use std::sync::Arc;
 
-    use portcullis_lineage::{Keys, Log, MemoryStorage, NewEntry};
+    use portcullis_lineage::{Cosigner, Keys, Log, MemoryStorage, NewEntry};
 
     use super::*;
 
@@ -157,5 +161,35 @@ mod tests {
         assert_eq!(witnessed(&own[1]).leading_to(&forked[2], &key), None);
         let other = Keys::from_seeds("log.test/other", &[1; 32], &[2; 32]).unwrap();
         assert_eq!(witnessed(&own[1]).leading_to(&own[2], other.checkpoint_key()), None, "of another log");
+    }
+
+    /// A witness whose clock is ahead or behind counts within the tolerance. One
+    /// that is further off does not, and takes nothing from the others: the newest
+    /// cosignatures used to count, whatever their times.
+    #[test]
+    fn witnesses_count_within_the_tolerance() {
+        let keys = Keys::from_seeds("log.test/quorum", &[1; 32], &[2; 32]).unwrap();
+        let (mut log, _) = Log::open(Arc::new(MemoryStorage::new()), keys).unwrap();
+        let entry = NewEntry { statement: vec![1], ..NewEntry::default() };
+        let head = log.append(vec![entry]).unwrap().remove(0).checkpoint().clone();
+        let witnesses = [1, 2, 3].map(|n| Cosigner::from_seed(&format!("witness.test/{n}"), &[n; 32]).unwrap());
+        let quorum = |threshold| WitnessQuorum {
+            threshold,
+            max_age: 60,
+            keys: witnesses.iter().map(|witness| witness.public().clone()).collect(),
+        };
+        let check = |threshold, times: &[u64]| {
+            let cosigned = witnesses.iter().zip(times).fold((*head).clone(), |note, (witness, time)| {
+                witness.public().attach(&note, &witness.cosign(&head, *time)).unwrap()
+            });
+            let clock = Clock { now: 1_000, skew: 5 };
+            quorum(threshold).check(&cosigned, clock).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(2, &[1_005, 935]), Ok(()));
+        assert!(check(2, &[1_006, 1_000]).unwrap_err().starts_with("permit.witness.age: found 1970-01-01T00:16:46Z"));
+        assert!(check(2, &[1_000, 934]).unwrap_err().starts_with("permit.witness.age"));
+        assert_eq!(check(1, &[9_000, 1_000]), Ok(()), "one is years ahead");
+        assert_eq!(check(2, &[9_000, 1_000, 990]), Ok(()));
+        assert!(check(3, &[1_000, 1_000]).unwrap_err().starts_with("permit.witness.quorum: found 2"));
     }
 }

@@ -3,7 +3,7 @@
 
 use portcullis_lineage::{ReceiptKey, verify_receipts};
 use portcullis_permit::{
-    Checkpoint, Constraints, Denial, DynamicLinking, Endorsement, Event, EventKind, Execution, ExecutionStage,
+    Checkpoint, Clock, Constraints, Denial, DynamicLinking, Endorsement, Event, EventKind, Execution, ExecutionStage,
     Governance, Permit, PermitId, PermitRequest, PublicKey, Quorum, ReceivedRequest, Refusal, Revocation,
     RevocationTarget, SigningKey, StatusList, StatusReference, Suite, TransparentPermit, VerifyingKey, Workload,
     statement,
@@ -114,7 +114,7 @@ fn accepted(name: &str, bytes: &[u8], key: &PublicKey, governance: &Governance) 
     match name {
         "permit" => statement::verify(bytes, statement::Kind::Permit, key).is_ok(),
         "denial" => Denial::verify(bytes, key).is_ok(),
-        "status list" => StatusList::verify(bytes, key, "/v1/status/0", 2).is_ok(),
+        "status list" => StatusList::verify(bytes, key, "/v1/status/0", Clock { now: 2, skew: 1 }).is_ok(),
         "event" => Event::verify(bytes, key).is_ok(),
         "request" => ReceivedRequest::verify(bytes).is_ok(),
         "execution" => Execution::verify(bytes).is_ok(),

@@ -67,6 +67,36 @@ impl Bench {
     }
 }
 
+/// A certificate and a list that were issued a moment ago, by a clock that is ahead
+/// (decision 0017): both begin early by the tolerance, and neither ends late.
+#[test]
+fn what_was_issued_a_moment_ago_is_valid_within_the_tolerance() {
+    let bench = Bench::new();
+    let chain = |from, to| {
+        bench.forge(Link::Vcek, Signer::Named, |spec| {
+            (spec.not_before, spec.not_after) = (from, to);
+            Ok(())
+        })
+    };
+    let refused = |vcek: (u64, u64), list: (u64, u64), skew| {
+        let Chain { vcek, ask, .. } = chain(vcek.0, vcek.1);
+        let mut given = Collateral::parse(&vcek).unwrap();
+        given.extend(Collateral::parse(&ask).unwrap());
+        let roots = Roots::given(vec![Certificate::parse(bench.root.ark()).unwrap()]);
+        let crl = Collateral::parse(&bench.root.crl(1, &[], Some(list)).unwrap()).unwrap();
+        let mut checks = Checks::all();
+        let verifier = SnpVerifier::new(roots, crl).tolerating(skew);
+        verifier.verify(&bench.report, Presented::certificates(&given.certificates), NOW, &mut checks);
+        checks.refused().map(|check| check.id.to_string()).collect::<Vec<_>>()
+    };
+    let (long, new, old) = ((NOW - 100, NOW + 100), (NOW + 10, NOW + 100), (NOW - 100, NOW - 1));
+    assert_eq!(refused(new, new, 10), Vec::<String>::new());
+    assert_eq!(refused(new, long, 9), ["snp.validity"]);
+    assert_eq!(refused(long, new, 9), ["snp.crl"]);
+    assert_eq!(refused(old, long, 10), ["snp.validity"], "an end is exact");
+    assert_eq!(refused(long, old, 10), ["snp.crl"], "an end is exact");
+}
+
 #[test]
 fn threat_10_every_trick_with_a_chain_is_refused_by_its_own_check() {
     let bench = Bench::new();

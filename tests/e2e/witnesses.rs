@@ -10,8 +10,8 @@ use portcullis_lab::deployment::SLEEP;
 use portcullis_lab::{Daemon, Deployment, Options, Witness, daemon};
 use portcullis_lineage::{Keys, Log, MemoryStorage, NewEntry};
 use portcullis_permit::{
-    Endorsement, GateExpectation, Governance, PermitError, SigningKey, Suite, TransparentPermit, WitnessQuorum,
-    Workload,
+    Clock, Endorsement, GateExpectation, Governance, PermitError, PermitLife, SigningKey, Suite, TransparentPermit,
+    WitnessQuorum, Workload,
 };
 use tempfile::TempDir;
 
@@ -272,7 +272,8 @@ fn threat_32_a_private_tree_runs_only_where_no_witness_is_demanded() {
             node: "node-1",
             confirmation: gate.public(),
             workload: &workload,
-            now: 1_010,
+            clock: Clock { now: 1_010, skew: 5 },
+            life: PermitLife::ByClock,
             checkpoint_key: key.checkpoint_key(),
             witnesses,
         })

@@ -1,13 +1,12 @@
 //! `witness.toml`, and the key.
 
 use std::fs;
-use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use aws_lc_rs::rand;
+use portcullis_files::{PRIVATE, create_durably};
 use portcullis_lineage::{Cosigner, VerifyingKey};
 use portcullis_wire::hex::{hex, unhex_array};
 use serde::Deserialize;
@@ -84,10 +83,7 @@ pub(crate) fn make_key(name: &str, path: &Path) -> Result<Cosigner> {
     let mut seed = Zeroizing::new([0; 32]);
     rand::fill(seed.as_mut_slice()).map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
     let cosigner = Cosigner::from_seed(name, &seed).with_context(|| format!("name {name:?}"))?;
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let file = file.as_mut().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let text = Zeroizing::new(format!("{}\n", hex(seed.as_slice())));
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    create_durably(path, text.as_bytes(), PRIVATE)?;
     Ok(cosigner)
 }

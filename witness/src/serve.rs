@@ -13,6 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use portcullis_cli::say;
 use portcullis_lineage::{AddCheckpoint, Cosigner, MAX_REQUEST, VerifyingKey, WitnessRefusal, witness};
@@ -27,6 +28,8 @@ use crate::state::State;
 const MAX_CONNECTIONS: usize = 64;
 /// For how long a connection may take its time.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time before a connection is accepted after one could not be.
+const PAUSE: Duration = Duration::from_millis(100);
 
 struct Witness {
     cosigner: Cosigner,
@@ -54,14 +57,20 @@ pub(crate) async fn serve(config: &Config) -> Result<()> {
     say!("{} listens on {}", witness.cosigner.public(), listener.local_addr()?);
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    let graceful = GracefulShutdown::new();
     tokio::select! {
-        ended = listen(witness, listener) => ended,
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
+        () = listen(witness, &listener, &graceful) => {}
+        _ = term.recv() => {}
+        _ = int.recv() => {}
     }
+    drop(listener);
+    // Requests under way are answered.
+    drop(tokio::time::timeout(PATIENCE, graceful.shutdown()).await);
+    Ok(())
 }
 
-async fn listen(witness: Arc<Witness>, listener: TcpListener) -> Result<()> {
+/// Accepts connections for ever.
+async fn listen(witness: Arc<Witness>, listener: &TcpListener, graceful: &GracefulShutdown) {
     let routes = Router::new()
         .route("/", get(name))
         .route("/add-checkpoint", post(add_checkpoint))
@@ -69,13 +78,21 @@ async fn listen(witness: Arc<Witness>, listener: TcpListener) -> Result<()> {
         .with_state(witness);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                eprintln!("portcullis-witness: no connection can be accepted: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
         let service = TowerToHyperService::new(routes.clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-            drop(tokio::time::timeout(PATIENCE, http.serve_connection(TokioIo::new(stream), service)).await);
+            drop(tokio::time::timeout(PATIENCE, connection).await);
             drop(slot);
         });
     }

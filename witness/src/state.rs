@@ -1,9 +1,10 @@
 //! What a witness remembers of a log: the checkpoint that it cosigned last.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use portcullis_files::{make_folder, read_if_present, write_durably};
 use portcullis_lineage::{Checkpoint, VerifyingKey};
 use portcullis_wire::hex::hex;
 use portcullis_wire::sha256;
@@ -22,7 +23,7 @@ impl State {
     /// # Errors
     /// I/O errors; [`io::ErrorKind::WouldBlock`] where another process has it.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        make_folder(folder)?;
         let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
@@ -36,15 +37,19 @@ impl State {
     /// "none": a witness that has forgotten would cosign a fork.
     ///
     /// # Errors
-    /// I/O errors; `InvalidData` for a file that is not the log's checkpoint.
+    /// I/O errors; `InvalidData` for a file that is not the log's checkpoint. Both
+    /// name the file.
     pub(crate) fn last(&self, key: &VerifyingKey) -> io::Result<Option<Checkpoint>> {
-        let note = match fs::read_to_string(self.path(key)) {
-            Ok(note) => note,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        let path = self.path(key);
+        let Some(bytes) = read_if_present(&path)? else { return Ok(None) };
+        let damaged = |why: &dyn std::fmt::Display| {
+            let (path, origin) = (path.display(), key.origin());
+            let what = "restore it from the newest copy; where there is none, this witness has forgotten the log, \
+                        and the governors replace it by one with another key";
+            io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no checkpoint of {origin} ({why}): {what}"))
         };
-        let checkpoint = Checkpoint::verify(&note, key);
-        checkpoint.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        let note = String::from_utf8(bytes).map_err(|error| damaged(&error))?;
+        Checkpoint::verify(&note, key).map(Some).map_err(|error| damaged(&error))
     }
 
     /// Remembers a checkpoint, durably.
@@ -52,12 +57,6 @@ impl State {
     /// # Errors
     /// I/O errors: then it must not be cosigned.
     pub(crate) fn remember(&self, key: &VerifyingKey, checkpoint: &Checkpoint) -> io::Result<()> {
-        let path = self.path(key);
-        let draft = path.with_extension("draft");
-        let mut file = File::create(&draft)?;
-        file.write_all(checkpoint.note().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(&self.folder)?.sync_all()
+        write_durably(&self.path(key), checkpoint.note().as_bytes())
     }
 }

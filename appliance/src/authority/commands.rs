@@ -1,23 +1,29 @@
 //! What governors command: revocations, bundles, endorsements. Each is in the
 //! log before it takes effect.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use portcullis_firmware_policy::VerifiedBundle;
 use portcullis_lineage::Blob;
 use portcullis_permit::{Endorsement, EventKind, Kind, PolicyRecord, Revocation, RevocationTarget};
 use portcullis_wire::Digest;
 use portcullis_wire::hex::hex;
+use portcullis_wire::rfc3339;
 
 use super::{Authority, Failure, SignedEndorsement};
 use crate::clock;
-use crate::instance::Refused;
+use crate::instance::{Refused, bundle_begins};
+use crate::signer::Stopped;
+
+/// Longest time for which a command waits until its bundle begins: whoever hands it
+/// in waits for the answer.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 impl Authority {
-    /// Puts a revocation into effect: logged first, then told.
-    pub(crate) async fn revoke(&self, signed: &[u8]) -> Result<usize, Failure> {
+    /// Puts a revocation into effect, or lifts one: logged first, then told. Returns
+    /// what it did.
+    pub(crate) async fn revoke(&self, signed: &[u8]) -> Result<String, Failure> {
         let refused = |check, why: String| Failure::Refused(Refused::new(check, why));
         let command = Revocation::verify(signed, &self.governance)
             .map_err(|error| refused("governance.signature", error.to_string()))?;
@@ -27,14 +33,14 @@ impl Authority {
                 format!("found {}, required {}", command.authority, self.origin()),
             ));
         }
+        let _turn = self.turn.lock().await;
         let now = clock::now();
         if now >= command.expires {
-            return Err(refused("governance.expired", format!("found {}, required later than {now}", command.expires)));
+            let (found, now) = (rfc3339(command.expires), rfc3339(now));
+            return Err(refused("governance.expired", format!("found {found}, required later than {now}")));
         }
-        let (sequence, last) = {
-            let ledger = self.ledger();
-            (ledger.revocations().sequence().saturating_add(1), ledger.revocations().last().copied())
-        };
+        let revocations = Arc::clone(self.ledger().revocations());
+        let (sequence, last) = (revocations.sequence().saturating_add(1), revocations.last().copied());
         if command.sequence != sequence {
             return Err(refused("governance.sequence", format!("found {}, required {sequence}", command.sequence)));
         }
@@ -43,17 +49,26 @@ impl Authority {
             let (found, required) = (name(command.predecessor), name(last));
             return Err(refused("governance.predecessor", format!("found {found}, required {required}")));
         }
+        if !revocations.can_apply(&command.target) {
+            let why = format!("found {}, which is not revoked, required one that is", command.target);
+            return Err(refused("governance.lift", why));
+        }
         let key = self.signer.key()?;
         let entry = self.sign(Kind::Revocation, "revocation", signed)?;
         self.append(entry, Vec::new(), None).await?;
-        let hit = self.ledger().last_hit();
+        let hit = self.ledger().last_hit(now);
         self.events.send(EventKind::Status, &key, self.origin());
-        tracing::info!(sequence = command.sequence, hit, "revocation in effect");
+        tracing::info!(sequence = command.sequence, target = %command.target, hit, "command of governors in effect");
+        let done = if command.target.is_lifted() {
+            format!("{} gets permits again; permits that were revoked stay revoked", command.target)
+        } else {
+            format!("{} revoked; permits that had not ended: {hit}", command.target)
+        };
         if let RevocationTarget::Authority(successor) = command.target {
             let successor = successor.unwrap_or_else(|| "nobody".into());
             self.trip("authority.retired", &format!("{}; {successor} takes its place", command.reason)).await;
         }
-        Ok(hit)
+        Ok(done)
     }
 
     /// Activates the next bundle: it follows on the active one, this machine
@@ -61,15 +76,15 @@ impl Authority {
     pub(crate) async fn activate_policy(&self, bytes: &[u8]) -> Result<u64, Failure> {
         let refused =
             |error: portcullis_firmware_policy::BundleError| Failure::Refused(Refused::new(error.check(), error));
+        let _turn = self.turn.lock().await;
         let bundle = Arc::new(VerifiedBundle::verify(bytes, &self.governance).map_err(refused)?);
-        let now = clock::now();
         bundle.check_authority(self.origin()).map_err(refused)?;
-        bundle.check_time(now).map_err(refused)?;
+        let now = bundle_begins(&bundle, LONGEST_WAIT).await.map_err(refused)?;
         bundle.check_succession(&self.bundle()).map_err(refused)?;
         self.attestor.self_check(Arc::clone(&bundle), self.origin().to_owned(), now).await.map_err(|error| {
             match error.downcast::<Refused>() {
                 Ok(refused) => Failure::Refused(refused),
-                Err(error) => Failure::Internal(error.to_string()),
+                Err(error) => Stopped::for_now("watch.device", format!("{error:#}")).into(),
             }
         })?;
         let key = self.signer.key()?;
@@ -77,27 +92,23 @@ impl Authority {
         let payload = PolicyRecord { time: now, version, bundle: *bundle.digest() }.encode();
         let entry = self.sign(Kind::Policy, "policy", &payload)?;
         // On the disk before the log says that it is active.
-        let internal = |error: std::io::Error| Failure::Internal(error.to_string());
-        fs::write(self.config.state.join("active.pcb"), bytes).map_err(internal)?;
-        if let Some(predecessor) = &bundle.policy().predecessor {
-            let path = self.successor_path(predecessor);
-            fs::create_dir_all(path.parent().unwrap_or(&self.config.state)).map_err(internal)?;
-            fs::write(path, bytes).map_err(internal)?;
-        }
+        let kept = self.folders.kept(&self.governance).keep_bundle(&bundle);
+        kept.map_err(|error| Failure::Internal(error.to_string()))?;
         self.append(entry, vec![Blob::recurring(bytes.to_vec())], None).await?;
         *self.bundle.write().unwrap_or_else(PoisonError::into_inner) = bundle;
         self.events.send(EventKind::Policy, &key, self.origin());
         tracing::info!(version, "bundle active");
+        // It may demand witnesses that have seen nothing yet.
+        if let Err(failure) = self.ask_witnesses().await {
+            tracing::error!(?failure, "the witnesses of the new bundle were not asked");
+        }
         Ok(version)
     }
 
     /// The bundle that followed on another one here, for nodes that missed it.
-    pub(crate) fn successor(&self, predecessor: &Digest) -> Option<Vec<u8>> {
-        fs::read(self.successor_path(predecessor)).ok()
-    }
-
-    fn successor_path(&self, predecessor: &Digest) -> PathBuf {
-        self.config.state.join("bundles").join(format!("{}.pcb", hex(predecessor)))
+    pub(crate) fn successor(&self, predecessor: &Digest) -> Result<Option<Vec<u8>>, Failure> {
+        let found = self.folders.kept(&self.governance).successor(predecessor);
+        found.map_err(|error| Failure::Internal(format!("{error:#}")))
     }
 
     /// Takes a newer endorsement of this instance.
@@ -105,6 +116,7 @@ impl Authority {
         let refused = |check, why: String| Failure::Refused(Refused::new(check, why));
         let new = Endorsement::verify(bytes, &self.governance)
             .map_err(|error| refused("authority.endorsement", error.to_string()))?;
+        let _turn = self.turn.lock().await;
         let now = clock::now();
         let active = self.endorsement();
         let same =
@@ -113,13 +125,13 @@ impl Authority {
             return Err(refused("authority.endorsement", "not an endorsement of this instance".into()));
         }
         if now >= new.expires {
-            return Err(refused(
-                "authority.endorsement.expired",
-                format!("found {}, required later than {now}", new.expires),
-            ));
+            let (found, now) = (rfc3339(new.expires), rfc3339(now));
+            let why = format!("found {found}, required later than {now}");
+            return Err(refused("authority.endorsement.expired", why));
         }
         let entry = self.sign(Kind::Instance, "instance", bytes)?;
-        fs::write(self.config.state.join("active.pce"), bytes).map_err(|error| Failure::Internal(error.to_string()))?;
+        let kept = self.folders.kept(&self.governance).keep_endorsement(bytes);
+        kept.map_err(|error| Failure::Internal(error.to_string()))?;
         self.append(entry, Vec::new(), None).await?;
         let signed = SignedEndorsement { bytes: bytes.to_vec(), endorsement: new };
         *self.endorsement.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signed);

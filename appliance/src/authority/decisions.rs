@@ -10,27 +10,27 @@ use portcullis_permit::{Checkpoint, PermitError, ReceivedRequest, TransparentPer
 use super::{Answered, Authority, Failure, Session};
 use crate::clock;
 use crate::metrics::ByCheck;
-use crate::signer::Tripped;
+use crate::signer::Stopped;
 
 impl Authority {
     /// Decides on a request: the decision is in the log before it is answered.
     pub(crate) async fn decide(&self, body: &[u8], session: Session) -> Result<Answered, Failure> {
-        if let Some(tripped) = self.signer.tripped() {
-            return Err(tripped.into());
+        let now = clock::now();
+        if let Some(stopped) = self.withheld(now) {
+            return Err(stopped.into());
         }
         let received = ReceivedRequest::verify(body).map_err(Failure::Malformed)?;
         let bundle = self.bundle();
-        let now = clock::now();
         if let Err(expired) = bundle.check_time(now) {
             self.trip(expired.check(), &expired.to_string()).await;
-            return Err(Failure::Tripped(Tripped { check: expired.check().into(), why: expired.to_string() }));
+            return Err(Stopped::tripped(expired.check(), expired.to_string()).into());
         }
         let (seen, seen_size) = self.judge_seen(received.request().seen.as_deref());
         let boot = *self.boot.get().ok_or_else(|| Failure::Internal("no boot entry".into()))?;
         let (facts_bytes, decision) = {
             let mut ledger = self.ledger();
             let until = now.saturating_add(bundle.policy().lease_seconds);
-            let parent = ledger.parent(received.request().parent, now);
+            let parent = ledger.parent(received.request().parent, bundle.policy().clock(now));
             let status = ledger.reserve_index(now, until).ok_or(Failure::OverBudget)?;
             let revocations = Arc::clone(ledger.revocations());
             drop(ledger);

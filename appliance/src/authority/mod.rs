@@ -3,6 +3,7 @@
 mod commands;
 mod decisions;
 mod records;
+mod standing;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -18,11 +19,13 @@ use crate::anchor::Fence;
 use crate::attestor::Attestor;
 use crate::clock;
 use crate::config::Config;
+use crate::doubts::Doubts;
 use crate::events::Events;
 use crate::instance::Refused;
+use crate::kept::Folders;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::signer::{Signer, Tripped};
+use crate::signer::{Signer, Stopped};
 use crate::status::KeptStatus;
 use crate::strangers::Strangers;
 use crate::witnesses::Vouched;
@@ -38,8 +41,8 @@ pub(crate) struct SignedEndorsement {
 pub(crate) enum Failure {
     /// The input cannot be parsed, or proves no possession of its key.
     Malformed(PermitError),
-    /// The authority has stopped signing.
-    Tripped(Tripped),
+    /// The authority signs nothing, for good or for now.
+    Stopped(Stopped),
     /// A governors' command, or a report, is refused.
     Refused(Refused),
     /// Every status index is held by a live permit.
@@ -50,9 +53,9 @@ pub(crate) enum Failure {
     Internal(String),
 }
 
-impl From<Tripped> for Failure {
-    fn from(tripped: Tripped) -> Self {
-        Self::Tripped(tripped)
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
     }
 }
 
@@ -90,8 +93,13 @@ pub(crate) struct Authority {
     storage: Arc<dyn Storage>,
     pub(crate) fence: Fence,
     strangers: Strangers,
+    /// One command of governors at a time: each follows on the one before.
+    turn: tokio::sync::Mutex<()>,
     vouched: Vouched,
+    /// How long the witnesses have lagged. Permits alone wait for them.
+    pub(crate) lag: Doubts,
     status: Mutex<KeptStatus>,
+    folders: Folders,
     /// SHA-256 of this process' boot entry.
     boot: OnceLock<Digest>,
 }
@@ -110,6 +118,7 @@ impl Authority {
         storage: Arc<dyn Storage>,
     ) -> Self {
         Self {
+            folders: Folders::of(&config),
             config,
             governance,
             signer: Signer::new(key),
@@ -123,7 +132,9 @@ impl Authority {
             storage,
             fence: Fence::new(),
             strangers: Strangers::default(),
+            turn: tokio::sync::Mutex::default(),
             vouched: Vouched::default(),
+            lag: Doubts::default(),
             status: Mutex::default(),
             boot: OnceLock::new(),
         }
@@ -156,10 +167,10 @@ impl Authority {
     pub(crate) async fn ask_witnesses(&self) -> Result<Vec<String>, Failure> {
         let bundle = self.bundle();
         let Some(witnesses) = &bundle.policy().witnesses else { return Ok(Vec::new()) };
-        let failed = self.vouched.ask(witnesses, self.head()?, self.writer.view()).await;
+        let failed = self.vouched.ask(witnesses, self.head()?, self.writer.view(), bundle.policy().clock_skew).await;
         if let Some(note) = self.vouched.note() {
             // For auditors; gates get theirs with each permit.
-            let put = self.storage.put("witnessed", note.as_bytes());
+            let put = self.storage.put_durable("witnessed", note.as_bytes());
             put.map_err(|error| Failure::Internal(error.to_string()))?;
         }
         Ok(failed)
@@ -205,15 +216,16 @@ impl Authority {
         channel: Channel,
         seen_size: Option<u64>,
     ) -> Result<AuthorityAnswer, Failure> {
-        if let Some(tripped) = self.signer.tripped() {
-            return Err(tripped.into());
+        if let Some(stopped) = self.silent(clock::now()) {
+            return Err(stopped.into());
         }
         let statement = self.statement()?;
         let size = self.head()?.size();
         let context = AuthorityStatement::digest(&statement);
         let binder =
             Binding { role: Role::Authority, nonce, channel, context: &context }.binder(self.attestor.ak_name());
-        let answer = self.attestor.attest(binder, self.bundle()).await.map_err(Failure::Internal)?;
+        let answer = self.attestor.attest(binder, self.bundle()).await;
+        let answer = answer.map_err(|why| Stopped::for_now("watch.device", why))?;
         let consistency =
             seen_size.and_then(|seen| self.writer.view().with_tree(|tree| tree.consistency(seen, size)).ok());
         Ok(AuthorityAnswer {

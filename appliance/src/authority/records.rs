@@ -13,7 +13,7 @@ use crate::clock;
 use crate::instance::Refused;
 use crate::metrics::ByCheck;
 use crate::recover;
-use crate::signer::Tripped;
+use crate::signer::Stopped;
 
 impl Authority {
     /// Hands an entry to the log and waits until it is durable. A log that
@@ -27,12 +27,10 @@ impl Authority {
         let (reply, outcome) = oneshot::channel();
         self.writer.append(NewEntry { statement, blobs, seen }, move |done| drop(reply.send(done)));
         match outcome.await {
-            Ok(Ok(_)) if !self.fence.holds() => {
-                Err(self.trip_silently("anchor.lease", "the TPM's counter was not seen in time: another may run"))
-            }
             Ok(Ok(committed)) => {
                 self.metrics.log_size.set(committed.checkpoint().size());
-                Ok(committed)
+                // It is in the log; nobody gets it while another start may run.
+                self.fenced().map_or(Ok(committed), |stopped| Err(stopped.into()))
             }
             Ok(Err(stopped)) => Err(self.trip_silently(stopped.check, &stopped.reason)),
             Err(_) => Err(self.trip_silently("log.storage", "the log's thread ended")),
@@ -47,16 +45,16 @@ impl Authority {
 
     /// Without a log there is no last entry.
     pub(crate) fn trip_silently(&self, check: &str, why: &str) -> Failure {
-        let tripped = Tripped { check: check.into(), why: why.into() };
+        let tripped = Stopped::tripped(check, why);
         drop(self.signer.trip(tripped.clone()));
         self.metrics.tripped.set(1);
         tracing::error!(check, why, "tripped");
-        Failure::Tripped(tripped)
+        Failure::Stopped(tripped)
     }
 
     /// Stops signing for good. The trip entry is the last signature.
     pub(crate) async fn trip(&self, check: &str, why: &str) {
-        let Some(key) = self.signer.trip(Tripped { check: check.into(), why: why.into() }) else { return };
+        let Some(key) = self.signer.trip(Stopped::tripped(check, why)) else { return };
         self.metrics.tripped.set(1);
         tracing::error!(check, why, "tripped");
         self.events.send(EventKind::Trip, &key, self.origin());
@@ -92,7 +90,7 @@ impl Authority {
             endorsement: sha256(&[&endorsement.bytes]),
             software: env!("CARGO_PKG_VERSION").into(),
         };
-        let key = self.signer.key().map_err(|tripped| anyhow::anyhow!(tripped.why))?;
+        let key = self.signer.key().map_err(|stopped| anyhow::anyhow!("{}: {}", stopped.check, stopped.why))?;
         let entry = statement::sign(Kind::Boot, &key, self.origin(), "boot", &record.encode())?;
         let digest = sha256(&[&entry]);
         let archive = vec![
@@ -140,6 +138,8 @@ impl Authority {
 
     /// Logs how many strangers were denied since the last time.
     pub(crate) async fn log_denial_counts(&self) -> Result<(), Failure> {
+        // Not while nothing can be signed: what was taken and not logged is lost.
+        self.signer.key()?;
         let Some((record, waiting)) = self.strangers.take() else { return Ok(()) };
         let entry = self.sign(Kind::DenialCount, "denial-count", &record.encode())?;
         self.append(entry, Vec::new(), None).await?;

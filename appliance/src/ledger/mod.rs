@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use portcullis_firmware_policy::{ParentState, Revocations};
 use portcullis_permit::{
-    BootCounters, BootRecord, Kind, Permit, PermitId, PolicyRecord, Quorum, Revocation, RevocationTarget, Status,
-    StatusList, StatusReference, SuccessionRecord, recorded_time,
+    BootCounters, BootRecord, Clock, Kind, Permit, PermitId, PolicyRecord, Quorum, Revocation, RevocationTarget,
+    Status, StatusList, StatusReference, SuccessionRecord, recorded_time,
 };
 use portcullis_wire::{Digest, Sign1};
 
@@ -38,6 +38,9 @@ struct Live {
     expires: u64,
     status: u64,
     boot: Option<BootCounters>,
+    /// Revoked by whatever command, for good: that a node or workload is admitted
+    /// again brings none of its permits back.
+    revoked: bool,
 }
 
 /// The state that decisions depend on.
@@ -49,8 +52,8 @@ pub(crate) struct Ledger {
     summed_up: u64,
     /// When the newest entry that has a time was made, Unix seconds.
     newest: u64,
-    /// Live permits that the last revocation hit.
-    hit: usize,
+    /// When the permits end that the last command revoked, Unix seconds.
+    hit: Vec<u64>,
     live: HashMap<PermitId, Live>,
     /// Every decision takes them as they are when it begins; few commands change them.
     revocations: Arc<Revocations>,
@@ -73,7 +76,7 @@ impl Ledger {
             entries: 0,
             summed_up: 0,
             newest: 0,
-            hit: 0,
+            hit: Vec::new(),
             live: HashMap::new(),
             revocations: Arc::default(),
             list: StatusList::new(STATUS_URI, STATUS_ENTRIES, 0, 0),
@@ -128,9 +131,9 @@ impl Ledger {
         self.entries.saturating_sub(self.summed_up) >= SNAPSHOT_EVERY.max(live.saturating_mul(2))
     }
 
-    /// How many live permits the last revocation hit.
-    pub(crate) const fn last_hit(&self) -> usize {
-        self.hit
+    /// How many permits the last command revoked that had not ended at a time.
+    pub(crate) fn last_hit(&self, now: u64) -> usize {
+        self.hit.iter().filter(|expires| **expires > now).count()
     }
 
     /// Number of entries that were taken in.
@@ -187,7 +190,7 @@ impl Ledger {
             *held = permit.expires;
         }
         self.last_index = Some(permit.status.index);
-        let live = Live {
+        let mut live = Live {
             subject: permit.subject.clone(),
             confirmation: permit.confirmation,
             workload: permit.workload,
@@ -197,10 +200,11 @@ impl Ledger {
             expires: permit.expires,
             status: permit.status.index,
             boot: permit.boot,
+            revoked: parent.is_some_and(|parent| parent.revoked),
         };
         // It may have been decided before a revocation and logged after it.
-        let withdrawn = self.is_withdrawn(&permit.id, &live);
-        self.set_status(permit.status.index, if withdrawn { Status::Invalid } else { Status::Valid });
+        live.revoked |= self.is_withdrawn(&permit.id, &live);
+        self.set_status(permit.status.index, if live.revoked { Status::Invalid } else { Status::Valid });
         self.live.insert(permit.id, live);
         self.sweep(permit.not_before);
     }
@@ -224,19 +228,30 @@ impl Ledger {
         }
     }
 
-    /// Applies a revocation that is in the log; returns how many live permits it hit.
-    fn revoke(&mut self, command: &Revocation) -> usize {
+    /// Applies a command that is in the log; returns when the permits end that it
+    /// revoked.
+    fn revoke(&mut self, command: &Revocation) -> Vec<u64> {
         Arc::make_mut(&mut self.revocations).apply(command);
-        let hit = |id: &PermitId, live: &Live| match &command.target {
+        let hits = |id: &PermitId, live: &Live| match &command.target {
             RevocationTarget::Permit(target) => id == target || live.origin == *target || live.parent == Some(*target),
             RevocationTarget::Node(name) => live.subject == *name,
             RevocationTarget::Workload(digest) => live.workload == *digest,
             // All of them end with it, as nobody renews them or signs a status list.
             RevocationTarget::Authority(_) => false,
+            RevocationTarget::NodeLifted(_) | RevocationTarget::WorkloadLifted(_) => false,
         };
-        let indices: Vec<u64> =
-            self.live.iter().filter(|(id, live)| hit(id, live)).map(|(_, live)| live.status).collect();
-        indices.iter().filter(|index| self.set_status(**index, Status::Invalid)).count()
+        let mut hit = Vec::new();
+        for (_, live) in self.live.iter_mut().filter(|(id, live)| hits(id, live)) {
+            live.revoked = true;
+            hit.push((live.status, live.expires));
+        }
+        hit.into_iter().filter_map(|(index, expires)| self.withdraw(index, expires).then_some(expires)).collect()
+    }
+
+    /// Marks a permit in the list, unless it has ended and another one has its index.
+    fn withdraw(&mut self, index: u64, expires: u64) -> bool {
+        let held = usize::try_from(index).ok().and_then(|at| self.held_until.get(at));
+        held == Some(&expires) && self.set_status(index, Status::Invalid)
     }
 
     /// Sets an entry of the list; `false` where there is none.
@@ -253,9 +268,15 @@ impl Ledger {
     }
 
     /// What the log knows of the permit that a request names as parent.
-    pub(crate) fn parent(&self, parent: Option<PermitId>, now: u64) -> ParentState {
-        let Some(parent) = parent else { return ParentState::None };
-        match self.live.get(&parent).filter(|live| live.expires > now) {
+    ///
+    /// A gate counts its lease by a clock of its own, so the parent may be renewed
+    /// until it has ended on every clock within the tolerance.
+    /// One that was revoked, and whose revocation was lifted, has ended.
+    pub(crate) fn parent(&self, parent: Option<PermitId>, clock: Clock) -> ParentState {
+        let Some(id) = parent else { return ParentState::None };
+        let ended =
+            |live: &Live| clock.is_past_everywhere(live.expires) || (live.revoked && !self.is_withdrawn(&id, live));
+        match self.live.get(&id).filter(|live| !ended(live)) {
             None => ParentState::Unknown,
             Some(live) => ParentState::Logged {
                 subject: live.subject.clone(),

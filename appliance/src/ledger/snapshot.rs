@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use portcullis_firmware_policy::Revocations;
-use portcullis_permit::{BootCounters, PermitId, Status};
+use portcullis_permit::{BootCounters, PermitId};
 use portcullis_wire::{Error, Value, bstr, decode, encode, or_null};
 
 use super::{Ledger, Live};
 
-const LABEL: &str = "portcullis/ledger/2";
+const LABEL: &str = "portcullis/ledger/3";
 /// Largest snapshot, in bytes: a quarter of a million live permits.
 const MAX_LENGTH: usize = 128 * 1024 * 1024;
 
@@ -78,10 +78,12 @@ impl Ledger {
             let held = usize::try_from(live.status).ok().and_then(|at| ledger.held_until.get_mut(at));
             let held = held.ok_or_else(wrong)?;
             *held = live.expires.max(*held);
-            if ledger.is_withdrawn(&id, &live) {
-                ledger.set_status(live.status, Status::Invalid);
-            }
             ledger.live.insert(id, live);
+        }
+        let revoked: Vec<(u64, u64)> =
+            ledger.live.values().filter(|live| live.revoked).map(|live| (live.status, live.expires)).collect();
+        for (index, expires) in revoked {
+            ledger.withdraw(index, expires);
         }
         Ok(ledger)
     }
@@ -100,12 +102,13 @@ impl Live {
             self.expires.into(),
             self.status.into(),
             or_null(self.boot.map(|boot| boot.to_value())),
+            self.revoked.into(),
         ])
     }
 
     fn from_value(value: Value) -> Result<(PermitId, Self), Error> {
-        let items = value.into_array().ok().and_then(|items| <[Value; 10]>::try_from(items).ok());
-        let [id, subject, confirmation, workload, origin, since, parent, expires, status, boot] =
+        let items = value.into_array().ok().and_then(|items| <[Value; 11]>::try_from(items).ok());
+        let [id, subject, confirmation, workload, origin, since, parent, expires, status, boot, revoked] =
             items.ok_or(Error::Shape("a live permit"))?;
         let live = Self {
             subject: subject.into_text().map_err(|_| Error::Shape("a live permit"))?,
@@ -117,6 +120,7 @@ impl Live {
             expires: uint(expires)?,
             status: uint(status)?,
             boot: if boot.is_null() { None } else { Some(BootCounters::from_value(boot)?) },
+            revoked: revoked.into_bool().map_err(|_| Error::Shape("a live permit"))?,
         };
         Ok((PermitId::from_bytes(array(id)?), live))
     }
@@ -134,9 +138,10 @@ fn array<const N: usize>(value: Value) -> Result<[u8; N], Error> {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_firmware_policy::ParentState;
     use portcullis_permit::{
-        Constraints, DynamicLinking, Kind, Permit, Revocation, RevocationTarget, SigningKey, StatusReference, Suite,
-        statement,
+        Clock, Constraints, DynamicLinking, Kind, Permit, Revocation, RevocationTarget, SigningKey, Status,
+        StatusReference, Suite, statement,
     };
 
     use super::*;
@@ -166,18 +171,56 @@ mod tests {
 
     fn entries(key: &SigningKey) -> Vec<Vec<u8>> {
         let mut entries: Vec<_> = (0..20).map(|n| permit(n, n.checked_sub(5)).sign(key).unwrap()).collect();
+        entries.insert(12, command(key, 1, RevocationTarget::Node("node-1".into())));
+        entries.insert(16, command(key, 2, RevocationTarget::NodeLifted("node-1".into())));
+        entries.push(command(key, 3, RevocationTarget::Workload([1; 32])));
+        entries
+    }
+
+    fn command(key: &SigningKey, sequence: u64, target: RevocationTarget) -> Vec<u8> {
         let command = Revocation {
             authority: "log.test".into(),
-            sequence: 1,
+            sequence,
             predecessor: None,
             expires: 2000,
-            target: RevocationTarget::Node("node-1".into()),
+            target,
             reason: "test".into(),
         };
         let payload = portcullis_permit::Quorum::unsigned(command.encode()).encode();
-        let revocation = statement::sign(Kind::Revocation, key, "log.test", "revocation", &payload).unwrap();
-        entries.insert(12, revocation);
-        entries
+        statement::sign(Kind::Revocation, key, "log.test", "revocation", &payload).unwrap()
+    }
+
+    /// A lifted revocation lets new permits in, and brings none of the old ones
+    /// back: neither in the status list nor as the parent of a renewal, also after a
+    /// start from a snapshot. Only what had not ended counts as revoked.
+    #[test]
+    fn what_was_revoked_stays_dead_when_the_revocation_is_lifted() {
+        let key = SigningKey::generate(Suite::Classic).unwrap();
+        let node = || "node-1".to_owned();
+        let mut ledger = Ledger::new();
+        // Permits 1 and 4 are of node-1 and end at 1101 and 1104.
+        [1, 4].iter().for_each(|n| ledger.apply(&permit(*n, None).sign(&key).unwrap()));
+        ledger.apply(&command(&key, 1, RevocationTarget::Node(node())));
+        assert_eq!((ledger.last_hit(1000), ledger.last_hit(1102), ledger.last_hit(1104)), (2, 1, 0));
+        let id = |n| Some(PermitId::from_bytes([n; 16]));
+        let clock = Clock { now: 1050, skew: 5 };
+        assert!(matches!(ledger.parent(id(4), clock), ParentState::Logged { .. }), "the denial names the revocation");
+        ledger.apply(&command(&key, 2, RevocationTarget::NodeLifted(node())));
+        assert_eq!(ledger.last_hit(1000), 0);
+        // A renewal that was decided before, and one anew.
+        ledger.apply(&permit(7, Some(4)).sign(&key).unwrap());
+        ledger.apply(&permit(10, None).sign(&key).unwrap());
+        for ledger in [&ledger, &Ledger::restore(&ledger.snapshot().1).unwrap()] {
+            let status = |n| ledger.status_list(0, 1).status(n).unwrap();
+            assert_eq!([1, 4, 7, 10].map(status), [Status::Invalid, Status::Invalid, Status::Invalid, Status::Valid]);
+            assert_eq!([4, 7].map(|n| ledger.parent(id(n), clock)), [ParentState::Unknown, ParentState::Unknown]);
+            assert!(matches!(ledger.parent(id(10), clock), ParentState::Logged { .. }));
+            assert!(!ledger.revocations().has_node("node-1"));
+        }
+        // A gate counts by its own clock: a parent that ended a moment ago may be renewed.
+        let at = |now| ledger.parent(id(10), Clock { now, skew: 5 });
+        assert!(matches!(at(1114), ParentState::Logged { .. }));
+        assert_eq!(at(1115), ParentState::Unknown);
     }
 
     /// Wherever a snapshot is taken, going on from it leads to the same state as
@@ -200,7 +243,7 @@ mod tests {
             assert_eq!(list(&second), list(&whole), "from {at}");
             assert_eq!(second.held_until, whole.held_until, "from {at}");
         }
-        assert!(whole.last_hit() > 0);
+        assert!(whole.last_hit(0) > 0);
     }
 
     #[test]

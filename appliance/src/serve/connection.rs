@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
-use super::{GRACE, IDLE, MAX_CONNECTIONS, PATIENCE, nodes};
+use super::{GRACE, IDLE, MAX_CONNECTIONS, PATIENCE, PAUSE, leaves_descriptors, nodes};
 use crate::authority::{Authority, Session};
 
 /// What the server knows of one connection.
@@ -110,31 +110,42 @@ pub(crate) async fn listen_nodes(
     let identity = Arc::new(Identity::generate()?);
     let acceptor = TlsAcceptor::from(Arc::new(identity.server_config()?));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = Arc::new(GracefulShutdown::new());
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.changed() => break,
-        };
-        let Ok((stream, _)) = accepted else { continue };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+    let graceful = GracefulShutdown::new();
+    while let Some(stream) = next_stream(&listener, &mut stop).await {
+        let connections = MAX_CONNECTIONS.saturating_sub(slots.available_permits());
+        let slot = Arc::clone(&slots).try_acquire_owned().ok().filter(|_| leaves_descriptors(connections));
+        let Some(slot) = slot else {
             authority.metrics.over_budget.inc();
             continue; // dropping the stream closes it
         };
         let (authority, acceptor) = (Arc::clone(&authority), acceptor.clone());
-        let (identity, watcher) = (Arc::clone(&identity), graceful.watcher());
+        let (identity, watcher, stop) = (Arc::clone(&identity), graceful.watcher(), stop.clone());
         tokio::spawn(async move {
-            if serve(&authority, acceptor, &identity, stream, slot, watcher).await.is_err() {
+            if serve(&authority, acceptor, &identity, stream, slot, watcher, stop).await.is_err() {
                 authority.metrics.handshakes_failed.inc();
             }
         });
     }
     drop(listener);
-    if let Ok(graceful) = Arc::try_unwrap(graceful) {
-        // Connections that do not finish in time are cut when the runtime ends.
-        drop(timeout(GRACE, graceful.shutdown()).await);
-    }
+    // Streams end at once, requests under way as soon as they are answered.
+    // Connections that do not finish in time are cut when the runtime ends.
+    drop(timeout(GRACE, graceful.shutdown()).await);
     Ok(())
+}
+
+/// The next connection; `None` once the daemon stops. Where none can be accepted,
+/// as when all file descriptors are in use, it is tried again after a pause.
+pub(super) async fn next_stream(listener: &TcpListener, stop: &mut watch::Receiver<bool>) -> Option<TcpStream> {
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return None,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => return Some(stream),
+                Err(error) => tracing::warn!(%error, "no connection can be accepted"),
+            },
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// One connection: handshake, channel facts, then requests.
@@ -145,9 +156,14 @@ async fn serve(
     stream: TcpStream,
     _slot: OwnedSemaphorePermit,
     watcher: hyper_util::server::graceful::Watcher,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
     stream.set_nodelay(true)?;
-    let tls = timeout(PATIENCE, acceptor.accept(stream)).await??;
+    let tls = tokio::select! {
+        tls = timeout(PATIENCE, acceptor.accept(stream)) => tls??,
+        // Nothing was asked yet.
+        _ = stop.changed() => return Ok(()),
+    };
     let session = tls.get_ref().1;
     let channel =
         facts(session, |out, label, context| session.export_keying_material(out, label, context), identity.spki())?;

@@ -11,6 +11,8 @@ pub(crate) use public::listen_public;
 
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Longest time from one request to the next on a connection, headers included:
 /// a gate renews at half of its lease.
 pub(crate) const IDLE: Duration = Duration::from_secs(75);
@@ -18,7 +20,26 @@ pub(crate) const IDLE: Duration = Duration::from_secs(75);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Most connections at once.
 pub(crate) const MAX_CONNECTIONS: usize = 4096;
+/// File descriptors that connections of nodes leave to the log, the devices and
+/// readers: without them an entry or a look at the TPM would fail.
+const RESERVED: u64 = 384;
+
+/// Whether another connection of a node leaves enough file descriptors.
+pub(crate) fn leaves_descriptors(connections: usize) -> bool {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    (connections as u64) < limit.saturating_sub(RESERVED)
+}
+
+/// Lets the process have as many file descriptors as it may: services begin with
+/// 1,024, for programs that use select(2).
+pub(crate) fn take_descriptors() -> std::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
+}
+
 /// Largest request body, in bytes: a request with its evidence, or a bundle.
 pub(crate) const MAX_BODY: usize = portcullis_firmware_policy::MAX_LENGTH;
+/// Time before a connection is accepted after one could not be.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may finish after the daemon was told to stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);

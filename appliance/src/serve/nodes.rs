@@ -136,7 +136,7 @@ async fn permits(State(authority): Shared, Extension(connection): OnConnection, 
             match &failure {
                 Failure::Malformed(_) => count(&authority.metrics.malformed),
                 Failure::OverBudget | Failure::Counted => count(&authority.metrics.over_budget),
-                Failure::Tripped(_) | Failure::Refused(_) | Failure::Internal(_) => {}
+                Failure::Stopped(_) | Failure::Refused(_) | Failure::Internal(_) => {}
             }
             failure.into_response()
         }
@@ -156,9 +156,11 @@ async fn executions(State(authority): Shared, body: Bytes) -> Response {
     }
 }
 
-/// Server-sent events; one that was missed shows as a gap in the numbers.
+/// Server-sent events; one that was missed shows as a gap in the numbers. The stream
+/// ends when the daemon stops.
 async fn events(State(authority): Shared) -> Response {
-    let stream = BroadcastStream::new(authority.events.subscribe()).filter_map(Result::ok);
+    let Some(events) = authority.events.subscribe() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let stream = BroadcastStream::new(events).filter_map(Result::ok);
     let stream = stream.map(|sent| Ok::<_, Infallible>(sse::Event::default().event(sent.kind.name()).data(sent.text)));
     Sse::new(stream).into_response()
 }
@@ -169,9 +171,13 @@ async fn policy(State(authority): Shared) -> Response {
 
 /// A node that missed bundles takes them one after another.
 async fn policy_after(State(authority): Shared, Path(digest): Path<String>) -> Response {
-    match unhex_array(&digest).and_then(|digest| authority.successor(&digest)) {
-        Some(bundle) => typed(StatusCode::OK, BUNDLE, bundle),
-        None => StatusCode::NOT_FOUND.into_response(),
+    let Some(digest) = unhex_array(&digest) else { return StatusCode::NOT_FOUND.into_response() };
+    // It reads files, and the log where one of them is damaged.
+    let found = tokio::task::spawn_blocking(move || authority.successor(&digest)).await;
+    match found.unwrap_or_else(|error| Err(Failure::Internal(error.to_string()))) {
+        Ok(Some(bundle)) => typed(StatusCode::OK, BUNDLE, bundle),
+        Ok(None) => StatusCode::NOT_FOUND.into_response(),
+        Err(failure) => failure.into_response(),
     }
 }
 
@@ -184,7 +190,7 @@ async fn activate_policy(State(authority): Shared, body: Bytes) -> Response {
 
 async fn revoke(State(authority): Shared, body: Bytes) -> Response {
     match authority.revoke(&body).await {
-        Ok(hit) => (StatusCode::OK, format!("{hit} live permits revoked\n")).into_response(),
+        Ok(done) => (StatusCode::OK, format!("{done}\n")).into_response(),
         Err(failure) => failure.into_response(),
     }
 }

@@ -10,15 +10,22 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use portcullis_firmware_policy::{Reader, remedy};
 use portcullis_wire::hex::hex;
+use portcullis_wire::rfc3339;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::connection::next_stream;
 use super::reply::{MOVES, caching, status, typed};
+use super::{GRACE, PATIENCE};
 use crate::authority::Authority;
+use crate::clock;
 use crate::instance::log_folder;
+use crate::signer::Stopped;
 
 /// Most connections of readers at once.
 const MAX_READERS: usize = 256;
@@ -46,21 +53,21 @@ pub(crate) async fn listen_public(
 ) -> Result<()> {
     let service = routes(authority);
     let slots = Arc::new(Semaphore::new(MAX_READERS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.changed() => return Ok(()),
-        };
-        let Ok((stream, _)) = accepted else { continue };
+    let graceful = GracefulShutdown::new();
+    while let Some(stream) = next_stream(&listener, &mut stop).await {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
         let service = TowerToHyperService::new(service.clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-            drop(http.serve_connection(TokioIo::new(stream), service).await);
+            drop(connection.await);
             drop(slot);
         });
     }
+    drop(listener);
+    drop(timeout(GRACE, graceful.shutdown()).await);
+    Ok(())
 }
 
 async fn checkpoint(State(authority): Shared) -> Response {
@@ -117,11 +124,16 @@ async fn metrics(State(authority): Shared) -> Response {
     typed(StatusCode::OK, "application/openmetrics-text; version=1.0.0", authority.metrics.text().into_bytes())
 }
 
-/// Ready, or why not. Without witnesses a rolled-back disk shows only to nodes
-/// that have seen more of the log: that window is told here.
+/// Ready, or why not: for good, or until the cause is gone. It is not ready while
+/// gates would refuse what it issues. Without witnesses a rolled-back disk shows only
+/// to nodes that have seen more of the log: that window is told here.
 async fn ready(State(authority): Shared) -> Response {
-    let tripped = authority.signer.tripped();
-    let status = if tripped.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let stopped = authority.withheld(clock::now());
+    let (status, state) = match &stopped {
+        None => (StatusCode::OK, "serving"),
+        Some(Stopped { for_good: false, .. }) => (StatusCode::SERVICE_UNAVAILABLE, "waiting"),
+        Some(Stopped { for_good: true, .. }) => (StatusCode::SERVICE_UNAVAILABLE, "tripped"),
+    };
     let bundle = authority.bundle();
     let witnesses = bundle.policy().witnesses.as_ref().map_or_else(
         || "none: a rollback shows only to nodes that have seen a later checkpoint".to_owned(),
@@ -129,15 +141,17 @@ async fn ready(State(authority): Shared) -> Response {
     );
     let body = serde_json::json!({
         "schema": "portcullis/ready/1",
-        "state": if tripped.is_none() { "serving" } else { "tripped" },
-        "check": tripped.as_ref().map(|tripped| &tripped.check),
-        "why": tripped.as_ref().map(|tripped| &tripped.why),
+        "state": state,
+        "check": stopped.as_ref().map(|stopped| &stopped.check),
+        "why": stopped.as_ref().map(|stopped| &stopped.why),
+        "remedy": stopped.as_ref().map(|stopped| remedy(&stopped.check, Reader::Operator)),
         "live_permits": authority.live_permits(),
         "log_size": authority.head().map_or(0, |head| head.size()),
         "bundle_version": bundle.policy().version,
-        "bundle_expires": bundle.policy().valid.until,
+        "bundle_expires": rfc3339(bundle.policy().valid.until),
+        "endorsement_expires": rfc3339(authority.endorsement().endorsement.expires),
         "witnesses": witnesses,
-        "witnessed": authority.witnessed(),
+        "witnessed": authority.witnessed().map(rfc3339),
     });
     typed(status, "application/json", body.to_string().into_bytes())
 }

@@ -60,8 +60,8 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         match self {
             Self::Malformed(error) => problem(StatusCode::BAD_REQUEST, error.check(), &error.to_string(), Reader::Node),
-            Self::Tripped(tripped) => {
-                problem(StatusCode::SERVICE_UNAVAILABLE, &tripped.check, &tripped.why, Reader::Node)
+            Self::Stopped(stopped) => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, &stopped.check, &stopped.why, Reader::Node)
             }
             // Commands of governors are what is refused so.
             Self::Refused(Refused { check, why }) => problem(StatusCode::FORBIDDEN, &check, &why, Reader::Governor),

@@ -240,10 +240,11 @@ impl Certificate {
         }
     }
 
-    /// Whether `at` (Unix seconds) lies within the validity.
+    /// Whether `at` (Unix seconds) lies within the validity, which begins `skew`
+    /// seconds early.
     #[must_use]
-    pub const fn is_valid_at(&self, at: u64) -> bool {
-        self.not_before <= at && at <= self.not_after
+    pub const fn is_valid_at(&self, at: u64, skew: u64) -> bool {
+        self.not_before <= at.saturating_add(skew) && at <= self.not_after
     }
 }
 

@@ -1,12 +1,18 @@
 //! Certificate revocation lists of AMD's ARKs.
 
 use der::Decode;
+use portcullis_wire::rfc3339;
 use x509_cert::ext::pkix::CrlNumber;
 
 use super::certificate::{Certificate, CertificateError, encoded, serial, signed_parts};
 
 const CRL_NUMBER: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.29.20");
 const AUTHORITY_KEY_ID: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.29.35");
+
+/// From when to when, for people.
+pub(super) fn window(from: u64, to: u64) -> String {
+    format!("{} to {}", rfc3339(from), rfc3339(to))
+}
 
 /// A parsed CRL. Its signature has not been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,10 +83,16 @@ impl Crl {
         self.issuer == root.subject && root.signed(&self.signed, &self.signature)
     }
 
-    /// Whether `at` (Unix seconds) lies within its window.
+    /// Whether `at` (Unix seconds) lies within its window, which begins `skew`
+    /// seconds early.
     #[must_use]
-    pub const fn is_current_at(&self, at: u64) -> bool {
-        self.this_update <= at && at <= self.next_update
+    pub const fn is_current_at(&self, at: u64, skew: u64) -> bool {
+        self.this_update <= at.saturating_add(skew) && at <= self.next_update
+    }
+
+    /// Its window, for people.
+    pub(super) fn window(&self) -> String {
+        window(self.this_update, self.next_update)
     }
 
     /// Whether it lists the certificate.

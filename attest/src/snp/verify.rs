@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::certificate::{Authority, Certificate, PublicKey};
 use super::chip::{check_same_chip, named_tcbs};
 use super::collateral::Collateral;
-use super::crl::Crl;
+use super::crl::{Crl, window};
 use super::fields::SigningKey;
 use super::generation::Generation;
 pub use super::presented::Presented;
@@ -91,6 +91,8 @@ pub struct SnpVerifier {
     issuers: Vec<Certificate>,
     crls: Vec<JudgedCrl>,
     cache: Mutex<HashMap<[u8; 32], Arc<Endorsement>>>,
+    /// Seconds by which an issuer's clock may be ahead.
+    skew: u64,
 }
 
 struct JudgedCrl {
@@ -124,7 +126,14 @@ impl SnpVerifier {
             .collect();
         let mut issuers = collateral.certificates;
         issuers.extend_from_slice(known_asks());
-        Self { roots, issuers, crls, cache: Mutex::default() }
+        Self { roots, issuers, crls, cache: Mutex::default(), skew: 0 }
+    }
+
+    /// Takes certificates and lists as valid this many seconds before they begin, as
+    /// the clock of whoever issued them may be ahead. Ends stay exact.
+    #[must_use]
+    pub fn tolerating(self, skew: u64) -> Self {
+        Self { skew, ..self }
     }
 
     /// The roots.
@@ -353,15 +362,13 @@ impl SnpVerifier {
     /// Step 4: validity and revocation at the given time.
     fn check_time(&self, endorsement: &Endorsement, at: u64, checks: &mut Checks) {
         let chain = [Some(&endorsement.vek), endorsement.issuer.as_ref(), endorsement.root.as_ref()];
-        let outside = chain.into_iter().flatten().find(|certificate| !certificate.is_valid_at(at));
+        let outside = chain.into_iter().flatten().find(|certificate| !certificate.is_valid_at(at, self.skew));
         checks.require(
             "snp.validity",
             outside.is_none(),
             || match outside {
                 None => format!("valid at {}", rfc3339(at)),
-                Some(c) => {
-                    format!("{} is valid from {} to {}", c.common_name, rfc3339(c.not_before), rfc3339(c.not_after))
-                }
+                Some(c) => format!("{} is valid from {}", c.common_name, window(c.not_before, c.not_after)),
             },
             || format!("every certificate of the chain valid at {}", rfc3339(at)),
             "validity of the chain",
@@ -370,14 +377,14 @@ impl SnpVerifier {
         let of_root: Vec<&JudgedCrl> = self.crls.iter().filter(|c| c.crl.issuer == root.subject).collect();
         let signed = || of_root.iter().filter(|c| c.signed_by_root).map(|c| &c.crl);
         let required = || format!("a CRL of {}, signed by it and current at {}", root.common_name, rfc3339(at));
-        match (signed().find(|crl| crl.is_current_at(at)), signed().next(), of_root.first()) {
+        match (signed().find(|crl| crl.is_current_at(at, self.skew)), signed().next(), of_root.first()) {
             (Some(current), ..) => {
-                let found = || format!("CRL number 0x{}, {}", hex(&current.number), period(current));
+                let found = || format!("CRL number 0x{}, {}", hex(&current.number), current.window());
                 checks.require("snp.crl", true, found, required, "a current revocation list");
             }
             (None, Some(stale), _) => checks.missing(
                 "snp.crl",
-                format!("{}; the one at hand covers {}", required(), period(stale)),
+                format!("{}; the one at hand covers {}", required(), stale.window()),
                 "a current revocation list",
             ),
             (None, None, Some(_)) => {
@@ -403,11 +410,6 @@ impl SnpVerifier {
             );
         }
     }
-}
-
-/// When a revocation list is current, for people.
-fn period(crl: &Crl) -> String {
-    format!("{} to {}", rfc3339(crl.this_update), rfc3339(crl.next_update))
 }
 
 /// Step 2: which key signed, and whether chip id and key were masked.

@@ -6,7 +6,9 @@ use portcullis_attest::evidence::EvidenceClass;
 use portcullis_attest::snp::verify::VerifiedSnpReport;
 use portcullis_attest::tpm::pcr::Bank;
 use portcullis_attest::verified::VerifiedEvidence;
+use portcullis_permit::Clock;
 use portcullis_wire::hex::hex;
+use portcullis_wire::rfc3339;
 
 use super::identify::Identity;
 use super::measured::appraise_measured;
@@ -31,7 +33,7 @@ pub(super) fn appraise_image<'p>(
 ) -> Option<&'p Reference> {
     let candidates = candidates(evidence, identity.role, policy, checks);
     choose(candidates, checks, |reference, checks| {
-        check_validity(reference, at, checks);
+        check_validity(reference, policy.clock(at), checks);
         check_coverage(evidence, identity, reference, checks);
         if let Some(snp) = evidence.snp() {
             appraise_guest(snp, reference, checks);
@@ -54,7 +56,7 @@ pub(super) fn appraise_launch<'p>(
 ) -> Option<&'p Reference> {
     let candidates = by_measurement(snp, role, policy, checks);
     choose(candidates, checks, |reference, checks| {
-        check_validity(reference, at, checks);
+        check_validity(reference, policy.clock(at), checks);
         appraise_guest(snp, reference, checks);
     })
 }
@@ -134,12 +136,13 @@ fn admitted(role: Role, policy: &Policy) -> String {
     }
 }
 
-fn check_validity(reference: &Reference, at: u64, checks: &mut Checks) {
+fn check_validity(reference: &Reference, clock: Clock, checks: &mut Checks) {
+    let (from, until) = (reference.valid.from, reference.valid.until);
     checks.require(
         "reference.validity",
-        reference.valid.contains(at),
-        || at.to_string(),
-        || format!("at least {} and less than {}", reference.valid.from, reference.valid.until),
+        reference.valid.contains(clock),
+        || rfc3339(clock.now),
+        || format!("{} (less {} s of tolerance) or later, and before {}", rfc3339(from), clock.skew, rfc3339(until)),
         "time in which the reference values are valid",
     );
 }

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use portcullis_attest::check::Checks;
 use portcullis_attest::ima::{AllowError, AllowList, Refusal};
 use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::roots::Roots;
@@ -55,8 +56,9 @@ impl Content {
             return Err(BundleError::Document(findings));
         }
         let (Some(document), Some(policy)) = (document, policy) else { return Err(BundleError::Document(findings)) };
-        let verifier = SnpVerifier::new(roots(files, document.roots)?, below(files, COLLATERAL)?);
-        Ok(Self { policy: policy?, authorizer: authorizer?, verifier })
+        let (policy, verifier) = (policy?, SnpVerifier::new(roots(files, document.roots)?, below(files, COLLATERAL)?));
+        let verifier = verifier.tolerating(policy.clock_skew);
+        Ok(Self { policy, authorizer: authorizer?, verifier })
     }
 
     /// As [`Content::read`], with documents that were changed after they were
@@ -69,8 +71,10 @@ impl Content {
         document: &Document,
         references: &[(String, document::Reference)],
     ) -> Result<Self, BundleError> {
+        let policy = meaning(files, document, references)?;
         let verifier = SnpVerifier::new(roots(files, document.roots)?, below(files, COLLATERAL)?);
-        Ok(Self { policy: meaning(files, document, references)?, authorizer: authorizer(files)?, verifier })
+        let verifier = verifier.tolerating(policy.clock_skew);
+        Ok(Self { policy, authorizer: authorizer(files)?, verifier })
     }
 
     /// What the documents say.
@@ -79,16 +83,25 @@ impl Content {
         &self.policy
     }
 
-    /// Whether the bundle is valid at a time, Unix seconds.
+    /// Whether the bundle is valid at a time, Unix seconds: from its start on, less
+    /// its own tolerance, until its end.
     ///
     /// # Errors
     /// [`BundleError::Validity`].
     pub const fn check_time(&self, at: u64) -> Result<(), BundleError> {
-        let valid = self.policy.valid;
-        if valid.contains(at) {
+        let (valid, clock) = (self.policy.valid, self.policy.clock(at));
+        if valid.contains(clock) {
             return Ok(());
         }
-        Err(BundleError::Validity { at, not_before: valid.from, expires: valid.until })
+        Err(BundleError::Validity { clock, not_before: valid.from, expires: valid.until })
+    }
+
+    /// [`Self::check_time`] as a check, `bundle.not_before` or `bundle.expired`;
+    /// `None` where it fails.
+    pub fn judge_time(&self, at: u64, detail: &'static str, checks: &mut Checks) -> Option<()> {
+        let judged = self.check_time(at);
+        let id = judged.as_ref().map_or_else(BundleError::check, |()| "bundle.expired");
+        checks.step(id, judged, "a bundle that is valid", detail)
     }
 
     /// Whether the bundle is for an authority, by the origin of its log.

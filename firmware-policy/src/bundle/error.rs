@@ -3,7 +3,7 @@
 use std::fmt;
 
 use portcullis_attest::snp::collateral::CollateralError;
-use portcullis_permit::GovernanceError;
+use portcullis_permit::{Clock, GovernanceError};
 use portcullis_wire::rfc3339;
 
 use crate::finding::Finding;
@@ -28,8 +28,8 @@ pub enum BundleError {
     },
     /// Not valid yet, or not any more.
     Validity {
-        /// Time of the check, Unix seconds.
-        at: u64,
+        /// Time of the check, and the bundle's tolerance.
+        clock: Clock,
         /// Start, Unix seconds.
         not_before: u64,
         /// End, Unix seconds, exclusive.
@@ -76,7 +76,7 @@ impl BundleError {
             Self::Document(_) => "bundle.document",
             Self::Cedar(_) => "bundle.cedar",
             Self::Collateral { .. } => "bundle.collateral",
-            Self::Validity { at, not_before, .. } if *at < *not_before => "bundle.not_before",
+            Self::Validity { clock, not_before, .. } if clock.now < *not_before => "bundle.not_before",
             Self::Validity { .. } => "bundle.expired",
             Self::Authority { .. } => "bundle.authority",
             Self::CrlNumber { .. } => "snp.crl.number",
@@ -105,9 +105,9 @@ impl fmt::Display for BundleError {
                 f.write_str(&texts.join("\n"))
             }
             Self::Collateral { file, error } => write!(f, "{file}: {error}"),
-            Self::Validity { at, not_before, expires } => {
-                let [at, from, until] = [*at, *not_before, *expires].map(rfc3339);
-                write!(f, "found {at}, required {from} or later, and earlier than {until}")
+            Self::Validity { clock: Clock { now, skew }, not_before, expires } => {
+                let (now, from, until) = (rfc3339(*now), rfc3339(*not_before), rfc3339(*expires));
+                write!(f, "found {now}, required {from} (less {skew} s of tolerance) or later, and before {until}")
             }
             Self::Authority { found, required } => write!(f, "found a bundle for {found}, required {required}"),
             Self::CrlNumber { found } => write!(f, "a revocation list went back, required at least {found}"),

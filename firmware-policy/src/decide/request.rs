@@ -19,7 +19,7 @@ pub(super) fn check_freshness(
     bundle: &Content,
     checks: &mut Checks,
 ) {
-    checks.step("bundle.expired", bundle.check_time(at), "a bundle that is valid", "validity of the bundle");
+    bundle.judge_time(at, "validity of the bundle", checks);
     let authority = bundle.check_authority(facts.issuer);
     checks.step("bundle.authority", authority, "a bundle for this authority", "authority that the bundle is for");
     let audience = facts.issuer.to_owned();

@@ -77,6 +77,10 @@ pub struct Limits {
     /// Seconds for which a permit and its renewals may follow on each other
     /// before the node must ask anew; at least one lease.
     pub renewal_seconds: u64,
+    /// Seconds by which two clocks may differ wherever times of one are compared by
+    /// another, 1 to 60; 10 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_skew_seconds: Option<u64>,
     /// Seconds after which the evidence of a decision is taken out of the
     /// archive, a day at least; kept for ever where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ use portcullis_attest::binding::Role;
 use portcullis_attest::evidence::EvidenceClass;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::tpm::pcr::Selection;
+use portcullis_permit::{Clock, DEFAULT_SKEW, MAX_SKEW};
 use portcullis_wire::Digest;
 
 pub use floor::{Floor, Floors, TcbKind};
@@ -71,10 +72,10 @@ pub struct Span {
 }
 
 impl Span {
-    /// Whether a time lies in it.
+    /// Whether a clock is in it: its start with the tolerance, its end exactly.
     #[must_use]
-    pub const fn contains(self, time: u64) -> bool {
-        self.from <= time && time < self.until
+    pub const fn contains(self, clock: Clock) -> bool {
+        clock.has_reached(self.from) && clock.now < self.until
     }
 }
 
@@ -91,6 +92,8 @@ pub struct Policy {
     pub status_seconds: u64,
     pub evidence_seconds: u64,
     pub renewal_seconds: u64,
+    /// By how much two clocks may differ.
+    pub clock_skew: u64,
     /// For ever where absent.
     pub evidence_kept_seconds: Option<u64>,
     /// Whose cosignatures gates demand; nobody's where absent.
@@ -123,6 +126,12 @@ impl Policy {
         let mut findings = Vec::new();
         let policy = read(document, references, lists, &mut findings);
         policy.filter(|_| findings.is_empty()).ok_or(findings)
+    }
+
+    /// A clock with the tolerance of this policy. `now` is in Unix seconds.
+    #[must_use]
+    pub const fn clock(&self, now: u64) -> Clock {
+        Clock { now, skew: self.clock_skew }
     }
 
     /// All reference values, in the order of their files.
@@ -187,6 +196,8 @@ fn read(
     let status_seconds = reading.number("limits.status_seconds", limits.status_seconds, 1, limits.lease_seconds);
     let evidence_seconds = reading.number("limits.evidence_seconds", limits.evidence_seconds, 1, nonce::LIFETIME);
     let renewal_seconds = reading.number("limits.renewal_seconds", limits.renewal_seconds, limits.lease_seconds, YEAR);
+    let skew = limits.clock_skew_seconds.unwrap_or(DEFAULT_SKEW);
+    let clock_skew = reading.number("limits.clock_skew_seconds", skew, 1, MAX_SKEW);
     let kept = limits.evidence_kept_seconds;
     let kept = kept.map(|kept| reading.number("limits.evidence_kept_seconds", kept, DAY, YEAR.saturating_mul(100)));
     let evidence_kept_seconds = kept.flatten();
@@ -222,6 +233,7 @@ fn read(
         status_seconds: status_seconds?,
         evidence_seconds: evidence_seconds?,
         renewal_seconds: renewal_seconds?,
+        clock_skew: clock_skew?,
         evidence_kept_seconds,
         witnesses,
         distrusted_generations,

@@ -62,6 +62,7 @@ fn bundle(content: &Content) -> Attributes {
         attribute("status lists live", seconds(policy.status_seconds)),
         attribute("nonces live", seconds(policy.evidence_seconds)),
         attribute("renewals go on for", seconds(policy.renewal_seconds)),
+        attribute("clocks may differ by", seconds(policy.clock_skew)),
         attribute("evidence is kept", policy.evidence_kept_seconds.map_or_else(|| "for ever".into(), seconds)),
         attribute("witnesses", witnesses(policy)),
         attribute("auditors", auditors(policy)),

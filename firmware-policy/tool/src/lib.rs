@@ -158,7 +158,7 @@ enum Action {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Sign a revocation.
+    /// Sign a revocation, or with --lift one that takes it back.
     Revoke(commands::Revoke),
     /// Read and write reference values in the form of others.
     #[command(subcommand)]

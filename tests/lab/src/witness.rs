@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use portcullis_firmware_policy::document;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon::{free_address, get};
 
@@ -48,6 +49,14 @@ impl Witness {
     /// # Errors
     /// It does not.
     pub fn start(&mut self, log_key: &str) -> Result<()> {
+        self.start_with(log_key, |_| {})
+    }
+
+    /// As [`Self::start`], with a command that was changed, such as by another clock.
+    ///
+    /// # Errors
+    /// It does not serve.
+    pub fn start_with(&mut self, log_key: &str, change: impl FnOnce(&mut Command)) -> Result<()> {
         let name = self.key.split('+').next().context("a name")?;
         let (listen, config) = (self.address, self.folder.join("witness.toml"));
         let text = format!(
@@ -57,6 +66,7 @@ impl Witness {
         let log = File::options().create(true).append(true).open(self.folder.join("log"))?;
         let mut command = Command::new(&self.lab);
         command.args(["portcullis-witness", "serve", "--config"]).arg(&config);
+        change(&mut command);
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?);
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(10) {
@@ -75,6 +85,31 @@ impl Witness {
             let _ended = child.kill();
             let _reaped = child.wait();
         }
+    }
+
+    /// Sends SIGTERM and waits for an orderly end.
+    ///
+    /// # Errors
+    /// It does not run, or does not end in time.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let child = self.child.as_mut().context("the witness does not run")?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("pid")?;
+        kill_process(pid, Signal::TERM)?;
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(20) {
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!("the witness does not end")
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What it remembers, to be lost.

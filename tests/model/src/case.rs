@@ -107,6 +107,8 @@ pub struct Bundle {
     pub for_us: bool,
     /// Valid from and until.
     pub valid: (u64, u64),
+    /// Seconds by which clocks may differ; ten if the bundle says nothing.
+    pub skew: Option<u64>,
     /// Admitted classes.
     pub classes: Vec<&'static str>,
     /// Greatest age of a nonce.
@@ -204,6 +206,8 @@ pub struct Told {
     pub parent: Option<Option<Parent>>,
     /// Node and workload are revoked.
     pub revoked: [bool; 2],
+    /// Their revocations were lifted.
+    pub lifted: [bool; 2],
     /// Asks for the workload that bundles may know.
     pub known_workload: bool,
     /// First byte of the digest of the arguments.

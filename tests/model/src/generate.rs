@@ -46,6 +46,7 @@ pub fn bundle(rng: &mut Rng) -> Bundle {
     Bundle {
         for_us: !rarely(rng, 20),
         valid: (NOW - 100, NOW + 100),
+        skew: pick(rng, &[None, Some(1), Some(2)]),
         classes,
         evidence_seconds: pick(rng, &[1, 5, 10]),
         renewal_seconds: pick(rng, &[60, 3600]),
@@ -77,7 +78,10 @@ fn image(rng: &mut Rng) -> Image {
     boots.push(rng.u8(..2));
     Image {
         measurements,
-        valid: pick(rng, &[(NOW - 100, NOW + 100), (NOW - 100, NOW + 100), (NOW - 100, NOW), (NOW, NOW + 100)]),
+        valid: pick(
+            rng,
+            &[(NOW - 100, NOW + 100), (NOW - 100, NOW + 100), (NOW - 100, NOW), (NOW, NOW + 100), (NOW + 2, NOW + 100)],
+        ),
         vmpl: u32::from(rarely(rng, 5)),
         guest_svn: 1 + u32::from(rarely(rng, 4)),
         host_data: pick(rng, &[None, None, Some(0), Some(7)]),
@@ -98,7 +102,7 @@ pub fn told(rng: &mut Rng, bundle: &Bundle) -> Told {
         0 => Told { report: sound.report.map(|own| any.report.unwrap_or(own)), ..sound },
         1 => Told { quote: sound.quote.map(|own| any.quote.unwrap_or(own)), ..sound },
         2 => Told { parent: any.parent, ..sound },
-        3 => Told { revoked: any.revoked, known_workload: any.known_workload, ..sound },
+        3 => Told { revoked: any.revoked, lifted: any.lifted, known_workload: any.known_workload, ..sound },
         4 => Told { arguments: any.arguments, environment: any.environment, dynamic: any.dynamic, ..sound },
         5 => Told { time: any.time, nonce_age: any.nonce_age, ..sound },
         6 => Told { audience: any.audience, statement: any.statement, nonce: any.nonce, ..sound },
@@ -141,6 +145,7 @@ fn sound(rng: &mut Rng, bundle: &Bundle) -> Told {
         activated: true,
         parent: rng.bool().then_some(Some(Parent { same: true, since: NOW - 10, same_boot: true, revoked: false })),
         revoked: [false; 2],
+        lifted: [false; 2],
         known_workload: true,
         arguments: 1,
         environment: 2,
@@ -152,7 +157,10 @@ fn any(rng: &mut Rng) -> Told {
     let class = pick(rng, &["snp+tpm", "snp+tpm", "snp+tpm", "snp", "tpm"]);
     let nonce_age = if rarely(rng, 8) { rng.i64(-1..13) } else { 1 };
     Told {
-        time: pick(rng, &[NOW, NOW, NOW, NOW - 1, NOW + 49, NOW + 50, NOW + 99, NOW - 101, NOW + 100]),
+        time: pick(
+            rng,
+            &[NOW, NOW, NOW, NOW - 1, NOW + 49, NOW + 50, NOW + 99, NOW - 101, NOW - 110, NOW - 111, NOW + 100],
+        ),
         nonce_age,
         audience: !rarely(rng, 20),
         statement: !rarely(rng, 20),
@@ -171,7 +179,8 @@ fn any(rng: &mut Rng) -> Told {
                 revoked: rarely(rng, 8),
             })
         }),
-        revoked: [rarely(rng, 16), rarely(rng, 16)],
+        revoked: [rarely(rng, 12), rarely(rng, 12)],
+        lifted: [rarely(rng, 3), rarely(rng, 3)],
         known_workload: !rarely(rng, 12),
         arguments: pick(rng, &[1, 1, 1, 9]),
         environment: pick(rng, &[2, 2, 2, 9]),

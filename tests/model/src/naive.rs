@@ -54,14 +54,24 @@ fn ids(checks: &[(&str, bool)]) -> Vec<String> {
     checks.iter().filter(|(_, wrong)| *wrong).map(|(id, _)| (*id).to_owned()).collect()
 }
 
-fn within(span: (u64, u64), time: u64) -> bool {
-    span.0 <= time && time < span.1
+/// Seconds by which a clock may be behind the one that gave a start.
+fn skew(bundle: &Bundle) -> u64 {
+    bundle.skew.unwrap_or(10)
+}
+
+fn begun(span: (u64, u64), bundle: &Bundle, time: u64) -> bool {
+    span.0 <= time + skew(bundle)
+}
+
+fn within(span: (u64, u64), bundle: &Bundle, time: u64) -> bool {
+    begun(span, bundle, time) && time < span.1
 }
 
 fn freshness(bundle: &Bundle, told: &Told) -> Vec<String> {
     let old = told.nonce_age < 0 || told.nonce_age > bundle.evidence_seconds as i64;
     ids(&[
-        ("bundle.expired", !within(bundle.valid, told.time)),
+        ("bundle.not_before", !begun(bundle.valid, bundle, told.time)),
+        ("bundle.expired", told.time >= bundle.valid.1),
         ("bundle.authority", !bundle.for_us),
         ("request.audience", !told.audience),
         ("request.statement", !told.statement),
@@ -144,7 +154,7 @@ fn judge_image(bundle: &Bundle, told: &Told) -> (Option<usize>, Vec<String>) {
         (None, None) => false,
     };
     let candidates = bundle.images.iter().enumerate().filter(|(_, image)| named(image));
-    let judged = candidates.map(|(at, image)| (at, misfits(image, told)));
+    let judged = candidates.map(|(at, image)| (at, misfits(bundle, image, told)));
     match judged.min_by_key(|(_, wrong)| wrong.len()) {
         Some((at, wrong)) => (Some(at), wrong),
         None if told.report.is_some() => (None, vec!["snp.measurement".into()]),
@@ -152,11 +162,11 @@ fn judge_image(bundle: &Bundle, told: &Told) -> (Option<usize>, Vec<String>) {
     }
 }
 
-fn misfits(image: &Image, told: &Told) -> Vec<String> {
+fn misfits(bundle: &Bundle, image: &Image, told: &Told) -> Vec<String> {
     let report = |wrong: fn(&Image, &Report) -> bool| told.report.as_ref().is_some_and(|report| wrong(image, report));
     let quote = |wrong: fn(&Image, &Quote) -> bool| told.quote.as_ref().is_some_and(|quote| wrong(image, quote));
     ids(&[
-        ("reference.validity", !within(image.valid, told.time)),
+        ("reference.validity", !within(image.valid, bundle, told.time)),
         ("snp.vmpl", report(|image, report| report.vmpl != image.vmpl)),
         ("snp.guest_svn", report(|image, report| report.guest_svn < image.guest_svn)),
         ("snp.host_data", report(|image, report| image.host_data.is_some_and(|data| data != report.host_data))),
@@ -165,7 +175,8 @@ fn misfits(image: &Image, told: &Told) -> Vec<String> {
 }
 
 fn revocation(told: &Told) -> Vec<String> {
-    ids(&[("node.revoked", told.revoked[0]), ("workload.revoked", told.revoked[1])])
+    let withdrawn = |at: usize| told.revoked[at] && !told.lifted[at];
+    ids(&[("node.revoked", withdrawn(0)), ("workload.revoked", withdrawn(1))])
 }
 
 fn parent(bundle: &Bundle, told: &Told, verified: bool) -> Vec<String> {

@@ -30,6 +30,7 @@ pub fn record(stage: &mut Stage, seed: u64, cases: usize) -> Result<Vec<u8>> {
         for _ in 0..UNDER_ONE_BUNDLE {
             let mut told = generate::told(&mut rng, &staged.told);
             told.revoked = [false; 2];
+            told.lifted = [false; 2];
             if let Some(Some(parent)) = &mut told.parent {
                 parent.revoked = false;
             }

@@ -78,6 +78,7 @@ impl Stage {
         document.authority = if told.for_us { ORIGIN.into() } else { "lab/other".into() };
         (document.not_before, document.expires) = (time(told.valid.0), time(told.valid.1));
         document.classes = told.classes.iter().map(|class| (*class).to_owned()).collect();
+        document.limits.clock_skew_seconds = told.skew;
         document.limits.evidence_seconds = told.evidence_seconds;
         document.limits.renewal_seconds = told.renewal_seconds;
         let distrust = &mut document.distrust;
@@ -187,6 +188,13 @@ impl Stage {
         let digest = if told.known_workload { WORKLOAD } else { [0x99; 32] };
         if workload {
             revoke(RevocationTarget::Workload(digest));
+        }
+        let [node, workload] = told.lifted;
+        if node {
+            revoke(RevocationTarget::NodeLifted(self.device.name.clone()));
+        }
+        if workload {
+            revoke(RevocationTarget::WorkloadLifted(digest));
         }
         let parent = told.parent.as_ref().map(|_| PermitId::from_bytes(PARENT));
         let parent_state = match &told.parent {

@@ -35,6 +35,7 @@ fn both_deciders_agree() {
     let must = [
         "permit",
         "warning",
+        "bundle.not_before",
         "bundle.expired",
         "bundle.authority",
         "request.audience",

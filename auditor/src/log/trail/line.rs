@@ -191,10 +191,14 @@ impl Line {
             RevocationTarget::Node(node) => seen.subject == *node,
             RevocationTarget::Workload(digest) => seen.workload == hex(digest),
             RevocationTarget::Authority(_) => true,
+            RevocationTarget::NodeLifted(node) => seen.subject == *node,
+            RevocationTarget::WorkloadLifted(digest) => seen.workload == hex(digest),
         };
         if let Some(seen) = permits.iter_mut().rfind(hit) {
-            let text = format!("number {}, signed by {signers}: {}", command.sequence, command.reason);
-            seen.events.push(Event::new(index, "revoked", text, None, 4));
+            let Revocation { sequence, target, reason, .. } = command;
+            let text = format!("number {sequence}, {target}, signed by {signers}: {reason}");
+            let what = if target.is_lifted() { "lifted" } else { "revoked" };
+            seen.events.push(Event::new(index, what, text, None, 4));
         }
     }
 }

@@ -81,6 +81,10 @@ pub(crate) struct Revoke {
     order: Order,
     #[command(flatten)]
     target: Target,
+    /// Take back the revocation of a node or workload: it gets permits again. The
+    /// permits that were revoked stay revoked.
+    #[arg(long, conflicts_with_all = ["permit", "retire"])]
+    lift: bool,
     /// Origin of the authority that takes its place.
     #[arg(long, value_name = "ORIGIN", requires = "retire")]
     successor: Option<String>,
@@ -180,9 +184,11 @@ pub(crate) fn revoke(revoke: &Revoke) -> Result<()> {
         Target { permit: Some(id), .. } => {
             RevocationTarget::Permit(PermitId::from_bytes(unhex_array(id).context("permit: 16 bytes in hex")?))
         }
+        Target { node: Some(name), .. } if revoke.lift => RevocationTarget::NodeLifted(name.clone()),
         Target { node: Some(name), .. } => RevocationTarget::Node(name.clone()),
         Target { workload: Some(digest), .. } => {
-            RevocationTarget::Workload(unhex_array(digest).context("workload: 32 bytes in hex")?)
+            let digest = unhex_array(digest).context("workload: 32 bytes in hex")?;
+            if revoke.lift { RevocationTarget::WorkloadLifted(digest) } else { RevocationTarget::Workload(digest) }
         }
         Target { retire: true, .. } => RevocationTarget::Authority(revoke.successor.clone()),
         Target { .. } => bail!("exactly one of --permit, --node, --workload and --retire"),
@@ -212,7 +218,9 @@ pub(crate) fn revoke(revoke: &Revoke) -> Result<()> {
     let governance = revoke.governance.as_deref().map(files::governance).transpose()?;
     signatures::sign(&mut quorum, Revocation::CONTENT_TYPE, &revoke.key, governance.as_ref())?;
     files::write(&revoke.out, &quorum.encode())?;
-    say!("{}: revocation {} of {}", revoke.out.display(), command.sequence, command.authority);
+    let verb = if command.target.is_lifted() { "lifts the revocation of" } else { "revokes" };
+    say!("{}: command {} for {}", revoke.out.display(), command.sequence, command.authority);
+    say!("  {verb} {}", command.target);
     say!("  refused from  {}", rfc3339(expires));
     signatures::tell(&quorum, governance.as_ref());
     Ok(())

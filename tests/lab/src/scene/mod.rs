@@ -244,6 +244,7 @@ pub fn document(generation: Generation) -> Document {
             status_seconds: 30,
             evidence_seconds: 10,
             renewal_seconds: 86_400,
+            clock_skew_seconds: None,
             evidence_kept_seconds: None,
         },
         witnesses: None,
