@@ -71,7 +71,7 @@ fn an_authority_that_says_nothing_is_waited_for_aloud_and_not_for_ever() {
         assert_eq!(output.status.code(), Some(code), "{name}: {said}");
         assert!(elapsed < Duration::from_secs(25), "{name}: {elapsed:?}");
         let activity = format!("setting up TLS with the authority at {address}");
-        for part in [format!("still {activity}, 3 s"), format!("{activity}: nothing within 10 s")] {
+        for part in [format!("still {activity}, 3 s"), format!("{activity}: no answer within 10 s")] {
             assert!(said.contains(&part), "{name}: no {part:?} in {said}");
         }
         assert!(said.contains("authority unreachable") && said.contains("remedy   is portcullisd running"), "{said}");
