@@ -54,7 +54,7 @@ fn phases_in_systemds_log_lead_to_the_predicted_value() {
         .zip(0_u64..)
         .flat_map(|(word, number)| {
             let digest = tlv(0x0b, &Bank::Sha256.hash(&[word.as_bytes()]));
-            [tlv(0, &number.to_be_bytes()), tlv(1, &[11]), tlv(3, &digest), tlv(5, word.as_bytes())].concat()
+            [tlv(0, &number.to_be_bytes()), tlv(1, &[11]), tlv(3, &digest), tlv(8, word.as_bytes())].concat()
         })
         .collect();
     let log = EventLog::parse_cel_tlv(&stub).unwrap().followed_by(user);
