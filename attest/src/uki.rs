@@ -10,28 +10,45 @@ use crate::tpm::pcr::Bank;
 /// PCR of the kernel image.
 pub const PCR: u8 = 11;
 
-/// Sections in the order in which systemd-stub measures them (`UnifiedSection`
-/// of systemd 257; `.pcrsig` is signed over the others and not measured).
+/// Sections in the order in which systemd-stub measures them (`UnifiedSection` of
+/// systemd 258 to 262; `.pcrsig` is signed over the others and not measured).
 pub const SECTIONS: [&str; 14] = [
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey", ".profile",
     ".dtbauto", ".hwids", ".efifw",
 ];
 
+/// The signature of PCR values: in the stub's list, and never measured.
+pub const SIGNATURE: &str = ".pcrsig";
+
+/// The newest systemd whose stub was looked at.
+pub const NEWEST_STUB: u32 = 262;
+
 /// The sections that the stub of a version of systemd measures, in order; none
 /// where that is not known. What a stub does not know it does not measure, even
-/// where the image has it. Seen with the stubs of 252, 254, 257 and 262.
+/// where the image has it.
+///
+/// From the list in the stubs of Debian (252, 254, 257, 262), and for the versions
+/// between from systemd-stub(7), which says in which version each section was
+/// added. Stubs before 252 measure no sections into PCR 11.
 #[must_use]
 pub fn sections_of_stub(version: u32) -> Option<&'static [&'static str]> {
     match version {
-        ..=251 | 253 | 255 | 256 => None,
-        252 => Some(&[".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".pcrpkey"]),
-        254 => Some(&[".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey"]),
-        257.. => Some(&SECTIONS),
+        252 | 253 => Some(&[".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".pcrpkey"]),
+        254 | 255 => {
+            Some(&[".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey"])
+        }
+        256 => SECTIONS.get(..10),
+        257 => SECTIONS.get(..13),
+        258..=NEWEST_STUB => Some(&SECTIONS),
+        _ => None,
     }
 }
 
 /// Words that user space measures on the way up, in order.
 pub const PHASES: [&str; 4] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
+
+/// Words that user space measures on the way down.
+pub const PHASES_DOWN: [&str; 2] = ["shutdown", "final"];
 
 /// The value of PCR 11 in a bank after these sections and phases.
 ///
@@ -40,8 +57,14 @@ pub const PHASES: [&str; 4] = ["enter-initrd", "leave-initrd", "sysinit", "ready
 #[must_use]
 pub fn pcr11(bank: Bank, sections: &[(&str, &[u8])], phases: &[&str]) -> Vec<u8> {
     let given = |name: &str| sections.iter().find(|(given, _)| *given == name).map(|(_, content)| *content);
-    let present = SECTIONS.iter().filter_map(|name| Some((*name, given(name)?)));
-    let after_sections = present.fold(bank.initial(PCR), |value, (name, content)| {
+    let present: Vec<(&str, &[u8])> = SECTIONS.iter().filter_map(|name| Some((*name, given(name)?))).collect();
+    pcr11_in_order(bank, &present, phases)
+}
+
+/// As [`pcr11`], of sections in the order in which the stub measures them.
+#[must_use]
+pub fn pcr11_in_order(bank: Bank, sections: &[(&str, &[u8])], phases: &[&str]) -> Vec<u8> {
+    let after_sections = sections.iter().fold(bank.initial(PCR), |value, (name, content)| {
         let value = bank.extend(&value, &bank.hash(&[name.as_bytes(), &[0]]));
         bank.extend(&value, &bank.hash(&[content]))
     });

@@ -3,7 +3,9 @@
 mod digest;
 mod firmware;
 mod hashes;
+mod image;
 mod snp;
+mod stub;
 mod uki;
 mod vmsa;
 
