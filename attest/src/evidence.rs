@@ -121,6 +121,8 @@ pub struct TpmEvidence {
     pub event_log: Vec<u8>,
     /// IMA measurement list, where PCR 10 was quoted and Linux has one.
     pub measured_files: Option<Vec<u8>>,
+    /// What user space measured: systemd's `tpm2-measure.log`, where there is one.
+    pub user_space_log: Option<Vec<u8>>,
 }
 
 /// What a machine collects, before it is encoded.
@@ -314,7 +316,9 @@ fn tpm_value(tpm: &TpmEvidence) -> Value {
         (4, Value::Array(pcrs.collect())),
         (5, bstr(&tpm.event_log)),
     ];
-    map(members.into_iter().chain(tpm.measured_files.as_ref().map(|list| (6, bstr(list)))))
+    let optional = [(6, &tpm.measured_files), (7, &tpm.user_space_log)];
+    let optional = optional.into_iter().filter_map(|(key, bytes)| Some((key, bstr(bytes.as_ref()?))));
+    map(members.into_iter().chain(optional))
 }
 
 fn read_tpm(bytes: &[u8]) -> Result<TpmEvidence, Error> {
@@ -325,16 +329,18 @@ fn read_tpm(bytes: &[u8]) -> Result<TpmEvidence, Error> {
         ak: fields.bytes(3)?,
         pcrs: read_pcrs(fields.items(4)?)?,
         event_log: fields.bytes(5)?,
-        measured_files: fields
-            .optional(6)
-            .map(|list| list.into_bytes().map_err(|_| Error::WrongType(6)))
-            .transpose()?,
+        measured_files: optional_bytes(&mut fields, 6)?,
+        user_space_log: optional_bytes(&mut fields, 7)?,
     };
     fields.finish()?;
     if evidence.event_log.len() > eventlog::MAX_LENGTH {
         return Err(Error::WrongType(5));
     }
     Ok(evidence)
+}
+
+fn optional_bytes(fields: &mut Fields, key: i64) -> Result<Option<Vec<u8>>, Error> {
+    fields.optional(key).map(|value| value.into_bytes().map_err(|_| Error::WrongType(key))).transpose()
 }
 
 fn read_pcrs(items: Vec<Value>) -> Result<PcrValues, Error> {

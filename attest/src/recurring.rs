@@ -1,5 +1,5 @@
 //! What comes again with every evidence of a machine: certificates, event log,
-//! list of measured files. An archive stores them once.
+//! log of user space, list of measured files. An archive stores them once.
 
 use std::ops::Range;
 
@@ -23,6 +23,7 @@ impl Evidence {
         if let Some(tpm) = self.collected().tpm() {
             parts.push(&tpm.event_log);
             parts.extend(tpm.measured_files.as_deref());
+            parts.extend(tpm.user_space_log.as_deref());
         }
         let found = parts.into_iter().filter(|part| !part.is_empty()).filter_map(|part| {
             let start = memmem::find(self.bytes(), part)?;
@@ -49,12 +50,13 @@ mod tests {
             pcrs: PcrValues::default(),
             event_log: vec![4; 500],
             measured_files: Some(vec![5; 700]),
+            user_space_log: Some(vec![8; 600]),
         };
         let snp = SnpEvidence { report: vec![6; 1184], certificates: vec![7; 3000] };
         let evidence = Evidence::of(Collected::SnpTpm(snp, tpm));
         let parts: Vec<&[u8]> = evidence.recurring().into_iter().map(|range| &evidence.bytes()[range]).collect();
         let mut lengths: Vec<_> = parts.iter().map(|part| (part[0], part.len())).collect();
         lengths.sort_unstable();
-        assert_eq!(lengths, [(4, 500), (5, 700), (7, 3000)]);
+        assert_eq!(lengths, [(4, 500), (5, 700), (7, 3000), (8, 600)]);
     }
 }

@@ -4,6 +4,7 @@
 use crate::azure::{self, AzureInput, UserData, VerifiedAzure};
 use crate::binding::{BatchProof, Binding, quote_nonce};
 use crate::check::Checks;
+use crate::eventlog::Unlogged;
 use crate::evidence::{AzureEvidence, Collected, Evidence, EvidenceClass, SnpEvidence, TpmEvidence};
 use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
 use crate::svsm::{self, SvsmInput, VerifiedSvsm};
@@ -184,6 +185,9 @@ fn quote_input<'a>(tpm: &'a TpmEvidence, nonce: &'a [u8; 32], selection: &'a Sel
         pcrs: Some(&tpm.pcrs),
         expected: None,
         event_log: Some(tpm.event_log.as_slice()),
+        user_space_log: tpm.user_space_log.as_deref(),
+        // Appraisal has reference values, and refuses what none of them admits.
+        unlogged: Unlogged::Listed,
         measured_files: tpm.measured_files.as_deref(),
         nonce: Some(nonce),
         selection: SelectionRule::Exactly(selection),

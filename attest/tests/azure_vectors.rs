@@ -8,6 +8,7 @@ use std::path::Path;
 use data_encoding::BASE64URL_NOPAD;
 use portcullis_attest::azure::{AzureInput, HclError, HclReport, RuntimeData, UserData, verify};
 use portcullis_attest::check::Checks;
+use portcullis_attest::eventlog::Unlogged;
 use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
@@ -113,6 +114,8 @@ fn refused_with(
         pcrs: Some(&sample.pcrs),
         expected,
         event_log: None,
+        user_space_log: None,
+        unlogged: Unlogged::Refused,
         measured_files: None,
         nonce: Some(nonce),
         selection: SelectionRule::NotEmpty,
@@ -182,6 +185,8 @@ fn the_key_is_taken_from_the_runtime_data() {
         pcrs: Some(&all[0].pcrs),
         expected: Some(&all[0].pcrs),
         event_log: None,
+        user_space_log: None,
+        unlogged: Unlogged::Refused,
         measured_files: None,
         nonce: Some(b"challenge"),
         selection: SelectionRule::NotEmpty,

@@ -4,6 +4,7 @@
 mod common;
 
 use portcullis_attest::check::{Checks, Outcome};
+use portcullis_attest::eventlog::Unlogged;
 use portcullis_attest::snp::collateral::Collateral;
 use portcullis_attest::snp::roots::Roots;
 use portcullis_attest::snp::verify::{Presented, SnpVerifier};
@@ -115,6 +116,8 @@ fn no_changed_byte_of_a_real_quote_passes() {
             pcrs: Some(&pcrs),
             expected: None,
             event_log: None,
+            user_space_log: None,
+            unlogged: Unlogged::Refused,
             measured_files: None,
             nonce: Some(&[0x90, 0x09]),
             selection: SelectionRule::NotEmpty,

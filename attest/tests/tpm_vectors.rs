@@ -8,6 +8,7 @@ use std::path::Path;
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE as HEX};
 use portcullis_attest::check::{Checks, Outcome};
+use portcullis_attest::eventlog::Unlogged;
 use portcullis_attest::eventlog::{EventLog, EventLogError, Format};
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
@@ -38,6 +39,8 @@ fn refused(root: &Path, folder: &str, quote: &str, ak: &str, log: &str) -> Vec<(
             pcrs: Some(&pcrs(&at("pcrs.json"))),
             expected: None,
             event_log: Some(&at(log)),
+            user_space_log: None,
+            unlogged: Unlogged::Refused,
             measured_files: None,
             nonce: Some(&nonce),
             selection: SelectionRule::NotEmpty,
@@ -124,6 +127,8 @@ fn a_quote_of_keylime_names_sha1_and_is_refused_for_it() {
         pcrs: None,
         expected: None,
         event_log: None,
+        user_space_log: None,
+        unlogged: Unlogged::Refused,
         measured_files: None,
         nonce: Some(b"TEST"),
         selection: SelectionRule::NotEmpty,
@@ -149,6 +154,8 @@ fn an_empty_nonce_makes_no_quote_fresh() {
         pcrs: None,
         expected: None,
         event_log: None,
+        user_space_log: None,
+        unlogged: Unlogged::Refused,
         measured_files: None,
         nonce: Some(&[]),
         selection: SelectionRule::NotEmpty,
@@ -174,6 +181,8 @@ fn a_sha1_signature_is_refused_by_scheme() {
             pcrs: None,
             expected: None,
             event_log: None,
+            user_space_log: None,
+            unlogged: Unlogged::Refused,
             measured_files: None,
             nonce: Some(&[]),
             selection: SelectionRule::NotEmpty,
@@ -220,6 +229,8 @@ fn a_quote_over_all_24_pcrs_verifies_against_its_nonce() {
             pcrs: Some(&values),
             expected: None,
             event_log: None,
+            user_space_log: None,
+            unlogged: Unlogged::Refused,
             measured_files: None,
             nonce: Some(nonce),
             selection: SelectionRule::NotEmpty,

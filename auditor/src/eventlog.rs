@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use portcullis_attest::check::Checks;
-use portcullis_attest::eventlog::{EventLog, EventLogError, Format, verify_parsed};
+use portcullis_attest::eventlog::{EventLog, EventLogError, Format, Unlogged, verify_parsed};
 use portcullis_attest::tpm::pcr::{Bank, PcrSet, PcrValues, Selection};
 use portcullis_wire::hex::hex;
 use serde_json::{Map, Value, json};
 
 use crate::facts::{boot_facts, boot_json};
 use crate::inputs::Inputs;
+use crate::later::{later_facts, later_json};
 use crate::quote::pcrs_argument;
 use crate::report::{Facts, Output, Report};
 
@@ -64,14 +65,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let user_space = arguments.user_space.as_ref().map(|path| inputs.read(path, "user-space")).transpose()?;
     let measured_files = arguments.ima.as_ref().map(|path| inputs.read(path, "ima")).transpose()?;
     let parsed = arguments.form.parse(&bytes).and_then(|log| match &user_space {
-        Some(later) => Ok(log.followed_by(EventLog::parse_cel_json(later)?)),
+        Some(later) => log.with_user_space(later),
         None => Ok(log),
     });
     let mut checks = Checks::all();
     let verified = match &values {
         Some(values) => {
             let selection = selection_of(values);
-            verify_parsed(parsed.clone(), values, &selection, measured_files.as_deref(), &mut checks)
+            verify_parsed(parsed.clone(), values, &selection, measured_files.as_deref(), Unlogged::Refused, &mut checks)
         }
         None => {
             checks.step("tpm.eventlog", parsed.clone(), "an event log", "form of the log");
@@ -97,7 +98,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         at: None,
         inputs,
         checks,
-        facts: log.iter().map(log_facts).chain(claims.iter().map(boot_facts)).collect(),
+        facts: log
+            .iter()
+            .map(log_facts)
+            .chain(log.iter().filter_map(later_facts))
+            .chain(claims.iter().map(boot_facts))
+            .collect(),
         beyond,
         note: if values.is_some() { "the PCR values were taken as given" } else { "" },
         policies: Vec::new(),
@@ -137,5 +143,10 @@ fn log_facts(log: &EventLog) -> Facts {
 fn log_json(log: &EventLog) -> Value {
     let values = replayed(log).into_iter();
     let values = values.map(|(bank, pcr, value)| json!({ "bank": bank.name(), "pcr": pcr, "value": hex(&value) }));
-    json!({ "format": name(log.format), "events": log.events.len(), "replayed": values.collect::<Vec<_>>() })
+    json!({
+        "format": name(log.format),
+        "events": log.events.len(),
+        "replayed": values.collect::<Vec<_>>(),
+        "user_space": later_json(log),
+    })
 }

@@ -25,6 +25,7 @@ mod explain;
 mod facts;
 mod ima;
 mod inputs;
+mod later;
 mod log;
 mod permit;
 mod quote;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use portcullis_attest::eventlog::Unlogged;
 use portcullis_attest::evidence::TpmEvidence;
 use portcullis_attest::tpm::attest::Quote;
 use portcullis_attest::tpm::pcr::{Bank, PcrValues};
@@ -27,6 +28,9 @@ pub(crate) struct Measured {
     /// Event log in TCG format.
     #[arg(long, value_name = "FILE")]
     eventlog: Option<PathBuf>,
+    /// What user space measured later: systemd's tpm2-measure.log, behind an event log.
+    #[arg(long, value_name = "FILE")]
+    user_space: Option<PathBuf>,
     /// IMA measurement list that leads to PCR 10, beside an event log.
     #[arg(long, value_name = "FILE")]
     ima: Option<PathBuf>,
@@ -35,7 +39,7 @@ pub(crate) struct Measured {
 impl Measured {
     /// Whether no file was named.
     pub(crate) const fn is_empty(&self) -> bool {
-        matches!(self, Self { pcrs: None, expected_pcrs: None, eventlog: None, ima: None })
+        matches!(self, Self { pcrs: None, expected_pcrs: None, eventlog: None, user_space: None, ima: None })
     }
 
     /// Reads the files into parts of a quote that have nothing there yet: which of
@@ -56,7 +60,12 @@ impl Measured {
         }
         let mut read = |path: Option<&PathBuf>, role| path.map(|path| inputs.read(path, role)).transpose();
         fill(&mut parts.event_log, "--eventlog", read(self.eventlog.as_ref(), "eventlog")?)?;
+        fill(&mut parts.user_space_log, "--user-space", read(self.user_space.as_ref(), "user-space")?)?;
         fill(&mut parts.measured_files, "--ima", read(self.ima.as_ref(), "ima")?)?;
+        ensure!(
+            parts.user_space_log.is_none() || parts.event_log.is_some(),
+            "--user-space: it takes part behind an event log, --eventlog"
+        );
         ensure!(
             parts.measured_files.is_none() || parts.event_log.is_some(),
             "--ima: it takes part beside an event log, --eventlog"
@@ -84,6 +93,7 @@ pub(crate) struct QuoteParts {
     pub(crate) pcrs: Option<PcrValues>,
     pub(crate) expected: Option<PcrValues>,
     pub(crate) event_log: Option<Vec<u8>>,
+    pub(crate) user_space_log: Option<Vec<u8>>,
     pub(crate) measured_files: Option<Vec<u8>>,
 }
 
@@ -97,6 +107,7 @@ impl QuoteParts {
             pcrs: Some(tpm.pcrs.clone()),
             expected: None,
             event_log: Some(tpm.event_log.clone()).filter(|log| !log.is_empty()),
+            user_space_log: tpm.user_space_log.clone(),
             measured_files: tpm.measured_files.clone(),
         }
     }
@@ -115,6 +126,8 @@ impl QuoteParts {
             pcrs: self.pcrs.as_ref(),
             expected: self.expected.as_ref(),
             event_log: self.event_log.as_deref(),
+            user_space_log: self.user_space_log.as_deref(),
+            unlogged: Unlogged::Refused,
             measured_files: self.measured_files.as_deref(),
             nonce,
             selection: SelectionRule::NotEmpty,

@@ -163,11 +163,14 @@ catalogue! {
         Auditor "Pass the values that were read with this quote; otherwise treat them as altered.";
     "tpm.eventlog": "The event log is missing or malformed." => "Send the firmware's event log unaltered.",
         Auditor "Pass the firmware's event log unaltered with --eventlog, or the values that the PCRs must have with --expected-pcrs.";
+    "tpm.eventlog.user_space": "The log of what user space measured cannot be read." => "Send /run/log/systemd/tpm2-measure.log of this boot unaltered.",
+        Auditor "Pass the machine's tpm2-measure.log of that boot unaltered, with --user-space.";
     "tpm.eventlog.bank": "An event has no digest for the quoted bank." => "Have the firmware log digests of that bank.",
         Auditor "Ask the machine's operator for a log with digests of that bank.";
     "tpm.expected.*": "A PCR does not have the value that was named for it." => "Treat the machine as changed since the values were taken, or name the values of this image.";
-    "tpm.pcr.*": "The event log does not lead to the quoted value." => "Send the event log of this boot; otherwise treat the machine as altered.",
-        Auditor "Pass the event log of the same boot; otherwise treat the machine as altered.";
+    "tpm.pcr.*": "The event logs do not lead to the quoted value, and no reference value admits it." => "Send the logs of this boot, that of user space among them; if they are complete, treat the machine as altered.",
+        Governor "Add the value to [pcrs] of the image if it is known to be good; otherwise treat the machine as altered.",
+        Auditor "Pass all logs of the same boot, that of user space among them (--user-space); otherwise treat the machine as altered.";
     "tpm.certificate": "The certificate of the TPM's key cannot be read." => "Take it from the NV index of the TPM again, from its first byte.";
     "tpm.certificate.chain": "The certificate does not lead to a trusted root of a TPM vendor, or is not valid at this time." => "Supply the vendor's root and the certificates between; do not use the TPM if they do not exist.";
     "tpm.certificate.purpose": "The certificate was issued for something else, such as an endorsement key or a platform." => "Supply the certificate of this kind of key.";
@@ -304,6 +307,9 @@ catalogue! {
     "boot.started": "Firmware started an image that is not allowed, or PCR 4 has a measurement that is no image." => "Boot the admitted image, or ask the governors to allow this one.",
         Governor "Add its Authenticode digest to started in [boot] if it is yours; otherwise treat the machine as altered.",
         Auditor "Do not rely on the machine: its firmware started something that the policy does not allow.";
+    "boot.phases": "The machine is in another phase of its boot than the admitted ones, or something else was measured after them." => "Wait until the boot is complete. A machine that shuts down gets no permit.",
+        Governor "Add the path of phases to phases in [boot] if machines of this image run in it.",
+        Auditor "Do not rely on the machine: it was not in a phase that the policy admits.";
     "uki.sections": "The kernel image has other sections than the admitted one." => "Boot the admitted kernel image.",
         Auditor "Do not rely on the machine: it did not boot the admitted kernel image.";
     "uki.section.*": "A section of the kernel image is not that of the admitted one." => "Boot the admitted kernel image, or ask the governors to admit this one.",
@@ -313,6 +319,9 @@ catalogue! {
         Governor "Add it to command_lines in [uki] if it is yours; otherwise treat the boot as altered.",
         Auditor "Do not rely on the machine: it was booted with a command line that the policy does not allow.";
     "uki.unexplained": "Something was measured into PCR 11 or 12 that nothing explains." => "Find out what measured it; treat the boot as altered.";
+    "events.*": "Something was measured into the PCR that the image's list does not have, or no log leads to the PCR." => "Find out what was measured; portcullis-audit evidence lists it. Ask the governors to admit it if it belongs to the image.",
+        Governor "Add the text or the digest to [events] if it belongs to the image; otherwise treat the machine as altered.",
+        Auditor "Do not rely on the machine: something was measured that its policy does not list.";
     "reference.validity": "The image's reference values are not valid at this time." => "Boot the image that took its place, or ask the governors to extend it.",
         Governor "Have the machine boot the image that took its place, or write a later expires for this one.",
         Auditor "Name the time of the evidence with --at; if it is right, the image had had its time.";

@@ -4,6 +4,7 @@ mod common;
 
 use portcullis_attest::binding::{Binding, Channel, Role};
 use portcullis_attest::check::{Checks, Outcome};
+use portcullis_attest::eventlog::Unlogged;
 use portcullis_attest::evidence::{Collected, Evidence, EvidenceClass};
 use portcullis_attest::snp::certificate::Certificate;
 use portcullis_attest::snp::collateral::Collateral;
@@ -251,6 +252,8 @@ fn quote_refusals(quoted: &Quoted, selection: &Selection) -> Vec<String> {
         pcrs: Some(&quoted.pcrs),
         expected: None,
         event_log: Some(&quoted.log),
+        user_space_log: None,
+        unlogged: Unlogged::Refused,
         measured_files: None,
         nonce: Some(&[5; 32]),
         selection: SelectionRule::Exactly(selection),

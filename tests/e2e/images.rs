@@ -152,7 +152,7 @@ fn scene() -> (Scene, Device) {
     let device = scene.device("node-1").unwrap();
     let image = scene.references.get_mut("node.toml").unwrap();
     image.pcrs = BTreeMap::new();
-    image.boot = Some(Boot { secure_boot: Requirement::Required, started: Some(vec![hex(&IMAGE)]) });
+    image.boot = Some(Boot { secure_boot: Requirement::Required, started: Some(vec![hex(&IMAGE)]), phases: None });
     let sections = [(".linux", &b"kernel"[..]), (".cmdline", b"quiet"), (".initrd", b"initrd")];
     let sections = sections.map(|(name, content)| (name.to_owned(), one(sha(content)))).into();
     image.uki = Some(Uki { sections, command_lines: vec!["debug".into()] });
@@ -326,7 +326,7 @@ fn boots_of_real_machines_are_admitted_by_what_they_started() {
     let rule = |scene: &mut Scene, started: &[String]| {
         let image = scene.references.get_mut("node.toml").unwrap();
         image.uki = None;
-        image.boot = Some(Boot { secure_boot: Requirement::Required, started: Some(started.to_vec()) });
+        image.boot = Some(Boot { secure_boot: Requirement::Required, started: Some(started.to_vec()), phases: None });
     };
     let red_hat = boot(&mut device, "rhel8-uefi.bin");
     assert!(red_hat.len() > 1, "{red_hat:?}");

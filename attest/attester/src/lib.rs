@@ -6,7 +6,12 @@
 //! SVSM configfs-tsm, service provider svsm    report over the vTPM's manifest
 //! Azure NV indices of the vTPM                HCL report, user data
 //! log  /sys/kernel/security/tpm0/…            event log of the firmware
+//!      /run/log/systemd/tpm2-measure.log      what user space measured later
+//!      /sys/kernel/security/ima/…             files that Linux measured
 //! ```
+//!
+//! A device that is busy is asked again, and a machine that measures while it is
+//! read is read again, both for some two seconds.
 //!
 //! A machine without a device is refused with the list of what was looked for.
 //!
@@ -23,6 +28,7 @@
 
 mod error;
 mod machine;
+mod passing;
 mod snp;
 mod tpm;
 

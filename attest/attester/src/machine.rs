@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use portcullis_attest::azure::HclReport;
 use portcullis_attest::binding::quote_nonce;
 use portcullis_attest::evidence::{
-    AzureEvidence, Collected, Evidence, EvidenceClass, SnpEvidence, SvsmEvidence, TpmEvidence,
+    AzureEvidence, Collected, Evidence, EvidenceClass, MAX_LENGTH, SnpEvidence, SvsmEvidence, TpmEvidence,
 };
 use portcullis_attest::tpm::credential::Credential;
 use portcullis_attest::tpm::pcr::{PcrValues, Selection};
 use zeroize::Zeroizing;
 
 use crate::error::AttesterError;
+use crate::passing::patiently;
 use crate::snp::{ConfigfsTsm, DerivedKeyRequest, SevGuest};
 use crate::tpm::{AzureTpm, Logs, SealedBlob, Tpm};
 
@@ -21,6 +22,8 @@ const TPM: &str = "/dev/tpmrm0";
 const SVSM_DRIVER: &str = "/sys/bus/platform/drivers/tpm-svsm/tpm-svsm";
 const EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 const MEASURED_FILES: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
+/// systemd-pcrextend(8) and all of systemd that measures.
+const USER_SPACE: &str = "/run/log/systemd/tpm2-measure.log";
 
 /// A secure processor.
 pub trait SnpDevice: Send {
@@ -247,8 +250,27 @@ impl Machine {
                 Collected::AzureVtpm(azure.hcl_report(report_data)?, azure.tpm_mut().quote(&nonce, selection)?)
             }
         };
-        Ok(Evidence::of(collected))
+        within_limits(Evidence::of(collected))
     }
+}
+
+/// A verifier reads no more than [`MAX_LENGTH`] bytes: the machine says so itself,
+/// with the part that is to blame.
+fn within_limits(evidence: Evidence) -> Result<Evidence, AttesterError> {
+    if evidence.bytes().len() <= MAX_LENGTH {
+        return Ok(evidence);
+    }
+    let parts = evidence.collected().tpm().map(|tpm| {
+        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        [
+            ("the event log of the firmware", tpm.event_log.len()),
+            ("the IMA list of measured files", length(&tpm.measured_files)),
+            ("the log of what user space measured", length(&tpm.user_space_log)),
+        ]
+    });
+    let largest = parts.into_iter().flatten().max_by_key(|(_, length)| *length);
+    let (what, length) = largest.unwrap_or(("the evidence", evidence.bytes().len()));
+    Err(AttesterError::TooLarge { what, length, limit: MAX_LENGTH })
 }
 
 /// How a program gets at its machine. Shipped binaries know one way.
@@ -303,7 +325,7 @@ fn open_paravisor() -> Result<Option<Machine>, AttesterError> {
 
 fn read_logs() -> Result<Logs, AttesterError> {
     let events = fs::read(EVENT_LOG).map_err(AttesterError::device("event log of the firmware"))?;
-    Ok(Logs { events, measured_files: MEASURED_FILES.into() })
+    Ok(Logs { events, measured_files: MEASURED_FILES.into(), user_space: USER_SPACE.into() })
 }
 
 fn open_snp() -> Result<Box<dyn SnpDevice>, AttesterError> {
@@ -322,6 +344,11 @@ fn open_snp() -> Result<Box<dyn SnpDevice>, AttesterError> {
 
 fn open_tpm() -> Result<Box<dyn SealDevice>, AttesterError> {
     probe("TPM 2.0", Path::new(TPM))?;
+    // The library behind Tpm hides why a device cannot be opened.
+    patiently(TPM, || {
+        let opened = fs::OpenOptions::new().read(true).write(true).open(TPM);
+        opened.map(drop).map_err(AttesterError::device("open"))
+    })?;
     Ok(Box::new(Tpm::open(&format!("device:{TPM}"), read_logs()?)?))
 }
 

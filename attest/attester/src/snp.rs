@@ -1,16 +1,19 @@
 //! The secure processor: through configfs-tsm, or through `/dev/sev-guest`.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use portcullis_attest::evidence::{SnpEvidence, SvsmEvidence};
 use portcullis_attest::snp::report::LENGTH;
+use sev::error::{UserApiError, VmmError};
 use sev::firmware::guest::Firmware;
 use zeroize::Zeroizing;
 
 use crate::error::AttesterError;
 use crate::machine::{ServiceDevice, SnpDevice, probe};
+use crate::passing::patiently;
 
 const TSM: &str = "/sys/kernel/config/tsm/report";
 const GUEST: &str = "/dev/sev-guest";
@@ -51,7 +54,11 @@ impl ConfigfsTsm {
     }
 
     /// configfs keeps one entry a directory: each request gets its own.
-    fn request<T>(&self, read: impl FnOnce(&Path) -> Result<T, AttesterError>) -> Result<T, AttesterError> {
+    fn request<T>(&self, mut read: impl FnMut(&Path) -> Result<T, AttesterError>) -> Result<T, AttesterError> {
+        patiently(&self.folder.display().to_string(), || self.request_once(&mut read))
+    }
+
+    fn request_once<T>(&self, read: &mut impl FnMut(&Path) -> Result<T, AttesterError>) -> Result<T, AttesterError> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let name = format!("portcullis-{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let entry = self.folder.join(name);
@@ -83,7 +90,7 @@ fn read_entry(entry: &Path, report_data: &[u8; 64]) -> Result<SnpEvidence, Attes
     let text = |file: &'static str| read(file).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
     let provider = text("provider")?;
     if provider != "sev_guest" {
-        let error = std::io::Error::other(format!("provider {provider:?}, required \"sev_guest\""));
+        let error = io::Error::other(format!("provider {provider:?}, required \"sev_guest\""));
         return Err(AttesterError::Device { what: "configfs-tsm", error });
     }
     fs::write(entry.join("inblob"), report_data).map_err(AttesterError::device("inblob"))?;
@@ -136,11 +143,8 @@ impl SevGuest {
 
 impl SnpDevice for SevGuest {
     fn report(&mut self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
-        let failed = |error: sev::error::UserApiError| AttesterError::Device {
-            what: GUEST,
-            error: std::io::Error::other(error.to_string()),
-        };
-        let (report, table) = self.firmware.get_ext_report(None, Some(*report_data), None).map_err(failed)?;
+        let (report, table) =
+            patiently(GUEST, || self.firmware.get_ext_report(None, Some(*report_data), None).map_err(guest_error))?;
         let certificates = match table {
             None => Vec::new(),
             Some(entries) => sev::firmware::host::CertTableEntry::cert_table_to_vec_bytes(&entries)
@@ -150,18 +154,69 @@ impl SnpDevice for SevGuest {
     }
 
     fn derived_key(&mut self, request: &DerivedKeyRequest) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
-        let device = fs::OpenOptions::new().read(true).write(true).open(GUEST).map_err(AttesterError::device(GUEST))?;
         let fields = DerivedKeyRequest::FIELDS;
-        portcullis_sys::sev_guest::derived_key(&device, fields, request.guest_svn, request.tcb_version)
-            .map_err(AttesterError::device("derived key"))
+        patiently(GUEST, || {
+            let device = fs::OpenOptions::new().read(true).write(true).open(GUEST);
+            let device = device.map_err(AttesterError::device("open"))?;
+            portcullis_sys::sev_guest::derived_key(&device, fields, request.guest_svn, request.tcb_version)
+                .map_err(AttesterError::device("derived key"))
+        })
     }
+}
+
+/// A host that throttles requests says so (GHCB specification, "SNP Guest Request":
+/// 0x2 in the upper half of `SW_EXITINFO2`).
+fn guest_error(error: UserApiError) -> AttesterError {
+    let error = match error {
+        UserApiError::IOError(error) => error,
+        UserApiError::VmmError(VmmError::RateLimitRetryRequest) => {
+            io::Error::new(ErrorKind::ResourceBusy, "the host throttles requests")
+        }
+        other => io::Error::other(other.to_string()),
+    };
+    AttesterError::Device { what: "extended report", error }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use portcullis_attest::evidence::{Collected, Evidence};
     use portcullis_attest::snp::table::CertificateTable;
+
+    use super::*;
+
+    /// Errors of configfs-tsm that pass (`Documentation/ABI/testing/configfs-tsm-report`:
+    /// a read ends with EWOULDBLOCK where the entry changed), and the throttled host.
+    #[test]
+    fn a_request_that_somebody_disturbs_is_made_again_in_a_new_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let tsm = ConfigfsTsm { folder: folder.path().to_owned() };
+        let mut entries = Vec::new();
+        let outcome = tsm.request(|entry| {
+            assert!(entry.is_dir());
+            entries.push(entry.to_owned());
+            match entries.len() {
+                1 => Err(AttesterError::device("outblob")(ErrorKind::WouldBlock.into())),
+                2 => Err(AttesterError::device("outblob")(ErrorKind::ResourceBusy.into())),
+                3 => Err(AttesterError::Generation { before: "1".into(), after: "2".into() }),
+                _ => Ok(entries.len()),
+            }
+        });
+        assert_eq!(outcome.unwrap(), 4);
+        entries.sort();
+        entries.dedup();
+        assert_eq!(entries.len(), 4, "an entry was used twice");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "entries were left behind");
+        let refused = tsm.request(|_| Err::<(), _>(AttesterError::Form("outblob"))).unwrap_err();
+        assert_eq!(refused.to_string(), format!("{}: outblob has an unknown form", folder.path().display()));
+    }
+
+    #[test]
+    fn a_host_that_throttles_is_asked_again() {
+        assert!(guest_error(UserApiError::VmmError(VmmError::RateLimitRetryRequest)).is_passing());
+        assert!(guest_error(UserApiError::IOError(ErrorKind::Interrupted.into())).is_passing());
+        assert!(!guest_error(UserApiError::VmmError(VmmError::InvalidCertificatePageLength)).is_passing());
+        assert!(!guest_error(UserApiError::Unknown).is_passing());
+    }
 
     /// What configfs-tsm of Linux shows in an entry: attributes of text end with a
     /// newline, blobs are bytes.

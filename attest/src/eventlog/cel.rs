@@ -22,65 +22,127 @@ const MAX_DIGESTS: usize = 8;
 /// Record separator of JSON text sequences (RFC 7464).
 const RS: u8 = 0x1e;
 
+/// A measurement into an NV index that is extended like a PCR (systemd 258 and
+/// later: "NvPCR"). A quote of PCRs does not cover it: it is listed, and proves
+/// nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NvRecord {
+    /// Handle of the index, such as 0x01D10201.
+    pub index: u32,
+    /// Digests of known algorithms.
+    pub digests: Vec<(Bank, Vec<u8>)>,
+    /// What was measured, as the log claims.
+    pub data: Vec<u8>,
+}
+
+/// What a record says was extended.
+enum Measured {
+    Pcr(Event),
+    Nv(NvRecord),
+}
+
+/// Records in the order of the log, as they are read.
+#[derive(Default)]
+struct Records {
+    events: Vec<Event>,
+    nv: Vec<NvRecord>,
+}
+
+impl Records {
+    const fn count(&self) -> usize {
+        self.events.len().saturating_add(self.nv.len())
+    }
+
+    fn push(&mut self, record: Measured) -> Result<(), EventLogError> {
+        if self.count() >= MAX_EVENTS {
+            return Err(EventLogError::TooLarge);
+        }
+        match record {
+            Measured::Pcr(event) => self.events.push(event),
+            Measured::Nv(record) => self.nv.push(record),
+        }
+        Ok(())
+    }
+
+    fn into_log(self) -> EventLog {
+        EventLog { nv_records: self.nv, ..EventLog::of(Format::Canonical, self.events) }
+    }
+}
+
 impl EventLog {
-    /// Parses a canonical event log in TLV form. Records of NV indices are
-    /// refused: they are in no quote.
+    /// Parses a canonical event log in TLV form.
     ///
     /// # Errors
     /// [`EventLogError`].
     pub fn parse_cel_tlv(bytes: &[u8]) -> Result<Self, EventLogError> {
         bounded(bytes)?;
         let mut r = Reader::new(bytes);
-        let (mut events, mut of_pcr) = (Vec::new(), vec![0_usize; usize::from(PCR_COUNT)]);
+        let (mut records, mut of_pcr) = (Records::default(), vec![0_usize; usize::from(PCR_COUNT)]);
         while !r.rest().is_empty() {
-            if events.len() >= MAX_EVENTS {
-                return Err(EventLogError::TooLarge);
-            }
             let number = tlv(&mut r, RECORD)?;
             if number.len() > 8 {
                 return Err(EventLogError::Order);
             }
-            let number = number.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
-            let event = tlv_record(&mut r)?;
-            let slot = event.pcr.and_then(|pcr| of_pcr.get_mut(usize::from(pcr))).ok_or(EventLogError::Order)?;
+            let (number, at) = (big_endian(number), records.count() as u64);
+            let record = tlv_record(&mut r)?;
             // Some writers number the records of the log, others those of each PCR.
-            if number != events.len() as u64 && number != *slot as u64 {
+            let slot = match &record {
+                Measured::Pcr(event) => event.pcr.and_then(|pcr| of_pcr.get_mut(usize::from(pcr))),
+                Measured::Nv(_) => None,
+            };
+            if number != at && slot.as_ref().is_none_or(|slot| number != **slot as u64) {
                 return Err(EventLogError::Order);
             }
-            *slot = slot.saturating_add(1);
-            events.push(event);
+            if let Some(slot) = slot {
+                *slot = slot.saturating_add(1);
+            }
+            records.push(record)?;
         }
-        Ok(Self { format: Format::Canonical, events })
+        Ok(records.into_log())
     }
 
     /// Parses a canonical event log in JSON form: one array, or a text sequence
-    /// of records as in systemd's `tpm2-measure.log`.
+    /// (RFC 7464) of records as in systemd's `tpm2-measure.log`.
     ///
     /// # Errors
     /// [`EventLogError`].
     pub fn parse_cel_json(bytes: &[u8]) -> Result<Self, EventLogError> {
         bounded(bytes)?;
-        let records: Vec<Record> = if bytes.trim_ascii_start().starts_with(b"[") {
+        let parsed: Vec<Record> = if bytes.trim_ascii_start().starts_with(b"[") {
             serde_json::from_slice(bytes).map_err(|_| EventLogError::Truncated)?
         } else {
             let texts = bytes.split(|byte| *byte == RS).map(<[u8]>::trim_ascii).filter(|text| !text.is_empty());
-            let read = |text| serde_json::from_slice(text).map_err(|_| EventLogError::Truncated);
-            texts.map(read).collect::<Result<_, _>>()?
+            let read = |(at, text)| serde_json::from_slice(text).map_err(|_| EventLogError::Record(at));
+            texts.enumerate().map(read).collect::<Result<_, _>>()?
         };
-        if records.is_empty() {
+        if parsed.is_empty() {
             return Err(EventLogError::Empty);
         }
-        if records.len() > MAX_EVENTS {
-            return Err(EventLogError::TooLarge);
+        let mut records = Records::default();
+        for (at, record) in parsed.into_iter().enumerate() {
+            records.push(record.read(at)?)?;
         }
-        let events = records.iter().map(Record::event).collect::<Result<_, _>>()?;
-        Ok(Self { format: Format::Canonical, events })
+        Ok(records.into_log())
+    }
+
+    /// Adds what user space measured after firmware and boot loader: the text of
+    /// `tpm2-measure.log`. A file in which nothing was written yet adds nothing.
+    ///
+    /// # Errors
+    /// [`EventLogError`].
+    pub fn with_user_space(self, text: &[u8]) -> Result<Self, EventLogError> {
+        if text.trim_ascii().is_empty() {
+            return Ok(self);
+        }
+        Ok(self.followed_by(Self::parse_cel_json(text)?))
     }
 
     /// The log of user space after that of firmware.
     #[must_use]
     pub fn followed_by(mut self, later: Self) -> Self {
+        self.user_space = self.events.len();
         self.events.extend(later.events);
+        self.nv_records.extend(later.nv_records);
         self
     }
 }
@@ -104,14 +166,15 @@ fn any_tlv<'a>(r: &mut Reader<'a>) -> Result<(u8, &'a [u8]), Truncated> {
     Ok((kind, r.take(length as usize)?))
 }
 
-fn tlv_record(r: &mut Reader<'_>) -> Result<Event, EventLogError> {
-    let (kind, index) = any_tlv(r)?;
-    let pcr = match (kind, index) {
-        (PCR, [pcr]) => pcr_number(u64::from(*pcr))?,
-        (PCR, bytes) if bytes.len() <= 8 => pcr_number(bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)))?,
-        (NV_INDEX, _) => return Err(EventLogError::NotATpmLog),
-        _ => return Err(EventLogError::Truncated),
-    };
+fn big_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn tlv_record(r: &mut Reader<'_>) -> Result<Measured, EventLogError> {
+    let (kind, target) = any_tlv(r)?;
+    if target.len() > 8 {
+        return Err(EventLogError::Truncated);
+    }
     let mut list = Reader::new(tlv(r, DIGESTS)?);
     let mut digests: Vec<(Bank, Vec<u8>)> = Vec::new();
     while !list.rest().is_empty() {
@@ -123,12 +186,16 @@ fn tlv_record(r: &mut Reader<'_>) -> Result<Event, EventLogError> {
         return Err(EventLogError::Digests);
     }
     let (content, value) = any_tlv(r)?;
-    let (kind, data) = match content {
+    let (event, data) = match content {
         PCCLIENT_STD => firmware_event(value)?,
         // Kinds of content have numbers that are types of TCG events too.
         _ => (OTHER_CONTENT, value.to_vec()),
     };
-    Ok(Event { pcr: Some(pcr), kind, digests, data })
+    match kind {
+        PCR => Ok(Measured::Pcr(Event { pcr: Some(pcr_number(big_endian(target))?), kind: event, digests, data })),
+        NV_INDEX => Ok(Measured::Nv(NvRecord { index: nv_index(big_endian(target))?, digests, data })),
+        _ => Err(EventLogError::Truncated),
+    }
 }
 
 /// Type and data of an event as firmware logged it.
@@ -154,10 +221,16 @@ fn pcr_number(number: u64) -> Result<u8, EventLogError> {
     u8::try_from(number).ok().filter(|pcr| *pcr < PCR_COUNT).ok_or_else(refused)
 }
 
+/// The handle of an NV index: the first byte is 0x01 (TPM 2.0 Part 2, §7.2).
+fn nv_index(number: u64) -> Result<u32, EventLogError> {
+    u32::try_from(number).ok().filter(|index| index >> 24 == 1).ok_or(EventLogError::NvIndex(number))
+}
+
 /// A record in JSON (§5.3).
 #[derive(Deserialize)]
 struct Record {
-    pcr: u64,
+    pcr: Option<u64>,
+    nv_index: Option<u64>,
     digests: Vec<Digest>,
     content: Option<serde_json::Value>,
 }
@@ -170,20 +243,28 @@ struct Digest {
 }
 
 impl Record {
-    fn event(&self) -> Result<Event, EventLogError> {
+    /// What the record at this position says.
+    fn read(&self, at: usize) -> Result<Measured, EventLogError> {
         let mut digests = Vec::new();
         for Digest { algorithm, digest } in &self.digests {
-            let Some(bank) = Bank::from_name(algorithm) else { continue };
-            let digest = unhex(&digest.to_lowercase()).ok_or(EventLogError::Digests)?;
+            let Some(bank) = Bank::from_name(&algorithm.to_ascii_lowercase()) else { continue };
+            let digest = unhex(&digest.to_ascii_lowercase()).ok_or(EventLogError::Digests)?;
             add_digest(&mut digests, bank, digest)?;
         }
         if digests.is_empty() {
             return Err(EventLogError::Digests);
         }
-        // systemd hashes the string that it logs; any other content stays unread.
+        // systemd logs the string that it hashes, but for secrets; any other
+        // content stays unread.
         let string = self.content.as_ref().and_then(|content| content.get("string")).and_then(|s| s.as_str());
         let data = string.unwrap_or_default().as_bytes().to_vec();
-        Ok(Event { pcr: Some(pcr_number(self.pcr)?), kind: OTHER_CONTENT, digests, data })
+        match (self.pcr, self.nv_index) {
+            (Some(pcr), None) => {
+                Ok(Measured::Pcr(Event { pcr: Some(pcr_number(pcr)?), kind: OTHER_CONTENT, digests, data }))
+            }
+            (None, Some(index)) => Ok(Measured::Nv(NvRecord { index: nv_index(index)?, digests, data })),
+            _ => Err(EventLogError::Target(at)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::cel::NvRecord;
 use crate::bytes::{Reader, Truncated};
 use crate::tpm::pcr::{Bank, PCR_COUNT};
 
@@ -32,8 +33,15 @@ pub enum EventLogError {
     Pcr(u32),
     /// An event with other digests than the header lists.
     Digests,
+    /// A record of a handle that is of no NV index.
+    NvIndex(u64),
     /// Records that are not numbered from zero on.
     Order,
+    /// A JSON record, counted from zero, that is not one JSON object of a
+    /// canonical event log.
+    Record(usize),
+    /// A record, counted from zero, of neither a PCR nor an NV index, or of both.
+    Target(usize),
 }
 
 impl fmt::Display for EventLogError {
@@ -46,7 +54,10 @@ impl fmt::Display for EventLogError {
             Self::Algorithms => f.write_str("event log header lists unusable algorithms"),
             Self::Pcr(pcr) => write!(f, "event log names PCR {pcr}"),
             Self::Digests => f.write_str("an event has other digests than the header lists"),
+            Self::NvIndex(handle) => write!(f, "{handle:#x} is the handle of no NV index"),
             Self::Order => f.write_str("records are not numbered from zero on"),
+            Self::Record(at) => write!(f, "record {at} is not a JSON record of a canonical event log"),
+            Self::Target(at) => write!(f, "record {at} names neither one PCR nor one NV index"),
         }
     }
 }
@@ -99,9 +110,19 @@ pub struct EventLog {
     pub format: Format,
     /// Its events, without the header.
     pub events: Vec<Event>,
+    /// Position in `events` from which on a log of user space was added; the
+    /// number of events where none was.
+    pub user_space: usize,
+    /// Measurements into NV indices, which no quote of PCRs covers.
+    pub nv_records: Vec<NvRecord>,
 }
 
 impl EventLog {
+    /// A log of PCR events alone.
+    pub(super) const fn of(format: Format, events: Vec<Event>) -> Self {
+        Self { format, user_space: events.len(), events, nv_records: Vec::new() }
+    }
+
     /// Parses a whole log.
     ///
     /// # Errors
@@ -119,7 +140,7 @@ impl EventLog {
         if first.kind != NO_ACTION || !first.data.starts_with(SPEC_ID_03) {
             events.push(first);
             read_all(&mut r, &mut events, read_sha1_event)?;
-            return Ok(Self { format: Format::Sha1, events });
+            return Ok(Self::of(Format::Sha1, events));
         }
         // A confidential-computing log counts its registers from one.
         if first.pcr != Some(0) {
@@ -127,7 +148,7 @@ impl EventLog {
         }
         let algorithms = read_spec_id(&first.data)?;
         read_all(&mut r, &mut events, |r| read_agile_event(r, &algorithms))?;
-        Ok(Self { format: Format::CryptoAgile, events })
+        Ok(Self::of(Format::CryptoAgile, events))
     }
 }
 

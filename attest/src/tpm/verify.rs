@@ -5,7 +5,8 @@
 //! 3. the signature (`tpm.scheme`, `tpm.signature`)
 //! 4. freshness (`tpm.nonce`)
 //! 5. what was quoted (`tpm.selection`, `tpm.bank`, `tpm.pcrs`, `tpm.pcr_digest`)
-//! 6. how the PCRs came about (`tpm.expected.N`, `tpm.eventlog`, `tpm.pcr.N`)
+//! 6. how the PCRs came about (`tpm.expected.N`, `tpm.eventlog`,
+//!    `tpm.eventlog.user_space`, `tpm.pcr.N`)
 //!
 //! Whether the key is of a TPM that anybody trusts is not judged here.
 
@@ -14,7 +15,7 @@ use super::key::{AttestationKey, Attributes, KeyMaterial};
 use super::pcr::{Bank, PcrValues, Selection};
 use super::signature::Signature;
 use crate::check::Checks;
-use crate::eventlog::{self, EventLog, VerifiedLog};
+use crate::eventlog::{self, EventLog, EventLogError, Unlogged, VerifiedLog};
 use portcullis_wire::hex::hex;
 
 /// What a quote must show. Absence is a missing check, never a skipped one.
@@ -33,6 +34,11 @@ pub struct QuoteInput<'a> {
     pub expected: Option<&'a PcrValues>,
     /// Event log in TCG format.
     pub event_log: Option<&'a [u8]>,
+    /// What user space measured later: systemd's `tpm2-measure.log`, where there
+    /// is one.
+    pub user_space_log: Option<&'a [u8]>,
+    /// What it means that the logs do not lead to a quoted value.
+    pub unlogged: Unlogged,
     /// IMA measurement list, where PCR 10 was quoted and Linux measured files.
     pub measured_files: Option<&'a [u8]>,
     /// Required `extraData`.
@@ -89,7 +95,8 @@ impl VerifiedQuote {
         self.clock
     }
 
-    /// The event log, which leads to the quoted values.
+    /// The event log, which leads to the quoted values, but for those that it lists
+    /// as [unlogged](VerifiedLog::unlogged).
     #[must_use]
     pub const fn event_log(&self) -> Option<&VerifiedLog> {
         self.log.as_ref()
@@ -300,9 +307,13 @@ fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks:
         }
         Some(bytes) => {
             let log = EventLog::parse(bytes);
+            let log = match input.user_space_log {
+                Some(later) => add_user_space(log, later, checks)?,
+                None => log,
+            };
             // Values that were not quoted are nobody's word.
             let quoted = quoted_only(values, &quote.selection);
-            eventlog::verify_parsed(log, &quoted, &quote.selection, input.measured_files, checks)
+            eventlog::verify_parsed(log, &quoted, &quote.selection, input.measured_files, input.unlogged, checks)
         }
     }
 }
@@ -333,6 +344,19 @@ fn check_expected(
         }
     }
     all
+}
+
+/// The log with that of user space behind it; `None` where the latter cannot be
+/// read.
+fn add_user_space(
+    log: Result<EventLog, EventLogError>,
+    later: &[u8],
+    checks: &mut Checks,
+) -> Option<Result<EventLog, EventLogError>> {
+    let Ok(log) = log else { return Some(log) };
+    let both = log.with_user_space(later);
+    let required = "JSON records of a canonical event log";
+    checks.step("tpm.eventlog.user_space", both, required, "log of what user space measured").map(Ok)
 }
 
 fn quoted_only(values: &PcrValues, selection: &Selection) -> PcrValues {

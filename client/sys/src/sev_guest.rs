@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 /// `_IOWR('S', 0x1, struct snp_guest_request_ioctl)`.
 const SNP_GET_DERIVED_KEY: libc::c_ulong = 0xc020_5301;
+/// `SNP_GUEST_VMM_ERR_BUSY`.
+const THROTTLED: u64 = 2;
 const MESSAGE_VERSION: u8 = 1;
 /// Root key VCEK (bit 0 clear), `KEY_SEL` 1 in bits 2:1.
 const ROOT_VCEK: u32 = 1 << 1;
@@ -69,6 +71,12 @@ pub fn derived_key(device: &File, fields: u64, guest_svn: u32, tcb_version: u64)
     match (result, response.status) {
         (0, 0) => Ok(key),
         (0, status) => Err(io::Error::other(format!("firmware status {status:#x}"))),
-        _ => Err(io::Error::other(format!("{}, exit info {:#x}", io::Error::last_os_error(), ioctl.exit_info))),
+        _ => {
+            // The kind tells whether to ask again; a throttled host shows in the upper
+            // half of exit_info.
+            let error = io::Error::last_os_error();
+            let kind = if ioctl.exit_info >> 32 == THROTTLED { io::ErrorKind::ResourceBusy } else { error.kind() };
+            Err(io::Error::new(kind, format!("{error}, exit info {:#x}", ioctl.exit_info)))
+        }
     }
 }

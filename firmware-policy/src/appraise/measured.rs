@@ -1,5 +1,5 @@
 //! What was measured after the launch, against the rules of an image: PCRs, what
-//! firmware did, the unified kernel image, files.
+//! firmware did, the unified kernel image, what user space measured, files.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,14 @@ use portcullis_attest::tpm::verify::VerifiedQuote;
 use portcullis_wire::Digest;
 use portcullis_wire::hex::hex;
 
+use super::events::{check_events, check_phases, check_unlogged};
 use crate::document::Requirement;
 use crate::policy::{BootRule, ImaRule, Reference, UkiRule};
 
 /// Judges a quote by an image's rules. That every PCR which they go by was
 /// quoted was checked with the quote.
 pub(super) fn appraise_measured(tpm: &VerifiedQuote, reference: &Reference, checks: &mut Checks) {
+    check_unlogged(tpm, reference, checks);
     check_pcrs(tpm, reference, checks);
     if reference.boot.is_some() || reference.uki.is_some() {
         // Claims are those of the log, as far as the quoted PCRs prove them.
@@ -24,6 +26,9 @@ pub(super) fn appraise_measured(tpm: &VerifiedQuote, reference: &Reference, chec
         reference.boot.iter().for_each(|rule| check_boot(&claims, rule, checks));
         reference.uki.iter().for_each(|rule| check_uki(&claims, rule, checks));
     }
+    let phases = reference.boot.iter().filter_map(|rule| rule.phases.as_ref());
+    phases.for_each(|admitted| check_phases(tpm.event_log(), admitted, checks));
+    reference.events.iter().for_each(|(pcr, allowed)| check_events(tpm.event_log(), *pcr, allowed, checks));
     reference.ima.iter().for_each(|rule| check_files(tpm, rule, checks));
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Every check that can be made is made, also after one has failed.
 
+mod events;
 mod identify;
 mod image;
 mod measured;

@@ -71,6 +71,11 @@ pub struct Reference {
     /// What Linux's list of measured files must show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ima: Option<Ima>,
+    /// PCR number to everything that may be measured into it: a text that the log
+    /// has and that hashes to the digest, the beginning of one with `*`, or
+    /// `sha256:` and a digest in hex.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub events: BTreeMap<String, Vec<String>>,
 }
 
 /// One value, or several of which one must be found.
@@ -94,7 +99,7 @@ impl OneOf {
     }
 }
 
-/// Rules for what firmware did, proven by PCR 4 and 7.
+/// Rules for the boot, proven by PCR 4, 7 and 11.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
@@ -104,6 +109,11 @@ pub struct Boot {
     /// (PCR 4); whatever else was started denies. Absent: not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Vec<String>>,
+    /// Phases that user space may have reached (PCR 11), each path as words that
+    /// colons join, such as `enter-initrd:leave-initrd:sysinit:ready`, or `none`.
+    /// Absent: not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phases: Option<Vec<String>>,
 }
 
 /// Rules for a unified kernel image, proven by PCR 11 and 12.

@@ -1,5 +1,6 @@
 //! The meaning of a bundle: domain types, each checked once when it is read.
 
+mod events;
 mod floor;
 mod index;
 mod node;
@@ -16,6 +17,8 @@ use portcullis_attest::tpm::pcr::Selection;
 use portcullis_permit::{Clock, DEFAULT_SKEW, MAX_SKEW};
 use portcullis_wire::Digest;
 
+pub use events::AllowedEvent;
+pub(crate) use events::NO_PHASE;
 pub use floor::{Floor, Floors, TcbKind};
 pub use node::{KnownWorkload, Node};
 pub(crate) use reference::AllowLists;

@@ -8,6 +8,7 @@ use portcullis_attest::tpm::pcr::PCR_COUNT;
 use portcullis_attest::uki;
 use portcullis_wire::Digest;
 
+use super::events::{self, AllowedEvent};
 use super::reading::Reading;
 use super::{FieldRule, Span};
 use crate::document::{self, Coverage, OneOf, Requirement, RoleName};
@@ -35,6 +36,7 @@ pub struct Reference {
     pub boot: Option<BootRule>,
     pub uki: Option<UkiRule>,
     pub ima: Option<ImaRule>,
+    pub events: BTreeMap<u8, Vec<AllowedEvent>>,
 }
 
 /// What firmware must have done.
@@ -44,6 +46,8 @@ pub struct BootRule {
     pub secure_boot: Requirement,
     /// Authenticode digests of what may be started; absent: anything.
     pub started: Option<BTreeSet<Digest>>,
+    /// Paths of phases, one of which must have been reached; absent: any.
+    pub phases: Option<BTreeSet<String>>,
 }
 
 /// What the unified kernel image must consist of.
@@ -74,9 +78,11 @@ impl Reference {
         if let Some(boot) = &self.boot {
             needed.extend((boot.secure_boot == Requirement::Required).then_some(PCR_SECURE_BOOT));
             needed.extend(boot.started.as_ref().map(|_| PCR_STARTED));
+            needed.extend(boot.phases.as_ref().map(|_| uki::PCR));
         }
         needed.extend(self.uki.iter().flat_map(|_| [uki::PCR, PCR_COMMAND_LINES]));
         needed.extend(self.ima.iter().flat_map(|rule| &rule.pcrs));
+        needed.extend(self.events.keys());
         needed
     }
 }
@@ -113,6 +119,7 @@ pub(super) fn read(
     let pcrs = pcrs(&reference.pcrs, reading);
     let boot = reference.boot.as_ref().map(|boot| boot_rule(boot, reading));
     let uki = reference.uki.as_ref().map(|uki| uki_rule(uki, reading));
+    let events = events::events(&reference.events, reading);
     let ima = reference.ima.as_ref().and_then(|ima| ima_rule(ima, lists, reading));
     if reference.measurements.is_empty() && reference.pcrs.is_empty() {
         reading.refuse("measurements", "is empty, and so is pcrs", "an image needs a launch measurement, or PCRs");
@@ -139,6 +146,7 @@ pub(super) fn read(
         boot,
         uki,
         ima,
+        events,
     };
     (reading.findings.len() == before).then_some(read)
 }
@@ -176,6 +184,7 @@ fn boot_rule(boot: &document::Boot, reading: &mut Reading<'_>) -> BootRule {
     BootRule {
         secure_boot: boot.secure_boot,
         started: started.map(|values| digests("boot.started", values, reading).into_iter().collect()),
+        phases: boot.phases.as_ref().map(|paths| events::phases(paths, reading)),
     }
 }
 

@@ -170,6 +170,9 @@ fn image(reference: &Reference) -> Attributes {
         if let Some(started) = &boot.started {
             all.push(attribute("firmware may start", one_of(&started.iter().collect::<Vec<_>>())));
         }
+        if let Some(phases) = &boot.phases {
+            all.push(attribute("phases reached", phases.iter().cloned().collect::<Vec<_>>().join(" or ")));
+        }
     }
     if let Some(uki) = &reference.uki {
         all.extend(uki.sections.iter().map(|(name, values)| attribute(&format!("section {name}"), one_of(values))));
@@ -179,6 +182,10 @@ fn image(reference: &Reference) -> Attributes {
             if lines.is_empty() { "none".to_owned() } else { lines.join(" | ") },
         ));
     }
+    all.extend(reference.events.iter().map(|(pcr, allowed)| {
+        let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        attribute(&format!("measured into PCR {pcr}"), allowed.join(" | "))
+    }));
     if let Some(ima) = &reference.ima {
         all.push(attribute("files that may be measured", format!("{} ({} digests)", ima.file, ima.allow.len())));
         let pcrs: Vec<String> = ima.pcrs.iter().map(u8::to_string).collect();

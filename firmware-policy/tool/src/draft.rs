@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use portcullis_attest::azure::report_in;
 use portcullis_attest::check::Checks;
-use portcullis_attest::eventlog::{self, BootClaims};
+use portcullis_attest::eventlog::{BootClaims, EventLog, Unlogged, verify_parsed};
 use portcullis_attest::evidence::{Collected, TpmEvidence};
 use portcullis_attest::import::{Envelope, Imported};
 use portcullis_attest::snp::report::{LENGTH, Report};
@@ -127,16 +127,22 @@ impl Seen {
         }
     }
 
-    /// What the log proves, if it leads to the PCRs.
-    fn claims(&self) -> Result<BootClaims> {
-        let Some(tpm) = &self.tpm else { return Ok(BootClaims::default()) };
+    /// What the logs prove, and the PCRs that they do not lead to: those can be
+    /// admitted by value only.
+    fn claims(&self) -> Result<(BootClaims, Vec<u8>)> {
+        let Some(tpm) = &self.tpm else { return Ok(Default::default()) };
         let present = tpm.pcrs.iter().filter(|(bank, _, _)| *bank == Bank::Sha256).map(|(_, pcr, _)| pcr);
         let mut checks = Checks::refusals();
-        let log = eventlog::verify(&tpm.event_log, &tpm.pcrs, &Selection::sha256(present), &mut checks);
+        let parsed = EventLog::parse(&tpm.event_log).and_then(|log| match &tpm.user_space_log {
+            Some(later) => log.with_user_space(later),
+            None => Ok(log),
+        });
+        let (selection, files) = (Selection::sha256(present), tpm.measured_files.as_deref());
+        let log = verify_parsed(parsed, &tpm.pcrs, &selection, files, Unlogged::Listed, &mut checks);
         match (log, checks.refused().next()) {
-            (Some(log), None) => Ok(log.claims()),
+            (Some(log), None) => Ok((log.claims(), log.unlogged().iter().map(|unlogged| unlogged.pcr).collect())),
             (_, Some(check)) => bail!("the event log does not lead to the PCRs: {check}"),
-            (None, None) => Ok(BootClaims::default()),
+            (None, None) => Ok(Default::default()),
         }
     }
 }
@@ -148,8 +154,8 @@ fn report(bytes: &[u8]) -> Result<Report> {
 }
 
 fn render(seen: &Seen, name: &str, role: For, evidence: &Path) -> Result<String> {
-    let claims = seen.claims()?;
-    let reference = reference(seen, &claims, name, role);
+    let (claims, unlogged) = seen.claims()?;
+    let reference = reference(seen, &claims, &unlogged, name, role);
     let mut text = format!(
         "# Drafted from {}. Nobody has verified that evidence: portcullis-audit does.\n\
          # Compare every value with the image that you built (portcullis-policy measure),\n\
@@ -160,11 +166,15 @@ fn render(seen: &Seen, name: &str, role: For, evidence: &Path) -> Result<String>
     if let Some(report) = &seen.report {
         text.push_str(&format!("# Chip {}.\n", report.chip_id_hex()));
     }
+    if !unlogged.is_empty() {
+        let list: Vec<String> = unlogged.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("# No log explains PCR {}: only the value under [pcrs] admits it.\n", list.join(", ")));
+    }
     text.push_str(&toml::to_string(&reference)?);
     Ok(text)
 }
 
-fn reference(seen: &Seen, claims: &BootClaims, name: &str, role: For) -> Reference {
+fn reference(seen: &Seen, claims: &BootClaims, unlogged: &[u8], name: &str, role: For) -> Reference {
     let any = || "any".to_owned();
     let exact = |value: &[u8]| if value.iter().all(|byte| *byte == 0) { any() } else { hex(value) };
     let report = seen.report.as_ref();
@@ -173,7 +183,6 @@ fn reference(seen: &Seen, claims: &BootClaims, name: &str, role: For) -> Referen
         let sections = sections.map(|(name, digest)| ((*name).to_owned(), OneOf::One(hex(digest)))).collect();
         Uki { sections, command_lines: claims.command_lines.clone() }
     });
-    let secure_boot = claims.secure_boot.as_ref().is_some_and(|state| state.enabled);
     Reference {
         name: name.to_owned(),
         role: match role {
@@ -191,15 +200,28 @@ fn reference(seen: &Seen, claims: &BootClaims, name: &str, role: For) -> Referen
         id_key_digest: report.map_or_else(any, |report| exact(&report.id_key_digest)),
         author_key_digest: report.map_or_else(any, |report| exact(&report.author_key_digest)),
         measurements: report.map(|report| ("as seen".to_owned(), hex(&report.measurement))).into_iter().collect(),
-        pcrs: pcrs(seen),
-        boot: secure_boot.then_some(Boot { secure_boot: Requirement::Required, started: None }),
+        pcrs: pcrs(seen, unlogged),
+        boot: boot(claims),
         uki,
         ima: None,
+        events: BTreeMap::new(),
     }
 }
 
-fn pcrs(seen: &Seen) -> BTreeMap<String, OneOf> {
+/// Secure Boot where it is on, and the phases that the machine has reached.
+fn boot(claims: &BootClaims) -> Option<Boot> {
+    let enabled = claims.secure_boot.as_ref().is_some_and(|state| state.enabled);
+    let phases = (!claims.phases.is_empty()).then(|| vec![claims.phases.join(":")]);
+    (enabled || phases.is_some()).then_some(Boot {
+        secure_boot: if enabled { Requirement::Required } else { Requirement::Optional },
+        started: None,
+        phases,
+    })
+}
+
+fn pcrs(seen: &Seen, unlogged: &[u8]) -> BTreeMap<String, OneOf> {
     let values = seen.tpm.iter().flat_map(|tpm| tpm.pcrs.iter());
-    let steady = values.filter(|(bank, pcr, _)| *bank == Bank::Sha256 && STEADY.contains(pcr));
+    let steady =
+        values.filter(|(bank, pcr, _)| *bank == Bank::Sha256 && (STEADY.contains(pcr) || unlogged.contains(pcr)));
     steady.map(|(_, pcr, value)| (pcr.to_string(), OneOf::One(hex(value)))).collect()
 }

@@ -11,9 +11,7 @@ use der::{Decode, Reader, SliceReader};
 use portcullis_attest::crypto::sha256;
 use portcullis_attest::evidence::AzureEvidence;
 use portcullis_attest::tpm::key::{AttestationKey, KeyMaterial};
-use portcullis_attester::{
-    ActivateDevice, AttesterError, AzureDevice, AzureTpm, Logs, SealDevice, SnpDevice, TpmHandle,
-};
+use portcullis_attester::{ActivateDevice, AttesterError, AzureDevice, AzureTpm, SealDevice, SnpDevice, TpmHandle};
 use portcullis_wire::hex::hex;
 use tss_esapi::Context;
 use tss_esapi::attributes::{NvIndexAttributesBuilder, ObjectAttributesBuilder};
@@ -29,7 +27,7 @@ use tss_esapi::structures::{
 };
 
 use crate::machine::{LabProcessor, failed};
-use crate::tpm::{MEASURED_FILES, tcti};
+use crate::tpm::{logs, tcti};
 
 const REPORT: u32 = 0x0140_0001;
 /// As many bytes as swtpm lets an index have.
@@ -114,7 +112,7 @@ impl LabAzure {
         let tcti = tcti(machine)?;
         let vtpm = AzureTpm::open(&tcti, || {
             let failed = |error| AttesterError::Device { what: "lab machine's event log", error };
-            Ok(Logs { events: fs::read(log).map_err(failed)?, measured_files: machine.join(MEASURED_FILES) })
+            Ok(logs(machine, fs::read(log).map_err(failed)?))
         })?;
         Ok(Self { vtpm: vtpm.ok_or(AttesterError::Form("lab machine of Azure"))?, processor })
     }

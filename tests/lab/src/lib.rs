@@ -7,6 +7,7 @@
 mod azure;
 pub mod bench;
 pub mod boot;
+pub mod busy;
 pub mod chain;
 pub mod crash;
 pub mod daemon;
@@ -21,6 +22,7 @@ pub mod story;
 pub mod tpm;
 pub mod tunnel;
 pub mod up;
+pub mod user_space;
 pub mod witness;
 mod x509;
 

@@ -37,7 +37,7 @@ const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
 
 /// A file in which somebody asks for a PCR to be extended: `PCR DIGEST`.
 const PENDING: &str = "pending-extend";
-const PORT: &str = "tpm.port";
+pub(crate) const PORT: &str = "tpm.port";
 
 /// A running swtpm. It ends with this value.
 pub struct Swtpm {
@@ -123,6 +123,13 @@ pub struct LabTpm {
 
 /// Where a lab machine's Linux tells which files it measured.
 pub const MEASURED_FILES: &str = "ima.bin";
+/// Where a lab machine's user space tells what it measured.
+pub const USER_SPACE: &str = "tpm2-measure.log";
+
+/// The logs of a lab machine, with that of its firmware.
+pub(crate) fn logs(machine: &Path, events: Vec<u8>) -> Logs {
+    Logs { events, measured_files: machine.join(MEASURED_FILES), user_space: machine.join(USER_SPACE) }
+}
 
 impl LabTpm {
     /// Connects to the swtpm of a booted machine.
@@ -133,8 +140,7 @@ impl LabTpm {
         let failed = |error| AttesterError::Device { what: "lab machine's TPM (is the machine booted?)", error };
         let log = fs::read(machine.join("eventlog.bin")).map_err(failed)?;
         let tcti = tcti(machine)?;
-        let logs = Logs { events: log, measured_files: machine.join(MEASURED_FILES) };
-        let tpm = Tpm::open(&tcti, logs)?;
+        let tpm = Tpm::open(&tcti, logs(machine, log))?;
         Ok(Self { tpm, machine: machine.to_owned() })
     }
 
@@ -285,6 +291,8 @@ pub struct SoftTpm {
     pub event_log: Vec<u8>,
     /// List of measured files that it hands out.
     pub measured_files: Option<Vec<u8>>,
+    /// Log of user space that it hands out.
+    pub user_space_log: Option<Vec<u8>>,
     /// Where it stands between its boots.
     pub counters: BootCounters,
 }
@@ -310,6 +318,7 @@ impl SoftTpm {
             pcrs,
             event_log,
             measured_files: None,
+            user_space_log: None,
             counters: BootCounters { reset_count: 0, restart_count: 0, clock: 0 },
         })
     }
@@ -383,6 +392,7 @@ impl QuoteDevice for SoftTpm {
             pcrs: self.pcrs.clone(),
             event_log: self.event_log.clone(),
             measured_files: self.measured_files.clone(),
+            user_space_log: self.user_space_log.clone(),
         })
     }
 
@@ -441,7 +451,11 @@ impl SealDevice for SoftTpm {
     fn unseal(&mut self, blob: &SealedBlob, selection: &Selection) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
         let digest = self.pcrs.digest(selection, Bank::Sha256).ok_or(AttesterError::Form("PCR values"))?;
         if digest != blob.public {
-            return Err(AttesterError::Tpm { command: "Unseal", error: "a policy check failed".into() });
+            return Err(AttesterError::Tpm {
+                command: "Unseal",
+                error: "a policy check failed".into(),
+                passing: false,
+            });
         }
         let pad = sha256(&[&self.area, &digest]);
         let secret: Vec<u8> = blob.private.iter().zip(pad).map(|(a, b)| a ^ b).collect();

@@ -18,10 +18,11 @@ use zeroize::Zeroizing;
 use super::{Tpm, end_session};
 use crate::error::AttesterError;
 use crate::machine::ActivateDevice;
+use crate::passing::patiently;
 
 impl ActivateDevice for Tpm {
     fn endorsement_key(&mut self) -> Result<Vec<u8>, AttesterError> {
-        with_endorsement_key(&mut self.handle.lock(), |_, _, public| public.marshall())
+        patiently(&self.device, || with_endorsement_key(&mut self.handle.lock(), |_, _, public| public.marshall()))
     }
 
     fn ak_area(&self) -> &[u8] {
@@ -34,16 +35,18 @@ impl ActivateDevice for Tpm {
         let id_object = id_object.map_err(AttesterError::tpm("ActivateCredential"))?;
         let seed = EncryptedSecret::try_from(credential.encrypted_seed.clone());
         let seed = seed.map_err(AttesterError::tpm("ActivateCredential"))?;
-        let secret = with_endorsement_key(&mut self.handle.lock(), |context, ek, _| {
-            let session = endorsement_session(context)?;
-            context.set_sessions((Some(AuthSession::Password), Some(session), None));
-            let secret = context.activate_credential(ak, ek, id_object, seed);
-            context.clear_sessions();
-            // A policy session that was used has ended; one that was not, has not.
-            if secret.is_err() {
-                end_session(context, session)?;
-            }
-            secret
+        let secret = patiently(&self.device, || {
+            with_endorsement_key(&mut self.handle.lock(), |context, ek, _| {
+                let session = endorsement_session(context)?;
+                context.set_sessions((Some(AuthSession::Password), Some(session), None));
+                let secret = context.activate_credential(ak, ek, id_object.clone(), seed.clone());
+                context.clear_sessions();
+                // A policy session that was used has ended; one that was not, has not.
+                if secret.is_err() {
+                    end_session(context, session)?;
+                }
+                secret
+            })
         })?;
         let bytes = Zeroizing::new(secret.value().to_vec());
         bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| AttesterError::Form("activated secret"))

@@ -40,7 +40,6 @@ impl AnchorDevice for Tpm {
     }
 
     fn read_anchor(&mut self) -> Result<Option<Anchor>, AttesterError> {
-        let mut context = self.handle.lock();
         let read = |context: &mut Context, number, length| -> tss_esapi::Result<Option<Vec<u8>>> {
             let index = NvIndexTpmHandle::new(number)?;
             if !list(context)?.iter().any(|(public, _)| public.nv_index() == index) {
@@ -52,8 +51,8 @@ impl AnchorDevice for Tpm {
             })?;
             Ok(Some(bytes.value().to_vec()))
         };
-        let counter = read(&mut context, COUNTER, 8).map_err(AttesterError::tpm("NV_Read"))?;
-        let data = read(&mut context, DATA, ANCHOR_LENGTH as u16).map_err(AttesterError::tpm("NV_Read"))?;
+        let counter = self.command("NV_Read", |context| read(context, COUNTER, 8))?;
+        let data = self.command("NV_Read", |context| read(context, DATA, ANCHOR_LENGTH as u16))?;
         let (Some(counter), Some(data)) = (counter, data) else { return Ok(None) };
         let counter = counter.try_into().map(u64::from_be_bytes).map_err(|_| AttesterError::Form("NV counter"))?;
         let data = data.try_into().map_err(|_| AttesterError::Form("NV anchor"))?;
@@ -61,32 +60,31 @@ impl AnchorDevice for Tpm {
     }
 
     fn read_counter(&mut self) -> Result<u64, AttesterError> {
-        let mut context = self.handle.lock();
-        let read = handle(&mut context, COUNTER).and_then(|handle| {
+        let bytes = self.command("NV_Read", |context| {
+            let handle = handle(context, COUNTER)?;
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.nv_read(NvAuth::NvIndex(handle), handle, 8, 0)
             })
-        });
-        let bytes = read.map_err(AttesterError::tpm("NV_Read"))?.value().to_vec();
-        bytes.try_into().map(u64::from_be_bytes).map_err(|_| AttesterError::Form("NV counter"))
+        })?;
+        bytes.value().to_vec().try_into().map(u64::from_be_bytes).map_err(|_| AttesterError::Form("NV counter"))
     }
 
     fn increment_counter(&mut self, selection: &Selection) -> Result<(), AttesterError> {
         let pcrs = pcr_list(selection)?;
-        increment(&mut self.handle.lock(), pcrs).map_err(AttesterError::tpm("NV_Increment"))
+        self.command("NV_Increment", |context| increment(context, pcrs.clone()))
     }
 
     fn write_anchor(&mut self, data: &[u8; ANCHOR_LENGTH], selection: &Selection) -> Result<(), AttesterError> {
         let pcrs = pcr_list(selection)?;
-        let mut context = self.handle.lock();
-        let written = in_measured_state(&mut context, pcrs, |context, session| {
-            let handle = handle(context, DATA)?;
-            let data = MaxNvBuffer::try_from(data.to_vec())?;
-            context.execute_with_session(Some(session), |context| {
-                context.nv_write(NvAuth::NvIndex(handle), handle, data, 0)
+        self.command("NV_Write", |context| {
+            in_measured_state(context, pcrs.clone(), |context, session| {
+                let handle = handle(context, DATA)?;
+                let data = MaxNvBuffer::try_from(data.to_vec())?;
+                context.execute_with_session(Some(session), |context| {
+                    context.nv_write(NvAuth::NvIndex(handle), handle, data, 0)
+                })
             })
-        });
-        written.map_err(AttesterError::tpm("NV_Write"))
+        })
     }
 }
 

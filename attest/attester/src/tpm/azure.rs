@@ -14,9 +14,10 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{MaxNvBuffer, NvPublicBuilder};
 use tss_esapi::tcti_ldr::TctiNameConf;
 
-use super::{Logs, Tpm};
+use super::{Logs, Tpm, device_of};
 use crate::error::AttesterError;
 use crate::machine::{AzureDevice, SealDevice};
+use crate::passing::patiently;
 
 /// The paravisor's report, the guest's user data, the attestation key.
 const REPORT: u32 = 0x0140_0001;
@@ -37,8 +38,12 @@ impl AzureTpm {
     /// [`AttesterError`].
     pub fn open(tcti: &str, logs: impl FnOnce() -> Result<Logs, AttesterError>) -> Result<Option<Self>, AttesterError> {
         let name = TctiNameConf::from_str(tcti).map_err(AttesterError::tpm("connection"))?;
-        let mut context = Context::new(name).map_err(AttesterError::tpm("connection"))?;
-        let indices = list(&mut context).map_err(AttesterError::tpm("GetCapability"))?;
+        let device = device_of(tcti);
+        let (mut context, indices) = patiently(&device, || {
+            let mut context = Context::new(name.clone()).map_err(AttesterError::tpm("connection"))?;
+            let indices = list(&mut context).map_err(AttesterError::tpm("GetCapability"))?;
+            Ok((context, indices))
+        })?;
         if !indices.iter().any(|(public, _)| u32::from(public.nv_index()) == REPORT) {
             return Ok(None);
         }
@@ -48,7 +53,7 @@ impl AzureTpm {
             .map_err(AttesterError::tpm("attestation key at 0x81000003"))?
             .into();
         let (public, _, _) = context.read_public(ak).map_err(AttesterError::tpm("ReadPublic"))?;
-        Ok(Some(Self { tpm: Tpm::with_key(context, ak, &public, logs()?)? }))
+        Ok(Some(Self { tpm: Tpm::with_key(device, context, ak, &public, logs()?)? }))
     }
 
     /// The TPM.
@@ -62,8 +67,7 @@ impl AzureTpm {
     /// # Errors
     /// [`AttesterError`].
     pub fn write_user_data(&mut self, data: &[u8; USER_DATA_LENGTH]) -> Result<(), AttesterError> {
-        let handle = self.tpm.handle();
-        handle.with(|context| write_index(context, USER_DATA, data)).map_err(AttesterError::tpm("NV_Write"))
+        self.tpm.command("NV_Write", |context| write_index(context, USER_DATA, data))
     }
 
     /// The paravisor's report as it stands.
@@ -71,13 +75,11 @@ impl AzureTpm {
     /// # Errors
     /// [`AttesterError`].
     pub fn read_report(&mut self) -> Result<Vec<u8>, AttesterError> {
-        let handle = self.tpm.handle();
-        let read = handle.with(|context| {
+        self.tpm.command("NV_Read", |context| {
             let index = NvIndexTpmHandle::new(REPORT)?;
             context
                 .execute_with_session(Some(AuthSession::Password), |context| read_full(context, NvAuth::Owner, index))
-        });
-        read.map_err(AttesterError::tpm("NV_Read"))
+        })
     }
 }
 

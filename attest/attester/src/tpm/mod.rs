@@ -8,8 +8,10 @@
 mod activate;
 mod anchor;
 mod azure;
+mod moment;
 mod seal;
 mod template;
+mod user_space;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -33,8 +35,10 @@ use tss_esapi::traits::Marshall;
 pub use azure::AzureTpm;
 pub use seal::SealedBlob;
 
+use self::moment::Readings;
 use crate::error::AttesterError;
 use crate::machine::QuoteDevice;
+use crate::passing::patiently;
 
 /// A connection to a TPM with its attestation key. Clones share it.
 #[derive(Clone)]
@@ -59,10 +63,14 @@ pub struct Logs {
     /// Where Linux tells which files it measured. It grows while the machine
     /// runs, so it is read after every quote over PCR 10.
     pub measured_files: PathBuf,
+    /// Where user space tells what it measured; it grows while the machine runs.
+    pub user_space: PathBuf,
 }
 
 /// A TPM ready to quote.
 pub struct Tpm {
+    /// Path of the device, for errors.
+    device: String,
     handle: TpmHandle,
     ak: KeyHandle,
     ak_area: Vec<u8>,
@@ -78,22 +86,41 @@ impl Tpm {
     /// [`AttesterError`].
     pub fn open(tcti: &str, logs: Logs) -> Result<Self, AttesterError> {
         let name = TctiNameConf::from_str(tcti).map_err(AttesterError::tpm("connection"))?;
-        let mut context = Context::new(name).map_err(AttesterError::tpm("connection"))?;
-        let template = template::attestation_key().map_err(AttesterError::tpm("key template"))?;
-        let key = context
-            .execute_with_session(Some(AuthSession::Password), |context| {
-                context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
-            })
-            .map_err(AttesterError::tpm("CreatePrimary"))?;
-        Self::with_key(context, key.key_handle, &key.out_public, logs)
+        let device = device_of(tcti);
+        let (context, key) = patiently(&device, || {
+            let mut context = Context::new(name.clone()).map_err(AttesterError::tpm("connection"))?;
+            let template = template::attestation_key().map_err(AttesterError::tpm("key template"))?;
+            let key = context
+                .execute_with_session(Some(AuthSession::Password), |context| {
+                    context.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
+                })
+                .map_err(AttesterError::tpm("CreatePrimary"))?;
+            Ok((context, key))
+        })?;
+        Self::with_key(device, context, key.key_handle, &key.out_public, logs)
     }
 
-    fn with_key(mut context: Context, ak: KeyHandle, public: &Public, logs: Logs) -> Result<Self, AttesterError> {
+    fn with_key(
+        device: String,
+        mut context: Context,
+        ak: KeyHandle,
+        public: &Public,
+        logs: Logs,
+    ) -> Result<Self, AttesterError> {
         context.clear_sessions();
         let ak_area = public.marshall().map_err(AttesterError::tpm("key"))?;
         let parsed = AttestationKey::from_area(&ak_area).map_err(|_| AttesterError::Form("attestation key"))?;
         let ak_name = parsed.name().ok_or(AttesterError::Form("attestation key"))?.to_vec();
-        Ok(Self { handle: TpmHandle(Arc::new(Mutex::new(context))), ak, ak_area, ak_name, logs })
+        Ok(Self { device, handle: TpmHandle(Arc::new(Mutex::new(context))), ak, ak_area, ak_name, logs })
+    }
+
+    /// Runs a command, again where the TPM was busy.
+    fn command<T>(
+        &self,
+        name: &'static str,
+        mut run: impl FnMut(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<T, AttesterError> {
+        patiently(&self.device, || run(&mut self.handle.lock()).map_err(AttesterError::tpm(name)))
     }
 
     /// The list of measured files, where PCR 10 was quoted and Linux keeps one.
@@ -113,6 +140,11 @@ impl Tpm {
     pub fn handle(&self) -> TpmHandle {
         self.handle.clone()
     }
+}
+
+/// What a TCTI name says of where the TPM is.
+fn device_of(tcti: &str) -> String {
+    tcti.strip_prefix("device:").unwrap_or(tcti).to_owned()
 }
 
 fn pcr_list(selection: &Selection) -> Result<PcrSelectionList, AttesterError> {
@@ -135,24 +167,19 @@ impl QuoteDevice for Tpm {
         &self.ak_name
     }
 
+    /// The list of measured files is read last: the kernel extends PCR 10 after it
+    /// has added to the list, and a verifier believes no more of the list than the
+    /// quote covers.
     fn quote(&mut self, nonce: &[u8; 32], selection: &Selection) -> Result<TpmEvidence, AttesterError> {
-        let list = pcr_list(selection)?;
-        let data = Data::try_from(nonce.to_vec()).map_err(AttesterError::tpm("Quote"))?;
-        let ak = self.ak;
-        let (attest, signature) = self
-            .handle
-            .lock()
-            .execute_with_session(Some(AuthSession::Password), |context| {
-                context.quote(ak, data, SignatureScheme::Null, list)
-            })
-            .map_err(AttesterError::tpm("Quote"))?;
+        let moment = moment::read(&mut Quoting { tpm: self, nonce, selection }, selection)?;
         Ok(TpmEvidence {
-            attest: attest.marshall().map_err(AttesterError::tpm("Quote"))?,
-            signature: signature.marshall().map_err(AttesterError::tpm("Quote"))?,
+            attest: moment.attest,
+            signature: moment.signature,
             ak: self.ak_area.clone(),
-            pcrs: self.read_pcrs(selection)?,
+            pcrs: moment.pcrs,
             event_log: self.logs.events.clone(),
             measured_files: self.measured_files(selection)?,
+            user_space_log: moment.user_space_log,
         })
     }
 
@@ -165,11 +192,9 @@ impl QuoteDevice for Tpm {
             let Some((bank, _)) = chunk.first() else { continue };
             let part = Selection(vec![(*bank, PcrSet::of(chunk.iter().map(|(_, pcr)| *pcr)))]);
             let list = pcr_list(&part)?;
-            let (_, read, digests) = self
-                .handle
-                .lock()
-                .execute_without_session(|context| context.pcr_read(list.clone()))
-                .map_err(AttesterError::tpm("PCR_Read"))?;
+            let (_, read, digests) = self.command("PCR_Read", |context| {
+                context.execute_without_session(|context| context.pcr_read(list.clone()))
+            })?;
             if read != list || digests.len() != chunk.len() {
                 return Err(AttesterError::Form("PCR values"));
             }
@@ -180,6 +205,36 @@ impl QuoteDevice for Tpm {
             }
         }
         Ok(values)
+    }
+}
+
+/// The readings for one challenge.
+struct Quoting<'a> {
+    tpm: &'a mut Tpm,
+    nonce: &'a [u8; 32],
+    selection: &'a Selection,
+}
+
+impl Readings for Quoting<'_> {
+    fn quote(&mut self) -> Result<(Vec<u8>, Vec<u8>), AttesterError> {
+        let list = pcr_list(self.selection)?;
+        let data = Data::try_from(self.nonce.to_vec()).map_err(AttesterError::tpm("Quote"))?;
+        let ak = self.tpm.ak;
+        let (attest, signature) = self.tpm.command("Quote", |context| {
+            context.execute_with_session(Some(AuthSession::Password), |context| {
+                context.quote(ak, data.clone(), SignatureScheme::Null, list.clone())
+            })
+        })?;
+        let attest = attest.marshall().map_err(AttesterError::tpm("Quote"))?;
+        Ok((attest, signature.marshall().map_err(AttesterError::tpm("Quote"))?))
+    }
+
+    fn pcrs(&mut self) -> Result<PcrValues, AttesterError> {
+        self.tpm.read_pcrs(self.selection)
+    }
+
+    fn user_space_log(&mut self) -> Result<Option<Vec<u8>>, AttesterError> {
+        user_space::read(&self.tpm.logs.user_space)
     }
 }
 

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::{Tpm, end_session, pcr_list, template};
 use crate::error::AttesterError;
 use crate::machine::SealDevice;
+use crate::passing::patiently;
 
 /// A secret that only this TPM unseals, and only under the PCR values of the
 /// time of sealing. Not secret itself.
@@ -66,17 +67,21 @@ impl SealDevice for Tpm {
         let list = pcr_list(selection)?;
         let public = Public::unmarshall(&blob.public).map_err(AttesterError::tpm("Load"))?;
         let private = Private::try_from(blob.private.clone()).map_err(AttesterError::tpm("Load"))?;
-        let mut context = self.handle.lock();
-        let data = with_storage_key(&mut context, |context, parent| {
-            let object = context
-                .execute_with_session(Some(AuthSession::Password), |context| context.load(parent, private, public))?;
-            let session = encrypted_session(context, parent, SessionType::Policy)?;
-            let unsealed = PolicySession::try_from(session)
-                .and_then(|policy| context.policy_pcr(policy, Digest::default(), list))
-                .and_then(|()| context.execute_with_session(Some(session), |context| context.unseal(object.into())));
-            end_session(context, session)?;
-            context.flush_context(object.into())?;
-            unsealed
+        let data = patiently(&self.device, || {
+            with_storage_key(&mut self.handle.lock(), |context, parent| {
+                let object = context.execute_with_session(Some(AuthSession::Password), |context| {
+                    context.load(parent, private.clone(), public.clone())
+                })?;
+                let session = encrypted_session(context, parent, SessionType::Policy)?;
+                let unsealed = PolicySession::try_from(session)
+                    .and_then(|policy| context.policy_pcr(policy, Digest::default(), list.clone()))
+                    .and_then(|()| {
+                        context.execute_with_session(Some(session), |context| context.unseal(object.into()))
+                    });
+                end_session(context, session)?;
+                context.flush_context(object.into())?;
+                unsealed
+            })
         })?;
         let bytes = Zeroizing::new(data.value().to_vec());
         bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| AttesterError::Form("sealed secret"))

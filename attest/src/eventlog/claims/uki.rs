@@ -2,10 +2,7 @@
 
 use super::{Measured, kind};
 use crate::tpm::pcr::Bank;
-use crate::uki::{PHASES, SECTIONS};
-
-/// Words that systemd-pcrphase measures on the way down.
-const DOWN: [&str; 2] = ["shutdown", "final"];
+use crate::uki::{PHASES, PHASES_DOWN, SECTIONS};
 
 /// What PCR 11 says.
 #[derive(Debug, Default)]
@@ -24,7 +21,7 @@ pub(super) fn claims(bank: Bank, events: &[Measured<'_>]) -> Uki {
         return claims;
     }
     let names = SECTIONS.map(|section| (section, bank.hash(&[section.as_bytes(), &[0]])));
-    let phases = PHASES.into_iter().chain(DOWN).map(|phase| (phase, bank.hash(&[phase.as_bytes()])));
+    let phases = PHASES.into_iter().chain(PHASES_DOWN).map(|phase| (phase, bank.hash(&[phase.as_bytes()])));
     let phases: Vec<(&str, Vec<u8>)> = phases.collect();
     let mut rest = events.iter();
     while let Some(m) = rest.next() {

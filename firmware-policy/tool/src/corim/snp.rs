@@ -59,6 +59,7 @@ pub(super) fn image(reference: &read::Reference, name: &str, account: &mut Accou
         boot: None,
         uki: None,
         ima: None,
+        events: std::collections::BTreeMap::new(),
     };
     if let Some(instance) = &reference.environment.instance {
         let place = format!("{}.environment.instance", reference.place);

@@ -296,5 +296,6 @@ pub fn reference(image: &str, role: RoleName) -> Reference {
         boot: None,
         uki: None,
         ima: None,
+        events: BTreeMap::new(),
     }
 }
