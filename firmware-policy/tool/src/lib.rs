@@ -128,6 +128,9 @@ enum Action {
         old: PathBuf,
         /// The one that is proposed.
         new: PathBuf,
+        /// The governors' keys and threshold: name who signed each.
+        #[arg(long, value_name = "FILE")]
+        governance: Option<PathBuf>,
         /// One JSON object on stdout.
         #[arg(long)]
         json: bool,
@@ -216,7 +219,7 @@ fn dispatch(action: Action) -> anyhow::Result<()> {
             commands::assemble(&bundle, &signatures, governance.as_deref(), &out)
         }
         Action::Show { bundle, governance, json } => commands::show(&bundle, governance.as_deref(), json),
-        Action::Diff { old, new, json } => commands::diff(&old, &new, json),
+        Action::Diff { old, new, governance, json } => commands::diff(&old, &new, governance.as_deref(), json),
         Action::Explain { what, json } => commands::explain(&what, json),
         Action::Rehearse(arguments) => rehearse::run(&arguments),
         Action::Endorse { request, key, governance, out } => {

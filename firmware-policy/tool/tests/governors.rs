@@ -143,6 +143,12 @@ fn governors_have_names_and_strangers_are_named_as_such() {
     assert_eq!(portcullis_schemas::check(&json), "portcullis/bundle/1");
     let signatures = &json["signatures"];
     assert_eq!((&signatures["signers"].as_array().unwrap().len(), &signatures["others"]), (&2, &1.into()));
+    let told = good(&["diff", &path("v1.pcb"), &path("s.pcb"), "--governance", &path("g.cbor")]);
+    assert!(
+        told.starts_with("old: signed by no governor, 2 needed\nnew: signed by 2 of 2 governors needed: "),
+        "{told}"
+    );
+    assert!(told.contains("new: the signature by the key ") && told.contains(&signed), "{told}");
     // Signatures for another bundle are told apart from files of another kind.
     fs::create_dir(path("other")).unwrap();
     let other = text(&filled(&at.path().join("other")));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::describe::{Attributes, Section, describe};
 use crate::files;
+use crate::signatures;
 
 /// One difference.
 struct Change {
@@ -18,7 +19,8 @@ struct Change {
     sentence: String,
 }
 
-pub(crate) fn diff(old: &Path, new: &Path, as_json: bool) -> Result<()> {
+pub(crate) fn diff(old: &Path, new: &Path, governance: Option<&Path>, as_json: bool) -> Result<()> {
+    let governance = governance.map(files::governance).transpose()?;
     let (old, new) = (files::open(old)?, files::open(new)?);
     let (before, after) = (describe(&old.content, &old.files), describe(&new.content, &new.files));
     let changes: Vec<Change> = before.iter().zip(&after).flat_map(|(a, b)| compare(a, b)).collect();
@@ -26,8 +28,19 @@ pub(crate) fn diff(old: &Path, new: &Path, as_json: bool) -> Result<()> {
         let list = changes
             .iter()
             .map(|c| json!({ "change": c.kind, "section": c.section, "name": c.name, "sentence": c.sentence }));
-        say!("{}", json!({ "schema": "portcullis/bundle-diff/1", "changes": list.collect::<Vec<Value>>() }));
+        let [old, new] = [&old, &new].map(|opened| signatures::in_json(&opened.quorum, governance.as_ref()));
+        let body = json!({
+            "schema": "portcullis/bundle-diff/1",
+            "changes": list.collect::<Vec<Value>>(),
+            "signatures": { "old": old, "new": new },
+        });
+        say!("{body}");
         return Ok(());
+    }
+    if governance.is_some() {
+        for (which, opened) in [("old", &old), ("new", &new)] {
+            signatures::sentences(&opened.quorum, governance.as_ref()).iter().for_each(|told| say!("{which}: {told}"));
+        }
     }
     if changes.is_empty() {
         say!("The two bundles say the same.");
