@@ -34,6 +34,7 @@ use portcullis_attest::snp::crl::Crl;
 use portcullis_attest::snp::generation::Generation;
 use portcullis_attest::snp::report::Report;
 use portcullis_attest::snp::roots::Roots;
+use portcullis_files::{make_folder, read_if_present, write_durably};
 use portcullis_wire::hex::hex;
 
 /// Most files that a store is read from.
@@ -42,8 +43,10 @@ const MAX_FILES: usize = 100_000;
 /// Why something is not kept, or cannot be read.
 #[derive(Debug)]
 pub enum StoreError {
-    /// The folder.
-    Io(PathBuf, io::Error),
+    /// A file or folder cannot be read or written; the error names it.
+    Io(io::Error),
+    /// A kept file is not what its place says.
+    Damaged(PathBuf, CollateralError),
     /// What is no collateral.
     Collateral(CollateralError),
     /// A revocation list that no trusted root signed.
@@ -59,7 +62,11 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Io(error) => error.fmt(f),
+            Self::Damaged(path, error) => {
+                let path = path.display();
+                write!(f, "{path} is damaged ({error}): remove it, and fetch or import it again")
+            }
             Self::Collateral(error) => error.fmt(f),
             Self::UnsignedList => f.write_str("a revocation list that no trusted root signed"),
             Self::OlderList => f.write_str("a revocation list that is older than the one at hand"),
@@ -70,6 +77,12 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
 
 impl From<CollateralError> for StoreError {
     fn from(error: CollateralError) -> Self {
@@ -159,7 +172,8 @@ impl Store {
             let root = roots.named(&crl.issuer).filter(|root| crl.is_signed_by(root));
             let root = root.ok_or(StoreError::UnsignedList)?.common_name.clone();
             let path = self.folder.join("crl").join(format!("{}.der", file_name(&root)));
-            if let Some(kept) = fs::read(&path).ok().and_then(|der| Crl::parse(&der).ok()) {
+            // A damaged one is replaced: verification looks at dates and numbers again.
+            if let Some(kept) = read_if_present(&path)?.and_then(|der| Crl::parse(&der).ok()) {
                 let rank = |crl: &Crl| (crl.number.len(), crl.number.clone());
                 if rank(&crl) < rank(&kept) {
                     return Err(StoreError::OlderList);
@@ -247,23 +261,20 @@ fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(64).collect()
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file, unless it is there.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let failed = |error| StoreError::Io(path.to_owned(), error);
-    if fs::read(path).is_ok_and(|kept| kept == bytes) {
+    if read_if_present(path)?.is_some_and(|kept| kept == bytes) {
         return Ok(());
     }
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(failed)?;
+        make_folder(folder)?;
     }
-    let draft = path.with_extension("draft");
-    fs::write(&draft, bytes).map_err(failed)?;
-    fs::rename(&draft, path).map_err(failed)
+    Ok(write_durably(path, bytes)?)
 }
 
 /// The entries of a folder, sorted; none where it is not there.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let failed = |error| StoreError::Io(folder.to_owned(), error);
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
     let list = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(failed)?,
@@ -278,8 +289,10 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 fn read_folder(folder: &Path, items: &mut Vec<Item>) -> Result<(), StoreError> {
     for path in entries(folder)?.into_iter().filter(|path| path.extension() == Some(OsStr::new("der"))) {
-        let bytes = fs::read(&path).map_err(|error| StoreError::Io(path.clone(), error))?;
-        let collateral = Collateral::parse(&bytes)?.strict()?;
+        // One that was removed meanwhile is not kept any more.
+        let Some(bytes) = read_if_present(&path)? else { continue };
+        let parsed = Collateral::parse(&bytes).and_then(Collateral::strict);
+        let collateral = parsed.map_err(|error| StoreError::Damaged(path.clone(), error))?;
         let root = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         items.extend(collateral.certificates.into_iter().map(|c| Item::Certificate(Box::new(c))));
         items.extend(collateral.crls.into_iter().map(|crl| Item::Crl(root.clone(), Box::new(crl))));

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use portcullis_files::write_durably;
 use portcullis_lineage::WalkPosition;
 use portcullis_permit::VerifyingKey;
 use portcullis_wire::hex::{hex, unhex};
@@ -37,9 +38,8 @@ impl Memory<'_> {
     pub(crate) fn keep(&self, state: impl FnOnce() -> Value) {
         let Some(path) = self.path else { return };
         let kept = json!({ "key": self.key.to_string(), "state": state() });
-        let draft = path.with_extension("draft");
-        if let Err(error) = fs::write(&draft, kept.to_string()).and_then(|()| fs::rename(&draft, path)) {
-            eprintln!("portcullis-audit: {}: {error}", path.display());
+        if let Err(error) = write_durably(path, kept.to_string().as_bytes()) {
+            eprintln!("portcullis-audit: {error}");
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Files of governors: keys, folders, bundles.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use portcullis_files::{PRIVATE, create_durably, write_durably};
 use portcullis_firmware_policy::{BundleError, Content, Files, Finding, MAX_LENGTH, Reader, pack, remedy, unpack};
 use portcullis_permit::{FileKind, Governance, Quorum, SigningKey};
 use zeroize::Zeroizing;
@@ -103,16 +102,12 @@ pub(crate) fn as_governance(path: &Path) -> Option<Governance> {
 
 /// Writes a private file that must not exist yet.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let open = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    Ok(open.with_context(|| path.display().to_string())?.write_all(bytes)?)
+    Ok(create_durably(path, bytes, PRIVATE)?)
 }
 
 /// Writes a file as a whole or not at all, naming it in the error.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().with_context(|| format!("{}: not the name of a file", path.display()))?;
-    let draft = path.with_file_name(format!(".{}.draft", name.to_string_lossy()));
-    let written = fs::write(&draft, bytes).and_then(|()| fs::rename(&draft, path));
-    written.with_context(|| path.display().to_string())
+    Ok(write_durably(path, bytes)?)
 }
 
 /// A bundle as somebody named it: a folder that is being written, or a file.
