@@ -18,18 +18,21 @@ pub enum ExecutionStage {
     Ended,
     /// The gate killed it.
     Killed,
+    /// The kernel did not execute it: nothing ran.
+    Failed,
 }
 
 impl ExecutionStage {
-    const ALL: [Self; 3] = [Self::Started, Self::Ended, Self::Killed];
+    const ALL: [Self; 4] = [Self::Started, Self::Ended, Self::Killed, Self::Failed];
 
-    /// `started`, `ended` or `killed`.
+    /// `started`, `ended`, `killed` or `failed`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
             Self::Ended => "ended",
             Self::Killed => "killed",
+            Self::Failed => "failed",
         }
     }
 }
@@ -41,9 +44,9 @@ pub struct Execution {
     pub permit: PermitId,
     /// How far it has come.
     pub stage: ExecutionStage,
-    /// Exit code, once it ended.
+    /// Exit code, once it ended; that of the gate, where it failed.
     pub code: Option<u64>,
-    /// Check id for which it was killed.
+    /// Check id for which it was killed, or not executed.
     pub check: Option<String>,
     /// Milliseconds from the decision to kill until everything was dead.
     pub kill_milliseconds: Option<u64>,
