@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use portcullis_attester::OpenMachine;
 use portcullis_channel::Identity;
 use portcullis_cli::{Common, rfc3339, say};
+use portcullis_files::{PRIVATE, create_durably, write_durably};
 use portcullis_permit::{Permit, SigningKey, Suite, TransparentPermit};
 use portcullis_wire::hex::hex;
 use serde_json::json;
@@ -16,11 +17,14 @@ use zeroize::Zeroizing;
 
 use crate::collateral::{self, FetchError};
 use crate::config::{Config, DEFAULT_PATH};
+use crate::devices::Devices;
 use crate::export;
 use crate::gate::{self, Ended, GateOptions, Program};
+use crate::http::PATIENCE;
 use crate::identity;
+use crate::line::Line;
 use crate::mirror;
-use crate::refusal::ClientError;
+use crate::refusal::{ClientError, complain};
 use crate::runtime::in_runtime;
 use crate::session::{Ask, Session};
 use crate::submit;
@@ -107,8 +111,8 @@ enum Action {
     /// Run a program under a permit, as long as trust lasts.
     #[command(after_help = RUN_HELP)]
     Run {
-        /// Write stage, code and check as JSON, so that a program's own 77 can
-        /// be told from a denial.
+        /// Write how it ended as JSON (docs/run.md): a program's own 77 can be told
+        /// from a denial, and the permit is named.
         #[arg(long, value_name = "FILE")]
         result: Option<PathBuf>,
         /// Program and arguments.
@@ -219,9 +223,9 @@ fn report(outcome: Result<(), ClientError>) -> u8 {
     match outcome {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("portcullis: {error}");
+            complain(&error.to_string());
             match error {
-                ClientError::Denied(_) => 1,
+                ClientError::Denied(_) | ClientError::Refused(_) => 1,
                 ClientError::Own(error) => error.downcast_ref().map_or(2, FetchError::exit_code),
                 ClientError::Unreachable(_) => 4,
             }
@@ -237,18 +241,18 @@ fn run_gate(config: &Path, platform: &dyn OpenMachine, command: Vec<OsString>, r
     }) {
         Ok(ended) => ended,
         Err(error) => {
-            eprintln!("portcullis: {error:#}");
+            complain(&format!("{error:#}"));
             return 125;
         }
     };
     if ended.stage != gate::Stage::Ended {
         let kill = ended.time_to_kill.map(|time| format!(" (everything dead after {} ms)", time.as_millis()));
-        eprintln!("portcullis: {}{}", ended.message, kill.unwrap_or_default());
+        complain(&format!("{}{}", ended.message, kill.unwrap_or_default()));
     }
-    match result.map(|path| fs::write(path, describe(&ended))) {
+    match result.map(|path| write_durably(path, describe(&ended).as_bytes())) {
         None | Some(Ok(())) => ended.code,
         Some(Err(error)) => {
-            eprintln!("portcullis: result file: {error}");
+            complain(&format!("result file: {error}"));
             125
         }
     }
@@ -261,6 +265,8 @@ fn describe(ended: &Ended) -> String {
         "code": ended.code,
         "check": ended.check,
         "message": ended.message,
+        "permit": ended.permit.map(|id| id.to_string()),
+        "first_permit": ended.first_permit.map(|id| id.to_string()),
         "renewals": ended.renewals,
         "kill_milliseconds": ended.time_to_kill.map(|time| time.as_secs_f64() * 1000.0),
     });
@@ -304,17 +310,16 @@ fn request(
     let config = Config::read(config)?;
     let program = open_program(command)?;
     let key = load_or_make_key(key)?;
-    let mut trust = config.trust()?;
+    let trust = config.trust()?;
     let permit = in_runtime(async {
-        let mut machine = platform.open()?;
-        let mut session = Session::open(&config, &trust).await?;
-        session.update(&mut trust).await?;
+        let devices = Devices::of(platform.open()?);
         let ask = Ask { key: &key, workload: program.workload(), parent: None };
-        session.permit(&mut machine, ask, &trust).await
+        let granted = Line::new(config, trust).permit(&devices, ask, PATIENCE).await?;
+        Ok::<_, ClientError>(granted.permit)
     })?;
-    fs::write(out, permit.transparent().bytes())?;
+    write_durably(out, permit.transparent().bytes())?;
     say!("permit {} until {}", permit.permit().id, rfc3339(permit.permit().expires));
-    crate::refusal::warn(permit.permit());
+    crate::refusal::warnings(permit.permit()).for_each(|warning| complain(&warning));
     Ok(())
 }
 
@@ -329,14 +334,12 @@ pub(crate) fn private_key(path: &Path) -> Result<SigningKey, ClientError> {
 }
 
 fn load_or_make_key(path: &Path) -> Result<SigningKey, ClientError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
     if path.exists() {
         return private_key(path);
     }
     let key = SigningKey::generate(Suite::Classic).map_err(|error| ClientError::Own(error.into()))?;
     let pem = key.to_pem().map_err(|error| ClientError::Own(error.into()))?;
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(pem.as_bytes())?;
+    create_durably(path, pem.as_bytes(), PRIVATE)?;
     Ok(key)
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use portcullis_firmware_policy::{BundleError, VerifiedBundle};
@@ -9,7 +10,7 @@ use portcullis_permit::Governance;
 use serde::Deserialize;
 
 use crate::refusal::ClientError;
-use crate::state::KEPT_BUNDLE;
+use crate::state::State;
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/etc/portcullis/portcullis.toml";
@@ -89,19 +90,18 @@ impl Config {
         let refused = |error: BundleError| ClientError::check(error.check(), &error, "a bundle that may rule here");
         let bytes = read(&self.bundle)?;
         let configured = verify(&bytes).map_err(refused)?;
-        // What was kept and does not verify any more rules nothing; it is not
-        // passed over either. Mostly it is the same, and verified already.
-        let kept = fs::read(self.state.join(KEPT_BUNDLE)).ok().filter(|kept| *kept != bytes);
-        let kept = kept.map(|bytes| verify(&bytes)).transpose().map_err(refused)?;
-        let bundle = VerifiedBundle::newest(configured, kept).map_err(refused)?;
+        // What was kept and is damaged rules nothing; it is not passed over either.
+        let kept = State::at(&self.state).bundle(&bytes, &governance)?;
+        let bundle = Arc::new(VerifiedBundle::newest(configured, kept).map_err(refused)?);
         Ok(Trust { governance, bundle })
     }
 }
 
 /// What a node trusts.
+#[derive(Clone)]
 pub struct Trust {
     /// Governors.
     pub governance: Governance,
     /// Policy bundle.
-    pub bundle: VerifiedBundle,
+    pub bundle: Arc<VerifiedBundle>,
 }

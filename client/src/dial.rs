@@ -6,21 +6,19 @@ use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
 
 use crate::waiting::within;
 
-/// Longest wait for the name service, and for a connection.
-const LIMIT: Duration = Duration::from_secs(10);
 /// Least time that each of a host's addresses is tried for.
 const EACH: Duration = Duration::from_secs(2);
 
 /// Connects to the first address of a host that answers. `name` is what messages
-/// call it.
+/// call it; `limit` is the longest wait for the name service, and for a connection.
 ///
 /// # Errors
 /// What did not happen.
-pub(crate) async fn dial(target: impl ToSocketAddrs, name: &str) -> Result<TcpStream, String> {
+pub(crate) async fn dial(target: impl ToSocketAddrs, name: &str, limit: Duration) -> Result<TcpStream, String> {
     let what = format!("looking up the name {name}");
-    let found = within(LIMIT, &what, lookup_host(target)).await?;
+    let found = within(limit, &what, lookup_host(target)).await?;
     let addresses: Vec<_> = found.map_err(|error| format!("{what}: {error}"))?.collect();
-    let each = LIMIT.checked_div(u32::try_from(addresses.len()).unwrap_or(1)).unwrap_or(LIMIT).max(EACH);
+    let each = limit.checked_div(u32::try_from(addresses.len()).unwrap_or(1)).unwrap_or(limit).max(EACH.min(limit));
     let mut failure = format!("{what}: it has no address");
     for address in addresses {
         let what = format!("connecting to {address}");

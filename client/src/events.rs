@@ -3,6 +3,7 @@
 //! An event only ever makes the gate look at the status list sooner: a lost,
 //! forged or late one costs nothing that the lease does not bound.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -12,9 +13,9 @@ use portcullis_permit::{Event, EventKind, PublicKey};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::config::{Config, Trust};
+use crate::http::PATIENCE;
+use crate::line::Line;
 use crate::refusal::ClientError;
-use crate::session::Session;
 
 /// A missed heartbeat: the authority sends one every two seconds.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -33,10 +34,10 @@ pub(crate) enum Signal {
 }
 
 /// Follows the stream over a session of its own until nobody listens.
-pub(crate) async fn follow(config: Config, trust: std::sync::Arc<Trust>, signals: mpsc::Sender<Signal>) {
+pub(crate) async fn follow(line: Arc<Line>, signals: mpsc::Sender<Signal>) {
     loop {
         // Whatever ended the stream, events may have been missed.
-        drop(read_stream(&config, &trust, &signals).await);
+        drop(read_stream(&line, &signals).await);
         if signals.send(Signal::Look).await.is_err() {
             return;
         }
@@ -44,12 +45,12 @@ pub(crate) async fn follow(config: Config, trust: std::sync::Arc<Trust>, signals
     }
 }
 
-async fn read_stream(config: &Config, trust: &Trust, signals: &mpsc::Sender<Signal>) -> Result<(), ClientError> {
-    let mut session = Session::open(config, trust).await?;
+async fn read_stream(line: &Line, signals: &mpsc::Sender<Signal>) -> Result<(), ClientError> {
+    let mut session = line.open(PATIENCE).await?;
     let key = session.authority().endorsement().permit_key.clone();
     let mut body = session.connection().send(Method::GET, "/v1/events", Vec::new()).await?.into_body();
     let (mut pending, mut last) = (Vec::new(), None);
-    let lease = Duration::from_secs(trust.bundle.policy().lease_seconds);
+    let lease = Duration::from_secs(line.trust().bundle.policy().lease_seconds);
     // Then the stream is opened again, and the authority proves itself again.
     while session.age() < lease {
         let frame =
@@ -57,8 +58,10 @@ async fn read_stream(config: &Config, trust: &Trust, signals: &mpsc::Sender<Sign
         let Some(Ok(frame)) = frame else { return Err(ClientError::Unreachable("the stream ended".into())) };
         pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            if let Some(signal) = judge(&line, &key, &mut last)? {
+            let text: Vec<u8> = pending.drain(..=end).collect();
+            let signal = judge(&text, &key, &mut last)?;
+            line.heard();
+            if let Some(signal) = signal {
                 signals.send(signal).await.map_err(|_| ClientError::Unreachable("nobody listens".into()))?;
             }
         }

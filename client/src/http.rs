@@ -37,6 +37,7 @@ pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     pub(crate) channel: Channel,
     host: String,
+    patience: Duration,
 }
 
 pub(crate) fn unreachable(error: impl std::fmt::Display) -> ClientError {
@@ -44,22 +45,23 @@ pub(crate) fn unreachable(error: impl std::fmt::Display) -> ClientError {
 }
 
 impl Connection {
-    /// Connects with a fresh ephemeral identity.
-    pub(crate) async fn open(authority: &str) -> Result<Self, ClientError> {
+    /// Connects with a fresh ephemeral identity. No step, now and later, is waited
+    /// for longer than `patience`.
+    pub(crate) async fn open(authority: &str, patience: Duration) -> Result<Self, ClientError> {
         let identity = Identity::generate().map_err(|error| ClientError::Own(error.into()))?;
-        Self::open_as(&identity, authority).await
+        Self::open_as(&identity, authority, patience).await
     }
 
     /// Connects with a key that the authority may know.
-    pub(crate) async fn open_as(identity: &Identity, authority: &str) -> Result<Self, ClientError> {
+    pub(crate) async fn open_as(identity: &Identity, authority: &str, patience: Duration) -> Result<Self, ClientError> {
         let config = identity.client_config(&[b"http/1.1"]).map_err(|error| ClientError::Own(error.into()))?;
-        let stream = dial(authority, authority).await.map_err(unconnected)?;
+        let stream = dial(authority, authority, patience).await.map_err(unconnected)?;
         stream.set_nodelay(true)?;
         // The name is sent to nobody and checked by nobody: attestation says who answers.
         let name = ServerName::try_from("portcullis").map_err(unreachable)?;
         let tls = TlsConnector::from(Arc::new(config));
         let what = format!("setting up TLS with the authority at {authority}");
-        let tls = within(PATIENCE, &what, tls.connect(name, stream)).await.map_err(unconnected)?;
+        let tls = within(patience, &what, tls.connect(name, stream)).await.map_err(unconnected)?;
         let tls = tls.map_err(|error| unconnected(format!("{what}: {error}")))?;
         let session = tls.get_ref().1;
         let channel =
@@ -67,31 +69,33 @@ impl Connection {
                 .map_err(unreachable)?;
         let (sender, connection) = handshake(TokioIo::new(tls)).await.map_err(unreachable)?;
         tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { sender, channel, host: authority.to_owned() })
+        Ok(Self { sender, channel, host: authority.to_owned(), patience })
+    }
+
+    /// Whether the other side has ended it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Changes how long a step is waited for.
+    pub(crate) const fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn ask(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, ClientError> {
-        let what = format!("waiting for the authority at {} to answer {path}", self.host);
-        let response = within(PATIENCE, &what, self.send(method, path, body)).await.map_err(unreachable)??;
+        let response = self.send(method, path, body).await?;
         let status = response.status();
         let nonce = response.headers().get("portcullis-nonce").and_then(|value| unhex_array(value.to_str().ok()?));
-        let body = Limited::new(response.into_body(), MAX_BODY).collect();
-        let body = within(PATIENCE, &what, body).await.map_err(unreachable)?.map_err(unreachable)?;
-        Ok(Answer { status, body: body.to_bytes().to_vec(), nonce })
+        let body = self.read(path, response.into_body(), MAX_BODY).await?;
+        Ok(Answer { status, body, nonce })
     }
 
     /// Reads a file from a place on, as it comes.
     pub(crate) async fn fetch(&mut self, path: &str, from: u64) -> Result<Response<Incoming>, ClientError> {
         let request = Request::get(path).header("host", &self.host);
         let request = if from > 0 { request.header("range", format!("bytes={from}-")) } else { request };
-        let request = request.body(Full::new(Bytes::new())).map_err(unreachable)?;
-        let what = format!("waiting for the authority at {} to answer {path}", self.host);
-        let answered = async {
-            self.sender.ready().await?;
-            self.sender.send_request(request).await
-        };
-        within(PATIENCE, &what, answered).await.map_err(unreachable)?.map_err(unreachable)
+        self.dispatch(path, request.body(Full::new(Bytes::new())).map_err(unreachable)?).await
     }
 
     /// Sends a request whose answer is read as it comes.
@@ -102,9 +106,28 @@ impl Connection {
         body: Vec<u8>,
     ) -> Result<Response<Incoming>, ClientError> {
         let request = Request::builder().method(method).uri(path).header("host", &self.host);
-        let request = request.body(Full::new(Bytes::from(body))).map_err(unreachable)?;
-        self.sender.ready().await.map_err(unreachable)?;
-        self.sender.send_request(request).await.map_err(unreachable)
+        self.dispatch(path, request.body(Full::new(Bytes::from(body))).map_err(unreachable)?).await
+    }
+
+    /// Reads what is left of an answer.
+    pub(crate) async fn read(&self, path: &str, body: Incoming, limit: usize) -> Result<Vec<u8>, ClientError> {
+        let body = Limited::new(body, limit).collect();
+        let body = within(self.patience, &self.waiting(path), body).await.map_err(unreachable)?;
+        Ok(body.map_err(|error| unreachable(format!("{}: {error}", self.waiting(path))))?.to_bytes().to_vec())
+    }
+
+    async fn dispatch(&mut self, path: &str, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        let what = self.waiting(path);
+        let answered = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
+        };
+        let answered = within(self.patience, &what, answered).await.map_err(unreachable)?;
+        answered.map_err(|error| unreachable(format!("{what}: {error}")))
+    }
+
+    fn waiting(&self, path: &str) -> String {
+        format!("waiting for the authority at {} to answer {path}", self.host)
     }
 }
 

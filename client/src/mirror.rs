@@ -9,24 +9,32 @@
 //! ```
 //!
 //! The head takes its place at the end, once journal and tiles lead to it and it
-//! extends the head of the copy. What is there already is not fetched again.
+//! extends the head of the copy. What is there already is not fetched again: a file
+//! gets its name only once its bytes are on the disk. A connection that breaks is
+//! opened again, and the copy goes on where it was.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Incoming;
+use portcullis_channel::Identity;
 use portcullis_cli::say;
+use portcullis_files::{make_folder, read_if_present, write_durably};
 use portcullis_lineage::{
     FileStorage, LogReader, Part, Replay, ReplayError, Storage, TilePath, head_of, shared_path, tile_paths,
 };
 use portcullis_permit::{Checkpoint, Endorsement, Governance, VerifyingKey};
 use portcullis_wire::sha256;
+use rustix::fs::syncfs;
+use tokio::time::sleep;
 
 use crate::cli::{auditor_identity, private_key};
 use crate::http::{Connection, PATIENCE, unreachable};
@@ -41,6 +49,13 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_SEGMENT: u64 = 256 * 1024 * 1024;
 /// Part of an answer that is waited for.
 const WHAT: &str = "reading from the authority";
+/// Files that are written before the disk is asked to keep them.
+const BATCH: usize = 256;
+/// Folder of files that have no name yet.
+const DRAFTS: &str = "drafts";
+/// How often in a row a connection is opened again, and the pause before.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_secs(1);
 /// Checkpoint and signed root of one tree.
 const ROOT: &str = "signed-root";
 
@@ -70,24 +85,38 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
     let endorsed = Endorsement::verify(&read(&arguments.endorsement)?, &governors)
         .map_err(|error| ClientError::check("authority.endorsement", error, "an endorsement by the governors"))?;
     let key = private_key(&arguments.key)?;
-    fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
+    make_folder(&arguments.out)?;
+    let identity = auditor_identity(&key)?;
     let mut mirror = Mirror {
-        connection: Connection::open_as(&auditor_identity(&key)?, &arguments.authority).await?,
+        connection: Connection::open_as(&identity, &arguments.authority, PATIENCE).await?,
+        identity,
+        authority: arguments.authority.clone(),
         folder: arguments.out.clone(),
         part: "head",
         fetched: 0,
+        drafts: BTreeMap::new(),
+        outgrown: Vec::new(),
     };
+    mirror.forget_drafts()?;
+    make_folder(&mirror.folder.join(DRAFTS))?;
     let size = mirror.follow(&endorsed).await?;
+    mirror.forget_drafts()?;
     say!("{}: {size} entries of {}, {} files fetched", arguments.out.display(), endorsed.origin(), mirror.fetched);
     Ok(())
 }
 
 struct Mirror {
     connection: Connection,
+    identity: Identity,
+    authority: String,
     folder: PathBuf,
     /// What is being copied.
     part: &'static str,
     fetched: u64,
+    /// Drafts by the names that they get.
+    drafts: BTreeMap<String, PathBuf>,
+    /// Folders of partial tiles, each with the tile that takes their place.
+    outgrown: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Mirror {
@@ -104,26 +133,33 @@ impl Mirror {
         for tile in tile_paths(head.size()) {
             self.tile(&tile).await?;
         }
+        self.settle()?;
         self.part = "journal";
         self.segments().await?;
         self.part = "archive";
         self.archive(&head, copied.as_ref().map_or(0, Checkpoint::size), endorsed).await?;
+        self.settle()?;
 
         self.check_head(&root, copied.as_ref(), endorsed)?;
-        self.put(ROOT, &root)?;
+        write_durably(&self.folder.join(ROOT), &root)?;
         if let Some(note) = witnessed {
-            self.put("witnessed", &note)?;
+            write_durably(&self.folder.join("witnessed"), &note)?;
         }
-        self.put("checkpoint", head.note().as_bytes())?;
+        write_durably(&self.folder.join("checkpoint"), head.note().as_bytes())?;
+        for (folder, tile) in self.outgrown.drain(..) {
+            remove_others(&folder, &tile);
+        }
         Ok(head.size())
     }
 
     /// Head of the copy, if there is one.
     fn copied(&self, key: &VerifyingKey) -> Result<Option<Checkpoint>, ClientError> {
-        let Ok(note) = fs::read_to_string(self.folder.join("checkpoint")) else { return Ok(None) };
-        let copied = Checkpoint::verify(&note, key);
+        let path = self.folder.join("checkpoint");
+        let Some(note) = read_if_present(&path)? else { return Ok(None) };
+        let copied = Checkpoint::verify(&String::from_utf8_lossy(&note), key);
         let required = "a copy of this log, or an empty folder";
-        copied.map(Some).map_err(|error| ClientError::check("log.head", error, required))
+        let named = |error| format!("{}: {error}", path.display());
+        copied.map(Some).map_err(|error| ClientError::check("log.head", named(error), required))
     }
 
     /// What entries from a place on refer to, each shown to be in the log first.
@@ -175,9 +211,8 @@ impl Mirror {
             bytes = self.small(path, MAX_FILE).await?;
         }
         let bytes = bytes.with_context(|| format!("{path}: not found"))?;
-        // Narrower ones of before have had their time.
         let full = tile.grown.as_ref().unwrap_or(&tile.path);
-        drop(fs::remove_dir_all(self.folder.join(format!("{full}.p"))));
+        self.outgrown.push((self.folder.join(format!("{full}.p")), self.folder.join(path)));
         self.put(path, &bytes)
     }
 
@@ -199,55 +234,75 @@ impl Mirror {
         let list = self.small("segments", MAX_FILE).await?.context("segments: not found")?;
         let list = String::from_utf8(list).context("list of segments")?;
         let journal = self.folder.join("journal");
-        fs::create_dir_all(&journal)?;
+        make_folder(&journal)?;
         let last = list.lines().last();
         for line in list.lines() {
             let parsed = line.split_once(' ').and_then(|(name, length)| Some((name, length.parse::<u64>().ok()?)));
             let plain = |name: &str| name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit());
             let (name, length) = parsed.filter(|(name, _)| plain(name)).context("list of segments")?;
-            let path = journal.join(name);
-            let have = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            if have == length {
-                continue;
-            }
-            // Only the newest is appended to.
-            let from = if have < length && Some(line) == last { have } else { 0 };
-            let response = self.connection.fetch(&format!("/v1/log/journal/{name}"), from).await?;
-            match (response.status(), from) {
-                (StatusCode::OK, _) => self.stream(response.into_body(), &path, false).await?,
-                (StatusCode::PARTIAL_CONTENT, 1..) => self.stream(response.into_body(), &path, true).await?,
-                (status, _) => return Err(unreachable(format!("{name}: HTTP {status}"))),
+            let newest = Some(line) == last;
+            let mut tries = TRIES;
+            while let Err(error) = self.segment(name, length, newest, &journal.join(name)).await {
+                self.open_again(error, &mut tries).await?;
             }
         }
         Ok(())
     }
 
+    /// One segment. Only the newest is appended to.
+    async fn segment(&mut self, name: &str, length: u64, newest: bool, path: &Path) -> Result<(), ClientError> {
+        let have = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if have == length {
+            return Ok(());
+        }
+        let from = if have < length && newest { have } else { 0 };
+        let response = self.connection.fetch(&format!("/v1/log/journal/{name}"), from).await?;
+        match (response.status(), from) {
+            (StatusCode::OK, _) => self.stream(response.into_body(), path, false).await,
+            (StatusCode::PARTIAL_CONTENT, 1..) => self.stream(response.into_body(), path, true).await,
+            (status, _) => Err(unreachable(format!("{name}: HTTP {status}"))),
+        }
+    }
+
     async fn stream(&mut self, mut body: Incoming, path: &Path, append: bool) -> Result<(), ClientError> {
         let draft = path.with_extension("new");
-        let mut file = if append { OpenOptions::new().append(true).open(path)? } else { File::create(&draft)? };
+        let written = if append { path } else { &draft };
+        let named = |error| anyhow!("{}: {error}", written.display());
+        let opened = if append { OpenOptions::new().append(true).open(path) } else { File::create(&draft) };
+        let mut file = opened.map_err(named)?;
         while let Some(frame) = within(PATIENCE, WHAT, body.frame()).await.map_err(unreachable)? {
             if let Ok(data) = frame.map_err(unreachable)?.into_data() {
-                file.write_all(&data)?;
+                file.write_all(&data).map_err(named)?;
             }
             if file.metadata()?.len() > MAX_SEGMENT {
                 let found = format!("more than {MAX_SEGMENT} bytes of {}", path.display());
                 return Err(ClientError::check("log.journal.damaged", found, "a segment of the journal"));
             }
         }
+        file.sync_all().map_err(named)?;
         self.count();
-        if append { Ok(()) } else { Ok(fs::rename(draft, path)?) }
+        if append { Ok(()) } else { Ok(fs::rename(&draft, path).map_err(named)?) }
     }
 
     /// A file in memory; none where the authority has none.
     async fn small(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, ClientError> {
+        let mut tries = TRIES;
+        loop {
+            match self.small_once(path, limit).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => self.open_again(error, &mut tries).await?,
+            }
+        }
+    }
+
+    async fn small_once(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, ClientError> {
         let response = self.connection.fetch(&format!("/v1/log/{path}"), 0).await?;
         let status = response.status();
-        let body = http_body_util::Limited::new(response.into_body(), limit).collect();
-        let body = within(PATIENCE, WHAT, body).await.map_err(unreachable)?.map_err(unreachable)?.to_bytes();
+        let body = self.connection.read(path, response.into_body(), limit).await?;
         match status {
             StatusCode::OK => {
                 self.count();
-                Ok(Some(body.to_vec()))
+                Ok(Some(body))
             }
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::FORBIDDEN => {
@@ -262,15 +317,65 @@ impl Mirror {
         phase(format!("copying the log: {}, {} files so far", self.part, self.fetched));
     }
 
-    fn has(&self, path: &str) -> bool {
-        self.folder.join(path).exists()
+    /// Opens the connection again after one that broke. The error comes back where
+    /// it is another one, or the connection broke too often.
+    async fn open_again(&mut self, error: ClientError, tries: &mut u32) -> Result<(), ClientError> {
+        while let (ClientError::Unreachable(_), 1..) = (&error, *tries) {
+            sleep(PAUSE.saturating_mul(TRIES.saturating_sub(*tries))).await;
+            *tries = tries.saturating_sub(1);
+            if let Ok(connection) = Connection::open_as(&self.identity, &self.authority, PATIENCE).await {
+                self.connection = connection;
+                return Ok(());
+            }
+        }
+        Err(error)
     }
 
-    fn put(&self, path: &str, bytes: &[u8]) -> Result<(), ClientError> {
-        let target = self.folder.join(path);
-        fs::create_dir_all(target.parent().unwrap_or(&self.folder))?;
-        let draft = self.folder.join("draft");
-        fs::write(&draft, bytes)?;
-        Ok(fs::rename(draft, target)?)
+    fn has(&self, path: &str) -> bool {
+        self.drafts.contains_key(path) || self.folder.join(path).exists()
     }
+
+    /// Writes a file that gets its name later, with others.
+    fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), ClientError> {
+        let draft = self.folder.join(DRAFTS).join(self.drafts.len().to_string());
+        fs::write(&draft, bytes).with_context(|| draft.display().to_string())?;
+        self.drafts.insert(path.to_owned(), draft);
+        if self.drafts.len() < BATCH { Ok(()) } else { self.settle() }
+    }
+
+    /// Waits until the disk has all drafts, and gives them their names.
+    fn settle(&mut self) -> Result<(), ClientError> {
+        let sync = || syncfs(File::open(&self.folder)?).map_err(std::io::Error::from);
+        sync().with_context(|| self.folder.display().to_string())?;
+        while let Some((path, draft)) = self.drafts.pop_first() {
+            let target = self.folder.join(&path);
+            fs::create_dir_all(target.parent().unwrap_or(&self.folder)).context(path)?;
+            fs::rename(draft, &target).with_context(|| target.display().to_string())?;
+        }
+        // The names, too, before a head refers to them.
+        Ok(sync().with_context(|| self.folder.display().to_string())?)
+    }
+
+    /// Empties the folder of drafts: of a run that was broken off, and after this one.
+    fn forget_drafts(&self) -> Result<(), ClientError> {
+        let drafts = self.folder.join(DRAFTS);
+        match fs::remove_dir_all(&drafts) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(anyhow!("{}: {error}", drafts.display()).into());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Removes partial tiles that another has outgrown. What stays is read by nobody.
+fn remove_others(folder: &Path, tile: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path() != tile {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+    // Only once it is empty.
+    drop(fs::remove_dir(folder));
 }

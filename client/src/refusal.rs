@@ -1,17 +1,20 @@
 //! Why a node goes no further, with the exit code that says so.
 
 use std::fmt;
+use std::io::Write;
 
 use portcullis_attest::check::Checks;
 use portcullis_cli::rfc3339;
 use portcullis_firmware_policy::{Reader, remedy};
-use portcullis_permit::{Permit, PermitError, PermitWarning, Refusal};
+use portcullis_permit::{Permit, PermitError, PermitWarning, Refusal, Status};
 
 /// Why there is no permit, or none any more.
 #[derive(Debug)]
 pub enum ClientError {
-    /// A check of this node did not pass, or the authority denied.
+    /// The authority denied, or withdrew: its own signed word.
     Denied(Vec<Refusal>),
+    /// A check of this node did not pass, so that it has no answer.
+    Refused(Vec<Refusal>),
     /// The authority cannot be reached, or does not answer as it should.
     Unreachable(String),
     /// This node itself failed.
@@ -19,6 +22,14 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The authority's word that a permit is not valid any more.
+    pub(crate) fn withdrawn(status: Status) -> Self {
+        let required = Some(Status::Valid.as_str().to_owned());
+        let (check, found) = ("permit.revoked".to_owned(), Some(status.as_str().to_owned()));
+        let remedy = Some(remedy(&check, Reader::Node).to_owned());
+        Self::Denied(vec![Refusal { check, found, required, remedy }])
+    }
+
     /// One refused check of this node.
     #[must_use]
     pub fn check(id: &str, found: impl fmt::Display, required: impl fmt::Display) -> Self {
@@ -27,7 +38,7 @@ impl ClientError {
 
     /// One refused check, read by somebody who can do something about it.
     pub(crate) fn read_by(reader: Reader, id: &str, found: impl fmt::Display, required: impl fmt::Display) -> Self {
-        Self::Denied(vec![Refusal {
+        Self::Refused(vec![Refusal {
             check: id.to_owned(),
             found: Some(found.to_string()),
             required: Some(required.to_string()),
@@ -44,16 +55,34 @@ impl ClientError {
             required: check.required.clone(),
             remedy: Some(remedy(&check.id, Reader::Node).to_owned()),
         };
-        Self::Denied(checks.refused().map(refusal).collect())
+        Self::Refused(checks.refused().map(refusal).collect())
     }
 
     /// The id of the first check that refused.
     #[must_use]
     pub fn first_check(&self) -> Option<&str> {
         match self {
-            Self::Denied(refusals) => refusals.first().map(|refusal| refusal.check.as_str()),
+            Self::Denied(refusals) | Self::Refused(refusals) => refusals.first().map(|refusal| refusal.check.as_str()),
             Self::Unreachable(_) | Self::Own(_) => None,
         }
+    }
+
+    /// Whether a new session may get another answer: the old one broke, or the
+    /// request came too late on it.
+    pub(crate) fn is_of_session(&self) -> bool {
+        matches!(self, Self::Unreachable(_)) || self.is_late()
+    }
+
+    /// Whether the authority has decided against this node. Everything else can
+    /// pass: a broken connection, an answer that does not verify, a full disk, a
+    /// request that took too long to make.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Denied(_)) && !self.is_late()
+    }
+
+    /// Denied because of when the request came, not because of what it showed.
+    fn is_late(&self) -> bool {
+        matches!(self, Self::Denied(_)) && matches!(self.first_check(), Some("request.statement" | "request.nonce"))
     }
 }
 
@@ -62,7 +91,7 @@ impl fmt::Display for ClientError {
         match self {
             Self::Unreachable(why) => write!(f, "authority unreachable: {why}"),
             Self::Own(error) => write!(f, "{error:#}"),
-            Self::Denied(refusals) => {
+            Self::Denied(refusals) | Self::Refused(refusals) => {
                 f.write_str("denied")?;
                 for r in refusals {
                     write!(f, "\n  {}", r.check)?;
@@ -113,9 +142,46 @@ pub(crate) fn warning(warning: &PermitWarning) -> String {
     format!("{} denies from {} on", warning.check, rfc3339(warning.deny_from))
 }
 
-/// Tells whoever runs this node what will be denied, while there is time.
-pub(crate) fn warn(permit: &Permit) {
-    for told in &permit.warnings {
-        eprintln!("portcullis: warning: {}: {}", warning(told), remedy(&told.check, Reader::Node));
+/// What whoever runs this node is to be told while there is time: what will be denied.
+pub(crate) fn warnings(permit: &Permit) -> impl Iterator<Item = String> {
+    let text = |told: &PermitWarning| format!("warning: {}: {}", warning(told), remedy(&told.check, Reader::Node));
+    permit.warnings.iter().map(text)
+}
+
+/// Tells people something on standard error, and neither waits for a reader that
+/// is slow nor fails because of one that is gone.
+pub(crate) fn aside(text: String) {
+    tokio::task::spawn_blocking(move || complain(&text));
+}
+
+/// Writes a line to standard error, if somebody reads it.
+pub(crate) fn complain(text: &str) {
+    let _read = writeln!(std::io::stderr(), "portcullis: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(check: &str) -> ClientError {
+        let refusal = Refusal { check: check.to_owned(), found: None, required: None, remedy: None };
+        ClientError::Denied(vec![refusal])
+    }
+
+    #[test]
+    fn only_the_authoritys_word_is_final() {
+        assert!(denied("authz.forbid").is_final());
+        assert!(ClientError::withdrawn(Status::Suspended).is_final());
+        let passing = [
+            denied("request.nonce"),
+            denied("request.statement"),
+            ClientError::check("authority.endorsement", "another key", "an endorsed authority"),
+            ClientError::Unreachable("connection refused".into()),
+            std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
+        ];
+        for error in passing {
+            assert!(!error.is_final(), "{error}");
+        }
+        assert!(denied("request.nonce").is_of_session() && !denied("authz.forbid").is_of_session());
     }
 }

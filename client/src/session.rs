@@ -5,6 +5,7 @@
 //! 3. only then: evidence of this node, bound to this session and one request
 //! 4. verify what comes back as a gate does
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -12,7 +13,6 @@ use hyper::{Method, StatusCode};
 use portcullis_attest::binding::{Binding, Role};
 use portcullis_attest::check::Checks;
 use portcullis_attest::evidence::EvidenceClass;
-use portcullis_attester::Machine;
 use portcullis_firmware_policy::{
     ActivateRequest, AttestRequest, AttestResponse, Seen, VerifiedAuthority, VerifiedBundle, decode_credential,
     verify_authority,
@@ -26,9 +26,10 @@ use portcullis_wire::sha256;
 
 use crate::clock;
 use crate::config::{Config, Trust};
-use crate::http::{Connection, describe};
-use crate::refusal::ClientError;
-use crate::state::State;
+use crate::devices::{Devices, in_background};
+use crate::http::{Answer, Connection, PATIENCE, describe};
+use crate::refusal::{ClientError, aside};
+use crate::state::{State, StateError};
 use crate::waiting::doing;
 
 /// Most bundles that a node may have missed.
@@ -65,18 +66,24 @@ impl Session {
     /// # Errors
     /// [`ClientError`].
     pub async fn open(config: &Config, trust: &Trust) -> Result<Self, ClientError> {
+        Self::open_within(PATIENCE, config, trust).await
+    }
+
+    /// As [`Self::open`], where no step is waited for longer than `patience`.
+    pub(crate) async fn open_within(patience: Duration, config: &Config, trust: &Trust) -> Result<Self, ClientError> {
         let at = clock::now();
         let expired = trust.bundle.check_time(at);
         expired.map_err(|error| ClientError::check(error.check(), &error, "a bundle that is valid"))?;
-        let state = State::open(&config.state)?;
-        state.keep_bundle(trust.bundle.bytes())?;
-        let mut connection = Connection::open(&config.authority).await?;
-        let attested = clock::boot_time();
+        let (state, seen) = open_state(config, trust).await?;
         let mut nonce = [0; 32];
         rand::fill(&mut nonce).map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
-        let seen = last_seen(&state)?;
         let request = AttestRequest { nonce, seen_size: seen.as_ref().map(|seen| seen.size) };
-        let answer = connection.ask(Method::POST, "/v1/attest", request.encode()).await?;
+        let attested = clock::boot_time();
+        let (connection, answer) = match challenge(&config.authority, patience, &request).await? {
+            Ok(answered) => answered,
+            // A challenge can be made again: the authority may just have restarted.
+            Err(_broken) => challenge(&config.authority, patience, &request).await??,
+        };
         if answer.status != StatusCode::OK {
             return Err(ClientError::Unreachable(describe(&answer)));
         }
@@ -88,8 +95,7 @@ impl Session {
         let Trust { governance, bundle } = trust;
         let verified = verify_authority(&response.answer, &binding, governance, bundle, seen.as_ref(), at, &mut checks);
         let authority = verified.ok_or_else(|| ClientError::checks(&checks))?;
-        state.keep(authority.checkpoint(), &authority.endorsement().checkpoint_key)?;
-        state.keep_origin(authority.endorsement().origin())?;
+        keep_authority(&state, &authority).await?;
         Ok(Self {
             connection,
             authority,
@@ -136,9 +142,9 @@ impl Session {
             }
             let bundle = VerifiedBundle::verify(&answer.body, &trust.governance).map_err(refused)?;
             bundle.check_succession(&trust.bundle).map_err(refused)?;
-            self.state.keep_bundle(bundle.bytes())?;
             self.skew = bundle.policy().clock_skew;
-            trust.bundle = bundle;
+            trust.bundle = Arc::new(bundle);
+            keep_bundle(&self.state, trust).await?;
         }
         // Those between may have ended; the one to go by has not.
         trust.bundle.check_time(clock::now()).map_err(refused)
@@ -152,11 +158,11 @@ impl Session {
     /// own where the permit does not verify.
     pub async fn permit(
         &mut self,
-        machine: &mut Machine,
+        devices: &Devices,
         ask: Ask<'_>,
         trust: &Trust,
     ) -> Result<VerifiedPermit, ClientError> {
-        let (asked, transparent) = self.request(machine, ask, trust).await?;
+        let (asked, transparent) = self.request(devices, ask, trust).await?;
         let expectation = GateExpectation {
             issuer: self.authority.endorsement().origin(),
             node: &self.node,
@@ -172,15 +178,16 @@ impl Session {
 
     async fn request(
         &mut self,
-        machine: &mut Machine,
+        devices: &Devices,
         ask: Ask<'_>,
         trust: &Trust,
     ) -> Result<(PermitId, TransparentPermit), ClientError> {
-        self.activate(machine, trust).await?;
+        self.activate(devices, trust).await?;
         let nonce = self.take_nonce().await?;
         let endorsement = self.authority.endorsement();
         let origin = endorsement.origin();
-        let seen = self.state.seen(origin)?;
+        let (state, log) = (self.state.clone(), origin.to_owned());
+        let seen = in_background(move || state.seen(&log)).await?;
         let request = PermitRequest {
             audience: origin.to_owned(),
             node: self.node.clone(),
@@ -194,9 +201,10 @@ impl Session {
         let encoded = request.encode();
         let (asked, context) = (PermitId::of_request(&encoded), sha256(&[&encoded]));
         let binding = Binding { role: Role::Node, nonce: &nonce, channel: self.connection.channel, context: &context };
-        let binder = binding.binder(machine.ak_name());
+        let binder = binding.binder(devices.ak_name());
+        let selection = trust.bundle.policy().selection(Role::Node).clone();
         doing("taking evidence of this machine");
-        let evidence = machine.collect(&binder, trust.bundle.policy().selection(Role::Node))?;
+        let evidence = devices.with(move |machine| machine.collect(&binder, &selection)).await?;
         let signed = request.sign(ask.key, evidence.bytes())?;
 
         let answer = self.connection.ask(Method::POST, "/v1/permits", signed).await?;
@@ -210,7 +218,11 @@ impl Session {
             }
             StatusCode::FORBIDDEN => {
                 let denial = Denial::verify(&answer.body, &endorsement.permit_key)?;
-                self.state.keep_denial(&answer.body)?;
+                let state = self.state.clone();
+                if let Err(error) = in_background(move || state.keep_denial(&answer.body)).await {
+                    // It is for people; the denial stands without.
+                    aside(format!("the denial was not kept for portcullis-policy explain: {error}"));
+                }
                 Err(ClientError::Denied(denial.refusals))
             }
             _ => Err(ClientError::Unreachable(describe(&answer))),
@@ -219,20 +231,28 @@ impl Session {
 
     /// Shows once a connection that this node's attestation key lives beside the
     /// endorsement key that it is enrolled with, or that a service module vouches for.
-    async fn activate(&mut self, machine: &mut Machine, trust: &Trust) -> Result<(), ClientError> {
+    async fn activate(&mut self, devices: &Devices, trust: &Trust) -> Result<(), ClientError> {
         let enrolled = trust.bundle.policy().nodes.get(&self.node).is_some_and(|node| node.ek.is_some());
-        let needed = enrolled || machine.class() == EvidenceClass::SnpSvsmVtpm;
-        let (true, false, Some(tpm)) = (needed, self.activated, machine.tpm()) else { return Ok(()) };
-        let keys = ActivateRequest::Keys { ek: tpm.endorsement_key()?, ak: tpm.ak_area().to_vec() };
-        let answer = self.connection.ask(Method::POST, "/v1/activate", keys.encode()).await?;
+        let needed = enrolled || devices.class() == EvidenceClass::SnpSvsmVtpm;
+        if !needed || self.activated || devices.ak_name().is_none() {
+            return Ok(());
+        }
+        let keys = devices.with(|machine| {
+            let tpm = machine.tpm().ok_or_else(no_tpm)?;
+            Ok::<_, ClientError>(ActivateRequest::Keys { ek: tpm.endorsement_key()?, ak: tpm.ak_area().to_vec() })
+        });
+        let answer = self.connection.ask(Method::POST, "/v1/activate", keys.await?.encode()).await?;
         if answer.status != StatusCode::OK {
             return Err(ClientError::Unreachable(describe(&answer)));
         }
         let credential = decode_credential(&answer.body)
             .map_err(|error| ClientError::check("exchange.form", error, "a credential for this TPM"))?;
         doing("activating the credential in this machine's TPM");
-        let secret = ActivateRequest::Secret(*tpm.activate(&credential)?);
-        let answer = self.connection.ask(Method::POST, "/v1/activate", secret.encode()).await?;
+        let secret = devices.with(move |machine| {
+            let tpm = machine.tpm().ok_or_else(no_tpm)?;
+            Ok::<_, ClientError>(ActivateRequest::Secret(*tpm.activate(&credential)?))
+        });
+        let answer = self.connection.ask(Method::POST, "/v1/activate", secret.await?.encode()).await?;
         if !answer.status.is_success() {
             return Err(ClientError::Unreachable(describe(&answer)));
         }
@@ -242,16 +262,20 @@ impl Session {
         Ok(())
     }
 
-    /// The nonce that the last answer brought, or a new one. Nonces live for ten
-    /// seconds: one that lay around is not worth trying.
+    /// The nonce that the last answer brought, or a new one.
     async fn take_nonce(&mut self) -> Result<[u8; 32], ClientError> {
-        match self.nonce.take() {
-            Some(nonce) => Ok(nonce),
-            None => {
-                let answer = self.connection.ask(Method::POST, "/v1/nonce", Vec::new()).await?;
-                answer.nonce.ok_or_else(|| ClientError::Unreachable(describe(&answer)))
-            }
+        self.challenge().await?;
+        self.nonce.take().ok_or_else(|| ClientError::Unreachable("no nonce".into()))
+    }
+
+    /// Asks the authority for a nonce, unless there is one. Nonces live for ten
+    /// seconds: one that lay around is not worth trying.
+    pub(crate) async fn challenge(&mut self) -> Result<(), ClientError> {
+        if self.nonce.is_none() {
+            let answer = self.connection.ask(Method::POST, "/v1/nonce", Vec::new()).await?;
+            self.nonce = Some(answer.nonce.ok_or_else(|| ClientError::Unreachable(describe(&answer)))?);
         }
+        Ok(())
     }
 
     /// Throws away a nonce that may have become too old.
@@ -278,11 +302,28 @@ impl Session {
     /// Reports an execution.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`].
+    /// [`ClientError::Unreachable`]; [`ClientError::Refused`] where the authority
+    /// takes no such report.
     pub async fn report(&mut self, execution: &Execution, key: &SigningKey) -> Result<(), ClientError> {
         let signed = execution.sign(key, &self.node)?;
         let answer = self.connection.ask(Method::POST, "/v1/executions", signed).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(ClientError::Unreachable(describe(&answer))) }
+        match answer.status {
+            status if status.is_success() => Ok(()),
+            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
+                Err(ClientError::check("execution.permit", describe(&answer), "a report that the authority takes"))
+            }
+            _ => Err(ClientError::Unreachable(describe(&answer))),
+        }
+    }
+
+    /// Whether the authority has ended the connection.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
+
+    /// Changes how long a step of an exchange is waited for.
+    pub(crate) const fn set_patience(&mut self, patience: Duration) {
+        self.connection.set_patience(patience);
     }
 
     pub(crate) fn connection(&mut self) -> &mut Connection {
@@ -290,9 +331,47 @@ impl Session {
     }
 }
 
-/// The largest checkpoint that this node has seen of its authority's log.
-fn last_seen(state: &State) -> Result<Option<Seen>, ClientError> {
-    let Some(origin) = state.origin()? else { return Ok(None) };
-    let note = state.seen(&origin)?;
-    Ok(note.as_deref().and_then(Checkpoint::unverified).map(|(size, root)| Seen { origin, size, root }))
+/// Connects, and challenges the authority. The inner error is that of a connection
+/// that broke before the answer.
+async fn challenge(
+    authority: &str,
+    patience: Duration,
+    request: &AttestRequest,
+) -> Result<Result<(Connection, Answer), ClientError>, ClientError> {
+    let mut connection = Connection::open(authority, patience).await?;
+    let answer = connection.ask(Method::POST, "/v1/attest", request.encode()).await;
+    Ok(answer.map(|answer| (connection, answer)))
+}
+
+/// Opens the memory of this node: what it has seen of its authority's log.
+async fn open_state(config: &Config, trust: &Trust) -> Result<(State, Option<Seen>), ClientError> {
+    let (folder, trust) = (config.state.clone(), trust.clone());
+    in_background(move || {
+        let state = State::open(&folder)?;
+        state.keep_bundle(&trust.bundle, &trust.governance)?;
+        let last = state.last()?;
+        let seen = last
+            .and_then(|(origin, note)| Checkpoint::unverified(&note).map(|(size, root)| Seen { origin, size, root }));
+        Ok::<_, StateError>((state, seen))
+    })
+    .await
+}
+
+async fn keep_authority(state: &State, authority: &VerifiedAuthority) -> Result<(), ClientError> {
+    let (state, checkpoint) = (state.clone(), authority.checkpoint().clone());
+    let key = authority.endorsement().checkpoint_key.clone();
+    in_background(move || {
+        state.keep(&checkpoint, &key)?;
+        Ok::<_, StateError>(state.keep_origin(key.origin())?)
+    })
+    .await
+}
+
+async fn keep_bundle(state: &State, trust: &Trust) -> Result<(), ClientError> {
+    let (state, trust) = (state.clone(), trust.clone());
+    in_background(move || state.keep_bundle(&trust.bundle, &trust.governance)).await
+}
+
+fn no_tpm() -> ClientError {
+    ClientError::Own(anyhow::anyhow!("the TPM is gone"))
 }

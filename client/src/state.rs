@@ -1,19 +1,54 @@
 //! What a node remembers between runs: the largest checkpoint it has seen, and
-//! the newest bundle.
+//! the newest bundle. Neither goes back, whatever gates run at the same time.
+//!
+//! A file that is damaged is refused by name. It is never read as if it were not
+//! there: then an older log, or an older bundle, would pass.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use portcullis_permit::{Checkpoint, VerifyingKey};
+use portcullis_files::{lock_folder, make_folder, read_if_present, write_durably};
+use portcullis_firmware_policy::VerifiedBundle;
+use portcullis_permit::{Checkpoint, Governance, VerifyingKey};
 
-/// File of the newest bundle that this node has verified.
-pub(crate) const KEPT_BUNDLE: &str = "bundle.pcb";
+use crate::refusal::ClientError;
+
+/// Largest origin of a log, in bytes.
+const MAX_ORIGIN: usize = 1024;
 
 /// The folder of a node's memory.
 #[derive(Clone, Debug)]
 pub struct State {
     folder: PathBuf,
+}
+
+/// Why the memory is of no use.
+#[derive(Debug)]
+pub enum StateError {
+    /// A file cannot be read or written; the error names it.
+    Io(io::Error),
+    /// A file is not what was written.
+    Damaged {
+        /// Check that refuses it: `state.bundle`, `state.checkpoint` or `state.origin`.
+        check: &'static str,
+        /// The file, and what is wrong with it.
+        found: String,
+    },
+}
+
+impl From<io::Error> for StateError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<StateError> for ClientError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Io(error) => error.into(),
+            StateError::Damaged { check, found } => Self::check(check, found, "what this node wrote there"),
+        }
+    }
 }
 
 impl State {
@@ -22,8 +57,21 @@ impl State {
     /// # Errors
     /// I/O errors.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        make_folder(folder)?;
+        Ok(Self::at(folder))
+    }
+
+    /// The memory in a folder that may not be there yet.
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    fn bundle_path(&self) -> PathBuf {
+        self.folder.join("bundle.pcb")
+    }
+
+    fn origin_path(&self) -> PathBuf {
+        self.folder.join("origin")
     }
 
     fn checkpoint_path(&self, origin: &str) -> PathBuf {
@@ -32,58 +80,103 @@ impl State {
         self.folder.join(format!("checkpoint-{name}"))
     }
 
-    /// The largest checkpoint seen of a log, as it was signed. Damage reads as
-    /// an error, never as "none seen".
+    /// The largest checkpoint seen of a log, as it was signed.
     ///
     /// # Errors
-    /// I/O errors.
-    pub fn seen(&self, origin: &str) -> io::Result<Option<String>> {
-        match fs::read_to_string(self.checkpoint_path(origin)) {
-            Ok(note) => Ok(Some(note)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// [`StateError`].
+    pub fn seen(&self, origin: &str) -> Result<Option<String>, StateError> {
+        let path = self.checkpoint_path(origin);
+        let Some(bytes) = read_if_present(&path)? else { return Ok(None) };
+        let note = String::from_utf8(bytes).ok();
+        let whole = note.filter(|note| note.lines().next() == Some(origin) && Checkpoint::unverified(note).is_some());
+        let damaged = || damaged("state.checkpoint", &path, &format!("is no checkpoint of {origin}"));
+        whole.map(Some).ok_or_else(damaged)
     }
 
     /// Keeps a verified checkpoint, if it is larger than the one kept.
     ///
     /// # Errors
-    /// I/O errors.
-    pub fn keep(&self, checkpoint: &Checkpoint, key: &VerifyingKey) -> io::Result<()> {
-        let kept = self.seen(key.origin())?.and_then(|note| Checkpoint::verify(&note, key).ok());
+    /// [`StateError`].
+    pub fn keep(&self, checkpoint: &Checkpoint, key: &VerifyingKey) -> Result<(), StateError> {
+        let _held = lock_folder(&self.folder)?;
+        let path = self.checkpoint_path(key.origin());
+        let kept = self.seen(key.origin())?.map(|note| Checkpoint::verify(&note, key)).transpose();
+        // Only now is the key known with which it was signed.
+        let kept = kept.map_err(|error| damaged("state.checkpoint", &path, &format!("does not verify: {error}")))?;
         if kept.is_none_or(|kept| kept.size() < checkpoint.size()) {
-            self.write(&self.checkpoint_path(key.origin()), checkpoint.note().as_bytes())?;
+            write_durably(&path, checkpoint.note().as_bytes())?;
         }
         Ok(())
     }
 
-    /// Origin of the authority that this node verified last.
+    /// Origin of the authority that this node verified last, and the largest
+    /// checkpoint seen of its log.
     ///
     /// # Errors
-    /// I/O errors.
-    pub fn origin(&self) -> io::Result<Option<String>> {
-        match fs::read_to_string(self.folder.join("origin")) {
-            Ok(origin) => Ok(Some(origin)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+    /// [`StateError`].
+    pub(crate) fn last(&self) -> Result<Option<(String, String)>, StateError> {
+        let path = self.origin_path();
+        let Some(bytes) = read_if_present(&path)? else { return Ok(None) };
+        let plain = |origin: &String| {
+            !origin.is_empty() && origin.len() <= MAX_ORIGIN && !origin.contains(|c: char| c.is_control())
+        };
+        let Some(origin) = String::from_utf8(bytes).ok().filter(plain) else {
+            return Err(damaged("state.origin", &path, "names no authority"));
+        };
+        // The checkpoint was written first.
+        match self.seen(&origin)? {
+            Some(note) => Ok(Some((origin, note))),
+            None => {
+                Err(damaged("state.checkpoint", &self.checkpoint_path(&origin), &format!("of {origin} is missing")))
+            }
         }
     }
 
-    /// Keeps the origin of a verified authority.
+    /// Keeps the origin of a verified authority, whose checkpoint was kept.
     ///
     /// # Errors
     /// I/O errors.
     pub fn keep_origin(&self, origin: &str) -> io::Result<()> {
-        self.write(&self.folder.join("origin"), origin.as_bytes())
+        let path = self.origin_path();
+        let same = read_if_present(&path)?.is_some_and(|kept| kept == origin.as_bytes());
+        if same { Ok(()) } else { write_durably(&path, origin.as_bytes()) }
     }
 
-    /// Keeps a bundle that was verified: none that is older will rule here.
+    /// The newest bundle that this node has verified, if it is another than this
+    /// one.
     ///
     /// # Errors
-    /// I/O errors.
-    pub fn keep_bundle(&self, bytes: &[u8]) -> io::Result<()> {
-        let path = self.folder.join(KEPT_BUNDLE);
-        if fs::read(&path).is_ok_and(|kept| kept == bytes) { Ok(()) } else { self.write(&path, bytes) }
+    /// [`StateError`].
+    pub(crate) fn bundle(
+        &self,
+        configured: &[u8],
+        governance: &Governance,
+    ) -> Result<Option<VerifiedBundle>, StateError> {
+        let path = self.bundle_path();
+        let Some(bytes) = read_if_present(&path)?.filter(|kept| kept != configured) else { return Ok(None) };
+        let why = |error| match bytes.len() {
+            0 => "is empty".to_owned(),
+            _ => format!("does not verify: {error}"),
+        };
+        let verified = VerifiedBundle::verify(&bytes, governance);
+        verified.map(Some).map_err(|error| damaged("state.bundle", &path, &why(error)))
+    }
+
+    /// Keeps a bundle that was verified, unless another gate has kept a newer one.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn keep_bundle(&self, bundle: &VerifiedBundle, governance: &Governance) -> Result<(), StateError> {
+        let path = self.bundle_path();
+        if read_if_present(&path)?.is_some_and(|kept| kept == bundle.bytes()) {
+            return Ok(());
+        }
+        let _held = lock_folder(&self.folder)?;
+        let kept = self.bundle(bundle.bytes(), governance)?;
+        if kept.is_none_or(|kept| kept.policy().version < bundle.policy().version) {
+            write_durably(&path, bundle.bytes())?;
+        }
+        Ok(())
     }
 
     /// Keeps the last denial, for people: `portcullis-policy explain` renders it.
@@ -91,12 +184,67 @@ impl State {
     /// # Errors
     /// I/O errors.
     pub fn keep_denial(&self, bytes: &[u8]) -> io::Result<()> {
-        self.write(&self.folder.join("denial.cose"), bytes)
+        write_durably(&self.folder.join("denial.cose"), bytes)
+    }
+}
+
+fn damaged(check: &'static str, path: &Path, why: &str) -> StateError {
+    StateError::Damaged { check, found: format!("{} {why}", path.display()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const ORIGIN: &str = "lab/authority";
+
+    fn state() -> (tempfile::TempDir, State) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        (folder, state)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let draft = self.folder.join(format!("draft-{}", std::process::id()));
-        fs::write(&draft, bytes)?;
-        fs::rename(draft, path)
+    fn note(size: u64) -> String {
+        format!("{ORIGIN}\n{size}\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n— {ORIGIN} AAAA\n")
+    }
+
+    fn check<T: std::fmt::Debug>(outcome: Result<T, StateError>) -> (&'static str, String) {
+        match outcome.unwrap_err() {
+            StateError::Damaged { check, found } => (check, found),
+            StateError::Io(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_not_an_absent_one() {
+        let (_folder, state) = state();
+        assert_eq!(state.seen(ORIGIN).unwrap(), None);
+        let path = state.checkpoint_path(ORIGIN);
+        fs::write(&path, note(7)).unwrap();
+        assert_eq!(state.seen(ORIGIN).unwrap(), Some(note(7)));
+        for damage in
+            ["", "lab/authority\n", "lab/other\n7\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n", "\0\0\0"]
+        {
+            fs::write(&path, damage).unwrap();
+            let (check, found) = check(state.seen(ORIGIN));
+            assert_eq!(check, "state.checkpoint");
+            assert_eq!(found, format!("{} is no checkpoint of {ORIGIN}", path.display()));
+        }
+    }
+
+    #[test]
+    fn an_origin_without_its_checkpoint_is_damage() {
+        let (_folder, state) = state();
+        assert!(state.last().unwrap().is_none());
+        state.keep_origin(ORIGIN).unwrap();
+        let (found_check, found) = check(state.last());
+        assert_eq!(found_check, "state.checkpoint");
+        assert!(found.ends_with("of lab/authority is missing"), "{found}");
+        fs::write(state.checkpoint_path(ORIGIN), note(7)).unwrap();
+        assert_eq!(state.last().unwrap(), Some((ORIGIN.to_owned(), note(7))));
+        fs::write(state.origin_path(), "").unwrap();
+        assert_eq!(check(state.last()).0, "state.origin");
     }
 }

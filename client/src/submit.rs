@@ -12,7 +12,7 @@ use portcullis_firmware_policy::{MAX_LENGTH, Reader};
 use portcullis_permit::{Endorsement, FileKind, Quorum, Revocation};
 use serde_json::Value;
 
-use crate::http::{Connection, describe};
+use crate::http::{Connection, PATIENCE, describe};
 use crate::refusal::ClientError;
 
 #[derive(Debug, Args)]
@@ -30,8 +30,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
         let (name, found) = (arguments.file.display(), FileKind::of(&bytes));
         anyhow!("{name}: {found}; required a bundle, revocation or endorsement with governors' signatures")
     })?;
-    let mut connection = Connection::open(&arguments.authority).await?;
-    let answer = connection.ask(Method::POST, path, bytes).await?;
+    let mut connection = Connection::open(&arguments.authority, PATIENCE).await?;
+    let answer = connection.ask(Method::POST, path, bytes).await.map_err(unanswered)?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     match answer.status {
         status if status.is_success() => {
@@ -41,6 +41,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
         StatusCode::FORBIDDEN => Err(refusal(&text).unwrap_or_else(|| ClientError::Unreachable(describe(&answer)))),
         _ => Err(ClientError::Unreachable(describe(&answer))),
     }
+}
+
+/// A command is not sent twice by itself: the second answer would hide the first.
+fn unanswered(error: ClientError) -> ClientError {
+    let what = "the authority may have taken it before the connection broke: submit it again; \
+                if it then refuses governance.sequence or bundle.version, it has taken it";
+    ClientError::Unreachable(format!("{error}; {what}"))
 }
 
 /// Where a document goes, by what it is. Nothing is verified: the authority does.

@@ -33,5 +33,8 @@ pub(crate) fn say(line: impl Into<String>) {
 /// Waits for something, and tells so; the error says what did not happen in time.
 pub(crate) async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, String> {
     doing(what);
-    timeout(limit, work).await.map_err(|_| format!("{what}: no answer within {} s", limit.as_secs()))
+    timeout(limit, work).await.map_err(|_| match limit.subsec_millis() {
+        0 => format!("{what}: no answer within {} s", limit.as_secs()),
+        _ => format!("{what}: no answer within {} ms", limit.as_millis()),
+    })
 }

@@ -68,3 +68,22 @@ fn lists_are_checked_on_the_way_in() {
     let pem = kept[0].pem().unwrap();
     assert_eq!(store.import(pem.as_bytes(), &roots).unwrap(), kept);
 }
+
+/// What a power cut or a failing disk left is named, and can be fetched again.
+#[test]
+fn a_damaged_file_is_named_with_what_to_do() {
+    let Some(root) = vectors("snp") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (store, roots) = (Store::open(folder.path()), Roots::amd().unwrap());
+    let crl = read(&root, "amd-crl/milan_2025-05-06.crl.der");
+    store.import(&crl, &roots).unwrap();
+    let path = std::fs::read_dir(folder.path().join("crl")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&path, b"").unwrap();
+    let error = store.items().unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged(damaged, _) if *damaged == path), "{error}");
+    let said = error.to_string();
+    assert!(said.starts_with(&format!("{} is damaged (", path.display())), "{said}");
+    assert!(said.ends_with("): remove it, and fetch or import it again"), "{said}");
+    store.import(&crl, &roots).unwrap();
+    assert_eq!(store.items().unwrap().len(), 1);
+}

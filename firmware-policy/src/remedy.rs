@@ -412,7 +412,7 @@ catalogue! {
         Auditor "Name the time at which it was used with --at.";
     "permit.request": "The permit answers another request than the one that was sent." => "Ask again; if it persists, treat the permits as replayed and tell the authority's operator.";
     "permit.status.issued": "The status list was issued later than this clock shows, by more than limits.clock_skew_seconds." => "Set this machine's clock: it is behind the authority's.";
-    "permit.status.*": "The status list is stale, foreign or too short." => "Check that the authority is reachable.";
+    "permit.status.*": "The status list is stale, foreign or too short." => "Read why the last attempt to get another failed; check that the authority is reachable.";
     "permit.revoked": "The permit's status is not valid." => "Ask the governors.",
         Governor "Read the reason of the revocation in the log before anything else.";
     "log.tree": "Checkpoint, tiles and entries of the log do not agree." => "Fetch the files again; if it persists, keep them as proof.";
@@ -493,6 +493,10 @@ catalogue! {
     "exchange.order": "A request came before the exchange that it needs." => "Attest the authority on this connection first.";
     "activation.secret": "The TPM's answer is not the secret of the credential that went out." => "Activate again, with the TPM that holds both keys.";
     "exchange.form": "The body is no exchange of this protocol." => "Use a client of the same protocol version.";
-    "lease.expired": "The permit was not renewed before its lease ended." => "Check that the authority is reachable and that it renews.";
+    "lease.expired": "The permit was not renewed before its lease ended." => "Read why the last attempt failed; check that the authority is reachable and that it renews.";
     "lease.renewal": "The authority refused to renew." => "Read the denial that came with it.";
+    "program.execution": "The kernel did not execute the program." => "Read the kernel's reason in the message; run the program without the gate, as the user that the gate is configured with.";
+    "state.bundle": "The file with the newest bundle that this node has verified is damaged." => "Put the newest signed bundle in its place, from the governors or another node. Or remove the file: the node then begins with the configured bundle and takes the later ones from the authority; until it has, an older bundle rules.";
+    "state.checkpoint": "The file with the largest checkpoint that this node has seen is damaged, or missing beside the file origin." => "Restore it from a copy. Or compare the authority's checkpoint with that of a witness, an auditor or another node, and then remove the file and the file origin beside it: without them, this node does not notice a log that was rolled back.";
+    "state.origin": "The file with the name of the authority that this node has verified last is damaged." => "Write the origin of the authority into it, without a newline; or remove it: this node then does not compare the next authority with the one before.";
 }

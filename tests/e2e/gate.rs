@@ -1,36 +1,20 @@
 //! No permit, no execution; and no execution outlives trust.
 
 mod common;
+#[path = "common/gates.rs"]
+mod gates;
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use gates::{running, wait_until};
 use portcullis_lab::Options;
 use portcullis_lab::deployment::{SLEEP, UNKNOWN};
 use portcullis_lineage::RECEIPTS_LABEL;
 use portcullis_permit::{SigningKey, Suite, TransparentPermit, statement};
 use portcullis_wire::Sign1;
 use rustix::process::Signal;
-
-/// Pids of processes whose command line is exactly this.
-fn running(command: &[&str]) -> Vec<i32> {
-    let wanted: Vec<u8> = command.iter().flat_map(|part| [part.as_bytes(), &[0]].concat()).collect();
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted)).collect()
-}
-
-fn wait_until(patience: Duration, mut holds: impl FnMut() -> bool) -> Option<Duration> {
-    let started = Instant::now();
-    while started.elapsed() < patience {
-        if holds() {
-            return Some(started.elapsed());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    None
-}
 
 #[test]
 fn exit_codes_tell_why_nothing_ran() {

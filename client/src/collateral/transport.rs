@@ -164,7 +164,7 @@ fn connector(roots: &[CertificateDer<'static>]) -> Result<TlsConnector, String> 
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
-    dial((name, port), name).await.map_err(Failure::Passing)
+    dial((name, port), name, OPEN).await.map_err(Failure::Passing)
 }
 
 /// TLS over a connection. A certificate that does not fit will not fit next time.

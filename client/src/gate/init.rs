@@ -3,19 +3,23 @@
 //! everything in the namespace.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use portcullis_sys::process::{Program as Execution, execute};
+use portcullis_sys::signals::{self, Set};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, wait};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, wait};
+use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
 
-use super::control::{Event, Order};
+use super::alarm::set_alarm;
+use super::control::{Event, Failure, Order, Task};
+use super::delivery::Delivery;
 use super::program::Program;
+use super::signals::forwarded;
 
 /// How often orphans are reaped that ended while nothing else happened.
 const REAP_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -28,9 +32,8 @@ pub(super) fn main(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> 
             tell(control, event);
             0
         }
-        Err(error) => {
-            let errno = error.raw_os_error().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-            tell(control, Event::Failed(errno));
+        Err(failure) => {
+            tell(control, Event::Failed(failure));
             125
         }
     }
@@ -38,40 +41,93 @@ pub(super) fn main(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> 
 
 fn tell(control: &OwnedFd, event: Event) {
     // If the gate is gone there is nobody to tell, and this process ends anyway.
-    let _told = send(control, &event.encode(), SendFlags::NOSIGNAL);
+    let _told = retry_on_intr(|| send(control, &event.encode(), SendFlags::NOSIGNAL));
 }
 
-fn supervise(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> io::Result<Event> {
+/// Names what failed.
+fn doing<T>(what: Task, outcome: io::Result<T>) -> Result<T, Failure<Task>> {
+    outcome.map_err(|error| Failure::of(what, &error))
+}
+
+fn supervise(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> Result<Event, Failure<Task>> {
+    let (received, blocked) = doing(Task::Signals, hold_signals())?;
     // Without a first order the gate got no permit: nothing ever runs.
-    let Some(Order::Start(deadline)) = receive(control)? else { return Ok(Event::Exited(0)) };
-    private_proc()?;
-    hide_sources_of_evidence()?;
-    let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?;
-    set_deadline(&timer, deadline)?;
-    let pid = execute(&Execution {
+    let Some(Order::Start(deadline)) = doing(Task::Orders, receive(control))? else { return Ok(Event::Exited(0)) };
+    doing(Task::Proc, private_proc())?;
+    doing(Task::Devices, hide_sources_of_evidence())?;
+    let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC);
+    let timer = doing(Task::Deadline, timer.map_err(io::Error::from))?;
+    doing(Task::Deadline, set_alarm(&timer, Duration::from_nanos(deadline)))?;
+    let executed = execute(&Execution {
         executable: program.executable(),
         arguments: program.arguments().to_vec(),
         environment: program.environment().to_vec(),
         uid,
         gid,
-    })?;
-    let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("no pid"))?;
-    let child = pidfd_open(pid, PidfdFlags::empty())?;
+        blocked,
+    });
+    let pid = match executed {
+        Ok(pid) => pid,
+        Err(not) => return Ok(Event::NotExecuted(Failure::of(not.step, &not.error))),
+    };
     tell(control, Event::Started);
-    loop {
-        let [orders, expired, _ended] = wait_for([control.as_fd(), timer.as_fd(), child.as_fd()])?;
-        if let Some(event) = reap(pid)? {
-            return Ok(event);
-        }
-        if expired {
-            return Ok(Event::Expired);
-        }
-        if orders {
-            match receive(control)? {
-                Some(Order::Extend(deadline)) => set_deadline(&timer, deadline)?,
-                Some(Order::Signal(number)) => pass_on(pid, number),
-                // The gate is gone, or speaks nonsense: so does the program go.
-                Some(Order::Start(_)) | None => return Ok(Event::Expired),
+    let running = doing(Task::Children, Running::watch(pid))?;
+    running.attend(control, &timer, &received)
+}
+
+/// Blocks the signals that the gate passes on: what the gate and this process
+/// both get, the program has. Returns where they are read, and what the program
+/// starts with blocked.
+fn hold_signals() -> io::Result<(OwnedFd, Set)> {
+    let set = Set::of(forwarded())?;
+    let blocked = set.block()?;
+    Ok((set.descriptor()?, blocked))
+}
+
+/// The program, executed.
+struct Running {
+    pid: i32,
+    child: OwnedFd,
+    delivery: Delivery,
+}
+
+impl Running {
+    fn watch(pid: i32) -> io::Result<Self> {
+        let child = Pid::from_raw(pid).ok_or_else(|| io::Error::other("no pid"))?;
+        let child = pidfd_open(child, PidfdFlags::empty())?;
+        Ok(Self { pid, child, delivery: Delivery::default() })
+    }
+
+    fn attend(mut self, control: &OwnedFd, timer: &OwnedFd, received: &OwnedFd) -> Result<Event, Failure<Task>> {
+        loop {
+            let descriptors = [control.as_fd(), timer.as_fd(), received.as_fd(), self.child.as_fd()];
+            let wait = doing(Task::Children, wait_for(descriptors, self.delivery.wait(Instant::now())))?;
+            let [orders, expired, signals, _ended] = wait;
+            if let Some(event) = doing(Task::Children, reap(self.pid))? {
+                return Ok(event);
+            }
+            // What init got comes before what the gate tells of.
+            while signals && let Ok(signal) = signals::next(received) {
+                self.delivery.got(signal.number, Instant::now());
+            }
+            if orders {
+                match doing(Task::Orders, receive(control))? {
+                    Some(Order::Extend(deadline)) => {
+                        doing(Task::Deadline, set_alarm(timer, Duration::from_nanos(deadline)))?
+                    }
+                    Some(Order::Signal(number)) => {
+                        self.delivery.told(i32::try_from(number).unwrap_or(0), Instant::now());
+                    }
+                    // The gate is gone, or speaks nonsense: so does the program go.
+                    Some(Order::Start(_)) | None => return Ok(Event::Expired),
+                }
+            } else if expired {
+                // No order is left that may have set another deadline.
+                return Ok(Event::Expired);
+            }
+            for number in self.delivery.due(Instant::now()) {
+                // An error means that the program has ended, which comes next.
+                let _sent = signals::send(self.pid, number);
             }
         }
     }
@@ -105,55 +161,32 @@ fn hide_sources_of_evidence() -> io::Result<()> {
     Ok(())
 }
 
-fn set_deadline(timer: &OwnedFd, nanoseconds: u64) -> io::Result<()> {
-    const SECOND: u64 = 1_000_000_000;
-    let value = Timespec {
-        tv_sec: i64::try_from(nanoseconds / SECOND).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(nanoseconds % SECOND).unwrap_or(0),
-    };
-    let once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: once, it_value: value })?;
-    Ok(())
-}
-
-fn wait_for<const N: usize>(descriptors: [std::os::fd::BorrowedFd<'_>; N]) -> io::Result<[bool; N]> {
+/// Which of these descriptors have something to say; none, once it is time.
+fn wait_for<const N: usize>(descriptors: [BorrowedFd<'_>; N], time: Option<Duration>) -> io::Result<[bool; N]> {
     let mut waiting = descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    loop {
-        match poll(&mut waiting, Some(&REAP_EVERY)) {
-            Ok(_) => return Ok(waiting.map(|fd| !fd.revents().is_empty())),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    let time = time.and_then(|time| Timespec::try_from(time).ok()).map_or(REAP_EVERY, |time| time.min(REAP_EVERY));
+    match poll(&mut waiting, Some(&time)) {
+        Ok(_) => Ok(waiting.map(|fd| !fd.revents().is_empty())),
+        Err(Errno::INTR) => Ok([false; N]),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// One order; `None` once the gate has closed its end.
 fn receive(control: &OwnedFd) -> io::Result<Option<Order>> {
     let mut buffer = [0; 9];
-    let (length, _) = recv(control, &mut buffer, RecvFlags::empty())?;
+    let (length, _) = retry_on_intr(|| recv(control, &mut buffer, RecvFlags::empty()))?;
     Ok(buffer.get(..length).and_then(Order::decode))
-}
-
-fn pass_on(pid: Pid, number: u64) {
-    let signal = match number {
-        1 => Signal::HUP,
-        2 => Signal::INT,
-        10 => Signal::USR1,
-        12 => Signal::USR2,
-        _ => Signal::TERM,
-    };
-    // An error means that the program has ended, which the loop sees next.
-    let _sent = kill_process(pid, signal);
 }
 
 /// Reaps what has ended, orphans included; returns how the program ended, once
 /// it has.
-fn reap(main: Pid) -> io::Result<Option<Event>> {
+fn reap(main: i32) -> io::Result<Option<Event>> {
     loop {
         match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if pid == main => return Ok(Some(outcome(status))),
-            Ok(Some(_)) => {}
-            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == main => return Ok(Some(outcome(status))),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) | Err(Errno::CHILD) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     }
@@ -164,6 +197,6 @@ fn outcome(status: WaitStatus) -> Event {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Event::Exited(number(code)),
         (None, Some(signal)) => Event::Signalled(number(signal)),
-        (None, None) => Event::Failed(0),
+        (None, None) => Event::Lost,
     }
 }

@@ -97,6 +97,11 @@ impl Program {
         &self.workload
     }
 
+    /// What the caller calls it, for messages.
+    pub(super) fn name(&self) -> String {
+        self.arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     pub(super) fn executable(&self) -> BorrowedFd<'_> {
         self.sealed.as_fd()
     }

@@ -3,6 +3,7 @@
 //! - [`locked`]: secrets in memory that is neither swapped nor dumped
 //! - [`process`]: a child that is pid 1 of its own namespaces, and execution of
 //!   a program by descriptor under another user
+//! - [`signals`]: blocked, read from a descriptor, sent by number
 //! - [`sev_guest`]: derived keys of the secure processor
 //!
 //! ```
@@ -16,3 +17,4 @@
 pub mod locked;
 pub mod process;
 pub mod sev_guest;
+pub mod signals;

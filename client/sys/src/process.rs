@@ -5,6 +5,12 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::io::retry_on_intr;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::signals::Set;
+
 /// A child in a fresh PID and mount namespace.
 #[derive(Debug)]
 pub struct Child {
@@ -83,7 +89,6 @@ fn die_with(parent: rustix::process::Pid) -> bool {
 }
 
 /// A program to be executed by descriptor.
-#[derive(Debug)]
 pub struct Program<'a> {
     /// The executable: a sealed memory file.
     pub executable: BorrowedFd<'a>,
@@ -95,28 +100,120 @@ pub struct Program<'a> {
     pub uid: u32,
     /// Group to run as; supplementary groups are dropped.
     pub gid: u32,
+    /// Signals that the program starts with blocked.
+    pub blocked: Set,
+}
+
+/// What a child does before it is the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// Made by `fork`, with a pipe to tell what became of it.
+    Fork = 1,
+    /// Dies with its parent.
+    ParentDeath,
+    /// Drops supplementary groups.
+    Groups,
+    /// Takes its group.
+    Group,
+    /// Takes its user.
+    User,
+    /// Can gain no privileges.
+    NoNewPrivileges,
+    /// Has no descriptors but 0, 1 and 2.
+    Descriptors,
+    /// Has the caller's signal mask, and `SIGPIPE` as the kernel has it.
+    Signals,
+    /// Is executed.
+    Execution,
+}
+
+impl Step {
+    const ALL: [Self; 9] = [
+        Self::Fork,
+        Self::ParentDeath,
+        Self::Groups,
+        Self::Group,
+        Self::User,
+        Self::NoNewPrivileges,
+        Self::Descriptors,
+        Self::Signals,
+        Self::Execution,
+    ];
+
+    /// The step with a number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| *step as u8 == number)
+    }
+
+    /// The system call that did not succeed.
+    #[must_use]
+    pub const fn call(self) -> &'static str {
+        match self {
+            Self::Fork => "fork",
+            Self::ParentDeath => "prctl(PR_SET_PDEATHSIG)",
+            Self::Groups => "setgroups",
+            Self::Group => "setresgid",
+            Self::User => "setresuid",
+            Self::NoNewPrivileges => "prctl(PR_SET_NO_NEW_PRIVS)",
+            Self::Descriptors => "close_range",
+            Self::Signals => "sigprocmask",
+            Self::Execution => "execveat",
+        }
+    }
+}
+
+/// The program does not run.
+#[derive(Debug)]
+pub struct NotExecuted {
+    /// The step that failed.
+    pub step: Step,
+    /// What the kernel said.
+    pub error: io::Error,
+}
+
+impl NotExecuted {
+    fn fork(error: impl Into<io::Error>) -> Self {
+        Self { step: Step::Fork, error: error.into() }
+    }
 }
 
 /// Forks and executes a program: descriptor, arguments and environment are
 /// exactly those given, all other descriptors but 0, 1 and 2 are closed, no
-/// privileges can be gained. Returns the pid.
+/// privileges can be gained. Returns the pid, once the program is executed.
 ///
 /// # Errors
-/// Errors of `fork`. A child that cannot execute ends with 126.
-pub fn execute(program: &Program<'_>) -> io::Result<i32> {
+/// [`NotExecuted`]; then there is no child.
+pub fn execute(program: &Program<'_>) -> Result<i32, NotExecuted> {
     // Everything that allocates happens before the fork.
     let arguments = pointers(&program.arguments);
     let environment = pointers(&program.environment);
-    let executable = program.executable.as_raw_fd();
+    // The kernel closes the child's end when it has executed the program.
+    let (outcome, childs) = pipe_with(PipeFlags::CLOEXEC).map_err(NotExecuted::fork)?;
     // SAFETY: the child calls nothing but async-signal-safe functions.
     match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
+        -1 => Err(NotExecuted::fork(io::Error::last_os_error())),
         0 => {
-            let _failed = become_program(executable, &arguments, &environment, program.uid, program.gid);
+            let step = become_program(program, &arguments, &environment);
+            let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+            let [a, b, c, d] = errno.to_le_bytes();
+            // An error here leaves the parent with the exit code alone.
+            let _told = rustix::io::write(&childs, &[step as u8, a, b, c, d]);
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(126) }
         }
-        pid => Ok(pid),
+        pid => {
+            drop(childs);
+            let mut told = [0; 5];
+            let length = retry_on_intr(|| rustix::io::read(&outcome, &mut told)).map_err(NotExecuted::fork)?;
+            let ([step, errno @ ..], 5) = (told, length) else { return Ok(pid) };
+            let child = Pid::from_raw(pid);
+            // It has ended, or does so now.
+            let _reaped = retry_on_intr(|| waitpid(child, WaitOptions::empty()));
+            let step = Step::from_number(step).unwrap_or(Step::Execution);
+            Err(NotExecuted { step, error: io::Error::from_raw_os_error(i32::from_le_bytes(errno)) })
+        }
     }
 }
 
@@ -125,33 +222,76 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-/// Gives up every privilege, then becomes the program. Returns only on failure.
+/// Gives up every privilege, then becomes the program. Returns only on failure,
+/// with the step that failed; `errno` says why.
 fn become_program(
-    executable: RawFd,
+    program: &Program<'_>,
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
-    uid: u32,
-    gid: u32,
-) -> Option<()> {
+) -> Step {
     const EMPTY: &CStr = c"";
-    let done = |result: i64| (result == 0).then_some(());
+    let (uid, gid) = (program.uid, program.gid);
     // SAFETY: plain system call on integers.
-    done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }.into())?;
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } != 0 {
+        return Step::ParentDeath;
+    }
     // SAFETY: a null list of length zero drops all supplementary groups.
-    done(unsafe { libc::setgroups(0, std::ptr::null()) }.into())?;
+    if unsafe { libc::setgroups(0, std::ptr::null()) } != 0 {
+        return Step::Groups;
+    }
     // SAFETY: plain system call on integers.
-    done(unsafe { libc::setresgid(gid, gid, gid) }.into())?;
+    if unsafe { libc::setresgid(gid, gid, gid) } != 0 {
+        return Step::Group;
+    }
     // SAFETY: plain system call on integers.
-    done(unsafe { libc::setresuid(uid, uid, uid) }.into())?;
+    if unsafe { libc::setresuid(uid, uid, uid) } != 0 {
+        return Step::User;
+    }
     // SAFETY: plain system call on integers.
-    done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Step::NoNewPrivileges;
+    }
     // Descriptors from 3 on close at execution, the executable's own included.
     // SAFETY: plain system call on integers.
-    done(unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
-    let (argv, envp) = (arguments.as_ptr(), environment.as_ptr());
+    if unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } != 0 {
+        return Step::Descriptors;
+    }
+    // Rust programs ignore SIGPIPE, and what is ignored would stay so.
+    // SAFETY: sets a default action; async-signal-safe.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR || program.blocked.restore().is_err() {
+        return Step::Signals;
+    }
+    let (argv, envp, executable) = (arguments.as_ptr(), environment.as_ptr(), program.executable.as_raw_fd());
     // SAFETY: both arrays are null-terminated and point to C strings that live
     // in the parent's copied memory; the path is empty, so the descriptor counts.
-    let result =
-        unsafe { libc::syscall(libc::SYS_execveat, executable, EMPTY.as_ptr(), argv, envp, libc::AT_EMPTY_PATH) };
-    done(result)
+    unsafe { libc::syscall(libc::SYS_execveat, executable, EMPTY.as_ptr(), argv, envp, libc::AT_EMPTY_PATH) };
+    Step::Execution
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    fn start(executable: &File) -> Result<i32, NotExecuted> {
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let (arguments, environment, blocked) = (vec![c"name".to_owned()], Vec::new(), Set::of([]).unwrap());
+        execute(&Program { executable: executable.as_fd(), arguments, environment, uid, gid, blocked })
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_execute_is_an_error_with_its_reason() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: dropping groups needs root");
+            return;
+        }
+        let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::io::write(&file, b"no program").unwrap();
+        let refused = start(&File::from(file)).unwrap_err();
+        assert_eq!((refused.step, refused.error.raw_os_error()), (Step::Execution, Some(libc::ENOEXEC)));
+        let pid = start(&File::open("/bin/true").unwrap()).unwrap();
+        let (_, status) = waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(0));
+    }
 }
