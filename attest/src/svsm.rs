@@ -7,6 +7,9 @@
 //! REPORT_DATA = SHA-512(64-byte nonce ‖ manifest)
 //! ```
 //!
+//! COCONUT-SVSM hashes nonce and manifest so, and its manifest is the marshalled
+//! `TPMT_PUBLIC` of the endorsement key, without a length before it.
+//!
 //! An endorsement key quotes nothing: which attestation key lives beside it,
 //! credential activation shows.
 

@@ -18,7 +18,8 @@ pub const CTI: i64 = 7;
 pub const CNF: i64 = 8;
 /// Scope (RFC 8693, RFC 9200).
 pub const SCOPE: i64 = 9;
-/// Confirmation method: COSE key thumbprint (RFC 9679 §6; read there as 5).
+/// Confirmation method: COSE key thumbprint (RFC 9679; IANA registered 5 for it, and
+/// other implementations have the same number).
 pub const CKT: i64 = 5;
 /// Status list (Token Status List, approved draft-21).
 pub const STATUS_LIST: i64 = 65533;

@@ -314,4 +314,42 @@ mod tests {
         assert_eq!(title(b"<html><TITLE> Sign\x07 in </TITLE>").as_deref(), Some("Sign in"));
         assert_eq!(title(b"<html><title>\xff"), None);
     }
+
+    /// AMD puts the values of an address into the certificate that it answers with
+    /// (KDS specification 57230, §3.1 and §4.1): for reports of real machines, the
+    /// address is made of what stands in their certificates.
+    #[test]
+    fn the_address_of_a_vcek_names_what_the_certificate_has() {
+        use portcullis_attest::check::Checks;
+        use portcullis_attest::snp::collateral::Collateral;
+        use portcullis_attest::snp::generation::Generation;
+        use portcullis_attest::snp::report::Report;
+        use portcullis_wire::hex::hex;
+
+        let Some(root) = portcullis_vectors::vectors("snp") else { return };
+        let read = |file: &str| std::fs::read(root.join(file)).unwrap();
+        for (generation, report, certificate) in [
+            (Generation::Milan, "milan-v2-gsg/report.bin", "milan-v2-gsg/vcek.der"),
+            (Generation::Genoa, "genoa-v3-ms-aci/report.bin", "genoa-v3-ms-aci/vcek.pem"),
+            (Generation::Turin, "turin-v5-ms-aci/report.bin", "turin-v5-ms-aci/vcek.pem"),
+        ] {
+            let report = Report::parse(&read(report), &mut Checks::all()).unwrap();
+            let amd = Collateral::parse(&read(certificate)).unwrap().certificates[0].amd.clone();
+            let path = super::vcek_path(&report, generation).unwrap();
+            let (place, query) = path.split_once('?').unwrap();
+            assert_eq!(place, format!("/vcek/v1/{generation}/{}", hex(amd.hwid.as_ref().unwrap())));
+            let levels: Vec<(&str, Option<u8>)> = query
+                .split('&')
+                .filter_map(|part| part.split_once('='))
+                .map(|(name, n)| (name, n.parse().ok()))
+                .collect();
+            let mut expected =
+                vec![("blSPL", amd.boot_loader), ("teeSPL", amd.tee), ("snpSPL", amd.snp), ("ucodeSPL", amd.microcode)];
+            if generation == Generation::Turin {
+                expected.insert(0, ("fmcSPL", amd.fmc));
+            }
+            assert_eq!(levels, expected, "{path}");
+            assert!(levels.iter().all(|(_, level)| level.is_some()));
+        }
+    }
 }
