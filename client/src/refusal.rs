@@ -82,7 +82,8 @@ impl ClientError {
 
     /// Denied because of when the request came, not because of what it showed.
     fn is_late(&self) -> bool {
-        matches!(self, Self::Denied(_)) && matches!(self.first_check(), Some("request.statement" | "request.nonce"))
+        let late = ["request.statement", "request.nonce", "request.nonce.age"];
+        matches!(self, Self::Denied(_)) && self.first_check().is_some_and(|check| late.contains(&check))
     }
 }
 
@@ -174,6 +175,7 @@ mod tests {
         assert!(ClientError::withdrawn(Status::Suspended).is_final());
         let passing = [
             denied("request.nonce"),
+            denied("request.nonce.age"),
             denied("request.statement"),
             ClientError::check("authority.endorsement", "another key", "an endorsed authority"),
             ClientError::Unreachable("connection refused".into()),
