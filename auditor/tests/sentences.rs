@@ -10,7 +10,7 @@ use portcullis_vectors::vectors;
 use serde_json::Value;
 
 /// Sentences, and the checks that must have passed where one stands.
-const SENTENCES: [(&str, &[&str]); 10] = [
+const SENTENCES: [(&str, &[&str]); 12] = [
     ("leads to a trusted root", &["snp.root", "snp.chain.vek", "snp.chain.issuer", "snp.validity"]),
     ("names no certificate of the chain", &["snp.crl", "snp.revoked", "snp.root"]),
     (
@@ -24,6 +24,14 @@ const SENTENCES: [(&str, &[&str]); 10] = [
     ("The event log leads to the value", &["tpm.eventlog", "tpm.pcr.0"]),
     ("The list of measured files leads to", &["ima.pcr", "ima.template", "ima.bank"]),
     ("values were taken as given", &[]),
+    (
+        "The report vouches for the paravisor's runtime data",
+        &["azure.ak", "azure.runtime_data", "azure.keys", "tpm.signature", "snp.signature", "snp.root", "snp.crl"],
+    ),
+    (
+        "The quoted PCRs that are named here have the values that wer",
+        &["tpm.expected.7", "tpm.pcr_digest", "tpm.signature"],
+    ),
 ];
 
 fn audit(folder: &Path, arguments: &[&str]) -> Vec<u8> {
@@ -37,7 +45,7 @@ fn said(folder: &Path, arguments: &[&str]) -> Vec<&'static str> {
     let html = ["--html", page.path().to_str().unwrap()];
     let text = String::from_utf8(audit(folder, &[arguments, &html].concat())).unwrap();
     let json: Value = serde_json::from_slice(&audit(folder, &[arguments, &["--json"]].concat())).unwrap();
-    let html = std::fs::read_to_string(page.path()).unwrap();
+    let html = std::fs::read_to_string(page.path()).unwrap().replace("&#39;", "'");
     let outcomes = |id: &str| {
         let list = json["checks"].as_array().unwrap().iter().filter(|check| check["id"] == id);
         list.map(|check| check["outcome"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -121,6 +129,37 @@ fn sentences_about_measured_files() {
     let (list, pcrs) = good_list(folder.path());
     let paths = [list.to_str().unwrap(), "--pcrs", pcrs.to_str().unwrap()];
     assert_eq!(said(&root, &[&["ima"], &paths[..]].concat()), [SENTENCES[8].0, given]);
+}
+
+#[test]
+fn sentences_about_azure() {
+    let Some(root) = vectors("azure-vtpm") else { return };
+    let [paravisor, expected] = [10, 11].map(|at: usize| SENTENCES[at].0);
+    let evidence = "trustee-v0-v1/evidence-v1.json";
+    let json: Value = serde_json::from_slice(&std::fs::read(root.join(evidence)).unwrap()).unwrap();
+    let hex = |value: &Value| match value {
+        Value::Array(bytes) => bytes.iter().map(|byte| format!("{:02x}", byte.as_u64().unwrap())).collect(),
+        text => text.as_str().unwrap().to_owned(),
+    };
+    let values = json["tpm_quote"]["pcrs"].as_array().unwrap().iter().enumerate();
+    let values: serde_json::Map<String, Value> =
+        values.map(|(pcr, value)| (pcr.to_string(), Value::from(hex(value)))).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let pcrs = folder.path().join("pcrs.json");
+    std::fs::write(&pcrs, serde_json::json!({ "sha256": values }).to_string()).unwrap();
+    let (at, crl) = (["--at", "2025-10-01T00:00:00Z"], ["--crl", "../snp/amd-crl/milan_2025-05-06.crl.der"]);
+    let known = ["--nonce", "6368616c6c656e6765", "--user-data", "none", "--expected-pcrs", pcrs.to_str().unwrap()];
+    let run = |parts: &[&[&str]]| said(&root, &[&["evidence", evidence][..], &at, &parts.concat()].concat());
+    let all = run(&[&crl, &known]);
+    assert!(all.contains(&paravisor) && all.contains(&expected), "{all:?}");
+    // Without a revocation list nobody vouches for the paravisor, nor for its key.
+    let less = run(&[&known]);
+    assert!(!less.contains(&paravisor) && !less.contains(&expected), "{less:?}");
+    // With another key than the runtime data name.
+    let other = run(&[&crl, &known, &["--ak", "kinvolk/akpub.pem"]]);
+    assert!(!other.contains(&paravisor) && !other.contains(&expected), "{other:?}");
+    let nothing = run(&[&crl]);
+    assert!(!nothing.contains(&expected), "{nothing:?}");
 }
 
 /// A list of one entry, and the value that it leads to.

@@ -43,6 +43,8 @@ struct Kind {
 const CHAIN: &str = "Certificate chain";
 const REVOCATION: &str = "Revocation";
 const SIGNATURE: &str = "Signature of the report";
+const QUOTE: &str = "Quote of the TPM";
+const VALUES: &str = "PCR values";
 const AUTHORITY: &str = "Authority";
 
 const TOPICS: [Kind; 23] = [
@@ -127,7 +129,7 @@ const TOPICS: [Kind; 23] = [
         meaning: "The report vouches for the paravisor's runtime data, and they name the key of the quote.",
         prefixes: &["azure."],
         proven_by: &["azure.form", "azure.runtime_data", "azure.keys", "azure.ak"],
-        rests_on: &[SIGNATURE],
+        rests_on: &[SIGNATURE, QUOTE],
     },
     Kind {
         title: "Freshness of the report",
@@ -158,8 +160,9 @@ const TOPICS: [Kind; 23] = [
         rests_on: &[],
     },
     Kind {
-        title: "Quote of the TPM",
-        meaning: "The attestation key signed this quote, and its attributes let it sign only what its TPM made.",
+        title: QUOTE,
+        meaning: "The attestation key signed this quote, and by its attributes, or by the platform's word, it signs \
+                  only what its TPM made.",
         prefixes: &["tpm.attest", "tpm.ak", "tpm.signature", "tpm.scheme"],
         proven_by: &[
             "tpm.attest",
@@ -182,7 +185,7 @@ const TOPICS: [Kind; 23] = [
         rests_on: &[],
     },
     Kind {
-        title: "PCR values",
+        title: VALUES,
         meaning: "The PCR values are those in the quote.",
         prefixes: &["tpm.selection", "tpm.bank", "tpm.pcrs", "tpm.pcr_digest"],
         proven_by: &["tpm.selection", "tpm.bank", "tpm.pcrs", "tpm.pcr_digest"],
@@ -193,7 +196,7 @@ const TOPICS: [Kind; 23] = [
         meaning: "The quoted PCRs that are named here have the values that were named for them.",
         prefixes: &["tpm.expected."],
         proven_by: &["tpm.expected.*"],
-        rests_on: &[],
+        rests_on: &[QUOTE, VALUES],
     },
     Kind {
         title: "Event log",
