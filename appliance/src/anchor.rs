@@ -1,15 +1,15 @@
-//! The head of the log in the TPM: where only the measured appliance can write,
-//! and nothing goes back.
+//! The head of the log, anchored in the TPM: only the measured appliance can write
+//! there, and the counter never decreases.
 //!
 //! ```text
-//! counter   incremented by every start; whoever runs sees when another starts
+//! counter   incremented by every start; a running authority notices a later start
 //! data      size | root | counter | clean stop | HMAC-SHA256
 //! ```
 //!
-//! A disk that was restored has a log that does not extend the anchored head. Of
-//! two clones on one TPM the older one sees the counter of the younger, and
-//! trips. The younger waits until the older cannot answer any more: an authority
-//! answers only for so long after it has seen the counter last.
+//! A restored disk has a log that does not extend the anchored head. Of two clones on
+//! one TPM, the older one notices the counter of the younger one and trips. The younger
+//! one waits until the older one can no longer answer: an authority answers only for a
+//! limited time after it last read the counter.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -26,18 +26,18 @@ use portcullis_wire::sha256;
 use crate::clock;
 use crate::instance::Refused;
 
-/// For how long an authority answers after it has seen the counter.
+/// How long an authority answers after it last read the counter.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
-/// Time between looks at the counter.
+/// Time between reads of the counter.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What this start is: its counter, and the key of the anchor.
+/// The state of this start: its counter, and the key of the anchor.
 pub(crate) struct Anchoring {
     key: hmac::Key,
     counter: u64,
 }
 
-/// What was anchored.
+/// The content of the anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Anchored {
     size: u64,
@@ -63,9 +63,9 @@ impl Anchoring {
         anchoring.write(tpm, selection, head, true)
     }
 
-    /// Checks that the log extends the anchor, and makes this start the one that
-    /// counts. Where the one before did not end cleanly it may still run on a
-    /// clone: then this waits until that one cannot answer any more.
+    /// Checks that the log extends the anchor, and makes this start the current one. If the
+    /// previous start did not stop cleanly, it may still run on a clone: then this function
+    /// waits until that one can no longer answer.
     pub(crate) fn begin(
         tpm: &mut dyn AnchorDevice,
         selection: &Selection,
@@ -77,7 +77,7 @@ impl Anchoring {
         let found = tpm.read_anchor()?.ok_or_else(|| Refused::new("anchor.missing", "the TPM holds no anchor"))?;
         let anchored = Anchored::read(&found.data, &key);
         let anchored = anchored.ok_or_else(|| Refused::new("anchor.forged", "not an anchor of this authority"))?;
-        // A start that ended between its two writes has counted, and no more.
+        // An earlier start incremented the counter and ended before it wrote the anchor.
         if anchored.counter != found.counter && anchored.counter.checked_add(1) != Some(found.counter) {
             let why = format!("found counter {}, required {} as anchored", found.counter, anchored.counter);
             return Err(Refused::new("anchor.counter", why).into());
@@ -92,8 +92,8 @@ impl Anchoring {
             return Err(Refused::new("anchor.fork", why).into());
         }
         if anchored.counter != found.counter {
-            // Before this start counts, too: however many are broken off before they
-            // write, the anchor is never further behind than by one.
+            // Written before this start increments the counter: the anchor is then at most one
+            // behind, however many starts are interrupted before they write.
             let counted = Anchored { counter: found.counter, clean: false, ..anchored };
             tpm.write_anchor(&counted.data(&key), selection)?;
         }
@@ -103,7 +103,7 @@ impl Anchoring {
             tracing::info!(seconds = LEASE.as_secs(), "the last stop was not clean: waiting for it to be over");
             std::thread::sleep(LEASE);
         }
-        // After the wait: the one before may have written meanwhile.
+        // Written after the wait, because the previous start may have written meanwhile.
         anchoring.write(tpm, selection, head, false)?;
         Ok(anchoring)
     }
@@ -154,8 +154,7 @@ impl Anchored {
     }
 }
 
-/// Whether this process may still answer: it has seen its own counter in the TPM
-/// not long ago.
+/// Whether this process may still answer: it read its own counter in the TPM recently.
 pub(crate) struct Fence(Mutex<Duration>);
 
 impl Fence {
@@ -163,8 +162,8 @@ impl Fence {
         Self(Mutex::new(clock::boot_time()))
     }
 
-    /// The counter was seen by a look that began then (`CLOCK_BOOTTIME`, which goes
-    /// on while the machine sleeps and a clone may start).
+    /// Records that a read which began at `began` (`CLOCK_BOOTTIME`) found the own counter.
+    /// That clock continues while the machine sleeps, when a clone may start.
     pub(crate) fn seen(&self, began: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
@@ -185,11 +184,11 @@ mod tests {
 
     use super::*;
 
-    /// NV memory without a TPM around it.
+    /// NV memory without a TPM.
     #[derive(Default)]
     struct Memory {
         anchor: Option<Anchor>,
-        /// Writes until it breaks.
+        /// Number of writes before the start is interrupted.
         breaks_after: Option<usize>,
     }
 
@@ -201,7 +200,7 @@ mod tests {
 
     impl AnchorDevice for Memory {
         fn define_anchor(&mut self, _: &Selection) -> Result<(), AttesterError> {
-            // As the specification has it: above every counter that there was.
+            // As specified: a new counter starts above every earlier counter.
             let counter = self.anchor.map_or(1, |old| old.counter.saturating_add(1));
             self.anchor = Some(Anchor { counter, data: [0; ANCHOR_LENGTH] });
             Ok(())
@@ -246,8 +245,8 @@ mod tests {
         begin(tpm, log).map(|_| ()).unwrap_err().downcast::<Refused>().unwrap().check
     }
 
-    /// THREATS 16: a restored disk, another tree, a cleared TPM, NV memory of
-    /// before, and two clones of which the older one sees the younger.
+    /// THREATS 16: a restored disk, another tree, a cleared TPM, old NV memory, and two
+    /// clones of which the older one notices the younger one.
     #[test]
     fn threat_16_rollback_fork_and_clones_are_refused_by_name() {
         let selection = Selection(Vec::new());
@@ -266,7 +265,7 @@ mod tests {
         append(&mut fork, b"otherwise");
         assert_eq!(refused(&mut tpm, &fork), "anchor.fork");
 
-        // Two clones start on one TPM: the older counts no more.
+        // Two clones start on one TPM: the older one is no longer current.
         let older = begin(&mut tpm, &log).unwrap();
         let anchored = tpm.anchor;
         assert_eq!(older.counter(), tpm.read_counter().unwrap());
@@ -276,8 +275,8 @@ mod tests {
         assert_ne!(older.counter(), tpm.read_counter().unwrap());
         assert_eq!(younger.counter(), tpm.read_counter().unwrap());
 
-        // NV memory of before, under a counter that cannot go back; somebody
-        // else's; and indices made anew.
+        // Old NV memory under a counter that cannot decrease; NV memory of another authority;
+        // and indices that were defined again.
         let mut old = Memory { anchor: anchored, breaks_after: None };
         old.anchor().unwrap().counter = 40;
         assert_eq!(refused(&mut old, &log), "anchor.counter");
@@ -288,9 +287,9 @@ mod tests {
         assert_eq!(refused(&mut tpm, &log), "anchor.forged");
     }
 
-    /// Starts that somebody breaks off before they have written their anchor, in
-    /// the wait after a stop that was not clean or right after they counted: that
-    /// is no tampering, however often.
+    /// Starts that are interrupted before they write their anchor, during the wait after an
+    /// unclean stop or directly after they increment the counter, are no tampering, however
+    /// often it happens.
     #[test]
     fn a_start_can_be_broken_off_before_it_wrote() {
         let (disk, mut tpm) = (MemoryStorage::new(), Memory::default());
@@ -302,8 +301,8 @@ mod tests {
             found.counter - Anchored::read(&found.data, &Anchoring::key(&[1; 32])).unwrap().counter
         };
         let killed = begin(&mut tpm, &log).unwrap();
-        // The first writes nothing, the others at most for the one before: the third
-        // does not come as far as that, and does not count.
+        // The first start writes nothing, the others write at most on behalf of the previous
+        // start. The third one does not reach the increment of the counter.
         for writes in [0, 1, 0, 1] {
             tpm.breaks_after = Some(writes);
             assert!(begin(&mut tpm, &log).is_err());

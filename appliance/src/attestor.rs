@@ -1,6 +1,6 @@
-//! One thread owns the machine. Challenges that arrive while it works form the
-//! next batch: every session gets fresh evidence at the cost of a share of one
-//! report and one quote.
+//! One thread owns the machine. Challenges that arrive while it works form the next
+//! batch. Every session gets fresh evidence, and a batch shares the cost of one report
+//! and one quote.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -20,9 +20,8 @@ use crate::anchor::Anchoring;
 use crate::clock;
 use crate::selfcheck;
 
-/// Shortest and longest time for which a batch gathers. In between it gathers
-/// for as long as the last report took, so a throttled processor gets larger
-/// batches by itself.
+/// Shortest and longest time for which a batch gathers. Within these limits it gathers
+/// for as long as the last report took, so a throttled processor gets larger batches.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// Evidence for one session.
@@ -32,12 +31,12 @@ pub(crate) struct Answer {
     pub(crate) proof: BatchProof,
 }
 
-/// What an appraisal of this machine shows of its TPM.
+/// The TPM state that an appraisal of this machine returns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Appraised {
     /// Its clock and boot counters.
     pub(crate) clock: ClockInfo,
-    /// Between which times (`CLOCK_BOOTTIME`) they were read.
+    /// The times (`CLOCK_BOOTTIME`) before and after they were read.
     pub(crate) between: (Duration, Duration),
 }
 
@@ -87,7 +86,7 @@ impl Attestor {
         Ok((Self { jobs, ak_name }, thread))
     }
 
-    /// Ends the thread once it has done what was asked before.
+    /// Ends the thread after the jobs that were queued before.
     pub(crate) fn close(&self) {
         // An error means that the thread has ended already.
         let _ended = self.jobs.send(Job::Close);
@@ -110,7 +109,7 @@ impl Attestor {
         self.ask(Job::ReadPcrs { bundle, reply }, answer).await
     }
 
-    /// Whether the TPM's counter is still that of this start.
+    /// Whether the TPM's counter is still the counter of this start.
     pub(crate) async fn is_newest_start(&self) -> Result<bool, String> {
         let (reply, answer) = oneshot::channel();
         self.ask(Job::Counter { reply }, answer).await
@@ -143,7 +142,7 @@ impl Attestor {
 
 type Waiting = ([u8; 64], oneshot::Sender<Result<Answer, String>>);
 
-/// What the thread owns.
+/// The state that the thread owns.
 struct Owned {
     machine: Machine,
     anchoring: Anchoring,
@@ -185,7 +184,7 @@ fn gather(first: Waiting, queue: &Receiver<Job>, window: Duration) -> (Vec<Waiti
     (batch, None)
 }
 
-/// A caller that has gone away is no error: its reply goes nowhere.
+/// A caller that has disconnected is no error: its reply is dropped.
 fn serve(owned: &mut Owned, job: Job) {
     let Owned { machine, anchoring } = owned;
     match job {

@@ -87,7 +87,7 @@ where
     }
 }
 
-/// Before there is a secret in it.
+/// Called before the memory holds a secret.
 fn guard_memory() -> io::Result<()> {
     locked::forbid_dumps()?;
     locked::lock_all_memory()?;

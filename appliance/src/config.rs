@@ -1,5 +1,5 @@
-//! `portcullisd.toml`. Unknown keys are refused, and so is silence where a
-//! choice matters.
+//! `portcullisd.toml`. Unknown keys are refused, and so are missing ones where a choice
+//! matters.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// Where the configuration lies unless `--config` says otherwise.
+/// Path of the configuration without `--config`.
 pub(crate) const DEFAULT_PATH: &str = "/etc/portcullis/portcullisd.toml";
 
 /// The configuration.
@@ -60,10 +60,10 @@ pub(crate) enum SuiteName {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 

@@ -6,15 +6,15 @@ use portcullis_attest::tpm::key::AttestationKey;
 use portcullis_firmware_policy::Activation;
 use zeroize::Zeroizing;
 
-/// A credential, and what its secret will prove.
+/// A credential, and the fact that its secret will prove.
 pub(crate) struct Issued {
     pub(crate) credential: Credential,
     pub(crate) activation: Activation,
     pub(crate) secret: Zeroizing<[u8; 32]>,
 }
 
-/// Makes a credential for two public areas. It is made for anybody: whether the
-/// endorsement key is enrolled is for the decision, which is logged.
+/// Makes a credential for two public areas, for any node. The decision, which is
+/// logged, checks whether the endorsement key is enrolled.
 pub(crate) fn issue(ek: &[u8], ak: &[u8]) -> Result<Issued, &'static str> {
     let ek = EndorsementKey::from_area(ek).map_err(|_| "no endorsement key that is understood")?;
     let ak = AttestationKey::from_area(ak).map_err(|_| "no attestation key that is understood")?;

@@ -1,5 +1,4 @@
-//! `portcullisd serve`: from a cold start to serving, or to a refusal with the
-//! check that failed.
+//! `portcullisd serve`: starts the authority, or refuses with the check that failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,10 +30,10 @@ use crate::serve::{listen_nodes, listen_public};
 use crate::threads::Threads;
 use crate::watch;
 
-/// How a program opens the storage of a log.
+/// Function that opens the storage of a log.
 pub type OpenStorage = dyn Fn(&std::path::Path) -> std::io::Result<Arc<dyn Storage>> + Send + Sync;
 
-/// The one way of shipped binaries: files.
+/// Storage in files, as all shipped binaries use it.
 ///
 /// # Errors
 /// I/O errors.
@@ -42,9 +41,9 @@ pub fn file_storage(folder: &std::path::Path) -> std::io::Result<Arc<dyn Storage
     Ok(Arc::new(FileStorage::open(folder)?))
 }
 
-/// Runs the authority until it is told to stop.
+/// Runs the authority until a signal stops it.
 pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &OpenStorage) -> Result<()> {
-    // 1. What is trusted, and whether it still is.
+    // 1. Governors and bundle, and whether the bundle is still valid.
     let (governance, configured) = trust(&config)?;
     let folders = Folders::of(&config);
     let bundle = folders.kept(&governance).newest_bundle(configured)?;
@@ -52,11 +51,11 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     bundle.check_authority(&config.origin).map_err(refused)?;
     let at = bundle_begins(&bundle, Duration::from_secs(MAX_SKEW)).await.map_err(refused)?;
 
-    // 2. This machine, by the same code and bundle as any other.
+    // 2. This machine, checked by the same code and bundle as any other.
     let mut machine = platform.open()?;
     let own = selfcheck::appraise_own(&mut machine, &config.origin, &bundle, at)?;
 
-    // 3. Keys, which open only on this machine in this state.
+    // 3. Keys, which can be unsealed only on this machine in this state.
     let sealed = read("sealed keys (run portcullisd init first)", &sealed_keys(&config))?;
     let keys = sealing::unseal(&sealed, &mut machine, bundle.policy())
         .with_context(|| format!("sealed keys {}", sealed_keys(&config).display()))?;
@@ -65,17 +64,17 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     let endorsement = folders.kept(&governance).endorsement(&config.endorsement)?;
     check_endorsement(&endorsement.endorsement, &keys, &own, &config, &bundle, at)?;
 
-    // 5. The log, recovered by the normal path; state follows from it.
+    // 5. The log, recovered by the normal path; the state follows from it.
     let folder = log_folder(&config);
     let storage = storage(&folder).with_context(|| format!("log {}", folder.display()))?;
     let opened = Log::open(Arc::clone(&storage), keys.log_keys(&config.origin)?);
     let (mut log, publisher) = opened.map_err(|error| Refused::new(error.check(), error))?;
-    // The TPM knows whether this is the newest state, and that another one starts.
+    // The TPM shows whether this state is the newest, and records that a new start runs.
     let head = log.head().context("the log has no genesis (run portcullisd init first)")?;
     let tpm = machine.tpm().context("a TPM")?;
     let selection = bundle.policy().selection(Role::Authority);
     let anchoring = Anchoring::begin(tpm, selection, keys.checkpoint_seed.expose(), &head, &log.view())?;
-    // The log's signers have what they need: the seeds go.
+    // The log's signers hold their keys now, so the seeds are overwritten.
     let permit_key = keys.into_permit_key();
     let source = Source {
         storage: Arc::clone(&storage),
@@ -101,7 +100,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
         "self-attestation passed"
     );
 
-    // 6. Serve, and keep doubting.
+    // 6. Serve, and keep watching the own state.
     let pcrs = machine.tpm().context("a TPM")?.read_pcrs(bundle.policy().selection(Role::Authority))?;
     let mut signals = Signals::new()?;
     let ledger = Arc::new(Mutex::new(ledger));
@@ -126,7 +125,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     );
     let authority = Arc::new(authority);
     let anchor = tokio::spawn(watch::anchor(Arc::clone(&authority)));
-    // Witnesses first: a log that was rolled back gets no entry more.
+    // Witnesses first: a log that was rolled back must get no further entry.
     tokio::select! {
         quorum = watch::first_quorum(&authority) => quorum?,
         () = signals.wait() => return threads.end(),
@@ -153,7 +152,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     keeper.abort();
     witnessing.abort();
     retaining.abort();
-    // Whoever was counted last must not be lost.
+    // Log the last counts before the process ends, so that they are not lost.
     if let Err(failure) = authority.log_denial_counts().await {
         tracing::error!(?failure, "denials of strangers were not counted");
     }
@@ -168,7 +167,7 @@ pub(crate) async fn serve(config: Config, platform: &dyn OpenMachine, storage: &
     Ok(())
 }
 
-/// SIGTERM and SIGINT, caught from before the first connection on.
+/// SIGTERM and SIGINT, caught before the first connection is accepted.
 struct Signals {
     term: Signal,
     int: Signal,
@@ -187,7 +186,7 @@ impl Signals {
     }
 }
 
-/// The endorsement names these keys, this chip and image, and is valid.
+/// Checks that the endorsement names these keys, this chip and image, and is valid.
 fn check_endorsement(
     endorsement: &Endorsement,
     keys: &Keys,

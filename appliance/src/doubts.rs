@@ -1,8 +1,8 @@
-//! What the authority is not sure of at the moment.
+//! Failures that are currently unexplained and may pass.
 //!
-//! A TPM that is busy, a disk that is full or a read that fails is no sign of an
-//! attack, and mostly passes. It is tried again for a while; then the authority
-//! signs nothing until it has passed; and where it does not pass, it trips.
+//! A busy TPM, a full disk or a failed read is no sign of an attack and usually passes.
+//! The authority retries for a while. Then it signs nothing until the failure has
+//! passed. If the failure lasts too long, the authority trips.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use crate::signer::Stopped;
 
-/// For how long something may fail before the authority signs nothing.
+/// How long something may fail before the authority signs nothing.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// For how long something may fail before the authority trips.
+/// How long something may fail before the authority trips.
 pub(crate) const LONGEST: Duration = Duration::from_secs(600);
 
-/// What fails, by check id.
+/// Current failures, by check id.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts(Mutex<BTreeMap<&'static str, Doubt>>);
 
@@ -31,8 +31,8 @@ impl Doubts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something failed at a time (`CLOCK_BOOTTIME`). Returns whether it has failed
-    /// for so long that the authority must trip.
+    /// Records a failure at a time (`CLOCK_BOOTTIME`). Returns whether it has lasted so
+    /// long that the authority must trip.
     pub(crate) fn failed(&self, check: &'static str, why: &str, now: Duration) -> bool {
         let mut all = self.all();
         let doubt = all.entry(check).or_insert_with(|| {
@@ -43,14 +43,14 @@ impl Doubts {
         now.saturating_sub(doubt.since) >= LONGEST
     }
 
-    /// It works again.
+    /// Records that a check works again.
     pub(crate) fn settled(&self, check: &str) {
         if self.all().remove(check).is_some() {
             tracing::info!(check, "this works again");
         }
     }
 
-    /// Why nothing is signed at a time (`CLOCK_BOOTTIME`), if there is a reason.
+    /// Why nothing is signed at a time (`CLOCK_BOOTTIME`); `None` if the authority signs.
     pub(crate) fn present(&self, now: Duration) -> Option<Stopped> {
         let all = self.all();
         let (check, doubt) = all.iter().find(|(_, doubt)| now.saturating_sub(doubt.since) >= GRACE)?;
@@ -76,7 +76,7 @@ mod tests {
         assert!(doubts.failed("watch.device", "busy", at(700)));
         doubts.settled("watch.device");
         assert_eq!(doubts.present(at(800)), None);
-        // It begins anew, and others are not touched by what works.
+        // The time starts again, and a success of one check does not affect the others.
         assert!(!doubts.failed("watch.device", "busy", at(900)));
         assert!(!doubts.failed("watch.disk", "full", at(900)));
         doubts.settled("watch.device");

@@ -1,4 +1,4 @@
-//! The event stream: typed, signed, numbered.
+//! The event stream: typed, signed, numbered events.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::clock;
 
 /// Time between heartbeats.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
-/// Events that a slow reader may lag behind; beyond that it sees a gap.
+/// Events by which a slow reader may lag; beyond that it sees a gap.
 const BACKLOG: usize = 64;
 
-/// One event as it stands in the stream.
+/// One event as it is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) kind: EventKind,
@@ -23,7 +23,7 @@ pub(crate) struct Sent {
 
 pub(crate) struct Events {
     sequence: Mutex<u64>,
-    /// None once the daemon stops: then every stream ends.
+    /// `None` after the daemon stops: then every stream ends.
     sender: Mutex<Option<broadcast::Sender<Sent>>>,
 }
 
@@ -32,12 +32,12 @@ impl Events {
         Self { sequence: Mutex::new(0), sender: Mutex::new(Some(broadcast::channel(BACKLOG).0)) }
     }
 
-    /// The events from here on; `None` once the daemon stops.
+    /// Subscribes to all later events; `None` after the daemon stops.
     pub(crate) fn subscribe(&self) -> Option<broadcast::Receiver<Sent>> {
         self.sender().as_ref().map(broadcast::Sender::subscribe)
     }
 
-    /// Ends every stream, once its reader has what was sent before.
+    /// Ends every stream after its reader has received all earlier events.
     pub(crate) fn close(&self) {
         self.sender().take();
     }
@@ -46,7 +46,7 @@ impl Events {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Signs and sends the next event. Without a reader it is only counted.
+    /// Signs and sends the next event. Without a reader, only its number is used up.
     pub(crate) fn send(&self, kind: EventKind, key: &SigningKey, origin: &str) {
         let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
         *sequence = sequence.saturating_add(1);

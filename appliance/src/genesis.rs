@@ -1,4 +1,5 @@
-//! Genesis: keys made inside the appliance, sealed, and the first log entry.
+//! Genesis: generates keys inside the appliance, seals them, and writes the first log
+//! entry.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,17 +21,17 @@ use crate::sealing::{self, Keys};
 use crate::selfcheck;
 use crate::succession;
 
-/// What genesis made, for the governors.
+/// The output of genesis, for the governors.
 pub(crate) struct Genesis {
     pub(crate) endorsement: Endorsement,
     pub(crate) request: PathBuf,
 }
 
-/// Days for which an endorsement is asked.
+/// Days of validity that the request for endorsement asks for.
 const ENDORSEMENT_DAYS: u64 = 365;
 
-/// Makes the keys of a new authority, seals them, writes genesis, and the
-/// document that governors endorse.
+/// Generates and seals the keys of a new authority, and writes genesis and the document
+/// that governors endorse.
 pub(crate) fn run(config: &Config, old: &succession::Named, platform: &dyn OpenMachine) -> Result<Genesis> {
     if sealed_keys(config).exists() {
         bail!("{} exists: this authority has had its genesis", sealed_keys(config).display());
@@ -42,7 +43,8 @@ pub(crate) fn run(config: &Config, old: &succession::Named, platform: &dyn OpenM
     let old = succession::of(old, &config.origin, &governance, &bundle, at)?;
     let mut machine = platform.open()?;
     let own = selfcheck::appraise_own(&mut machine, &config.origin, &bundle, at)?;
-    // What an authority of this machine needs is not taken from it by a slip.
+    // Refuse if this machine already has an authority, so that a mistake does not replace
+    // its anchor.
     if old.is_none() && machine.tpm().context("a TPM")?.read_anchor()?.is_some() {
         return Err(Refused::new("anchor.present", "the TPM holds the anchor of an authority").into());
     }
@@ -92,14 +94,14 @@ pub(crate) fn run(config: &Config, old: &succession::Named, platform: &dyn OpenM
     let head = log.head().context("the head of a log with a genesis")?;
     let tpm = machine.tpm().context("a TPM")?;
     Anchoring::define(tpm, &selection, keys.checkpoint_seed.expose(), &head)?;
-    // The keys last: what is sealed has its genesis in the log.
+    // The keys last: when they are sealed, their genesis is already in the log.
     create_durably(&sealed_keys(config), &sealed, PRIVATE)?;
     let request = config.state.join("endorsement.request");
     write_durably(&request, &Quorum::unsigned(document).encode())?;
     Ok(Genesis { endorsement, request })
 }
 
-/// What governors must compare with what they expect, before they endorse.
+/// The values that governors must compare with their expectations before they endorse.
 pub(crate) fn describe(genesis: &Genesis) -> String {
     let e = &genesis.endorsement;
     let follows = e.predecessor.as_ref().map(|old| format!("follows on       {old}\n")).unwrap_or_default();

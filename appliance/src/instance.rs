@@ -1,4 +1,4 @@
-//! What an authority is made of before it serves: configuration, governors,
+//! The inputs that an authority needs before it serves: configuration, governors,
 //! bundle, machine, keys.
 
 use std::fs;
@@ -13,7 +13,7 @@ use portcullis_permit::{Clock, Governance};
 use crate::clock;
 use crate::config::Config;
 
-/// Largest file that is read from the configuration.
+/// Largest file that the configuration may name, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// Reads a file that the configuration names.
@@ -51,12 +51,12 @@ pub(crate) async fn bundle_begins(bundle: &VerifiedBundle, longest: Duration) ->
     }
 }
 
-/// Where the sealed keys lie.
+/// Path of the sealed keys.
 pub(crate) fn sealed_keys(config: &Config) -> PathBuf {
     config.state.join("keys.sealed")
 }
 
-/// Where the log lies.
+/// Folder of the log.
 pub(crate) fn log_folder(config: &Config) -> PathBuf {
     config.state.join("log")
 }

@@ -1,9 +1,9 @@
-//! What an authority keeps beside its log: the bundle and the endorsement that were
-//! activated last, and the bundles that followed on each other.
+//! Files that an authority keeps beside its log: the bundle and the endorsement that
+//! were activated last, and the sequence of bundles.
 //!
-//! All of it is in the log as well. A file that is damaged is named and made again
-//! from there; it is never taken for one that is absent, as an older bundle would
-//! rule then. Whatever comes out of the log is verified as if it came from anywhere.
+//! The log contains all of it as well. A damaged file is reported and restored from the
+//! log. It is never treated as absent, because an older bundle would then apply. Data
+//! from the log is verified like data from any other source.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::authority::SignedEndorsement;
 use crate::config::Config;
 use crate::instance::{Refused, log_folder};
 
-/// Files in the folder of the state.
+/// Files in the state folder.
 #[derive(Clone, Copy)]
 pub(crate) struct Kept<'a> {
     state: &'a Path,
@@ -28,7 +28,7 @@ pub(crate) struct Kept<'a> {
     governance: &'a Governance,
 }
 
-/// [`Kept`] with the folders that it borrows.
+/// [`Kept`] with borrowed folders.
 pub(crate) struct Folders {
     state: PathBuf,
     log: PathBuf,
@@ -45,7 +45,7 @@ impl Folders {
 }
 
 impl Kept<'_> {
-    /// The newest bundle that ruled here: nothing older does again.
+    /// The newest bundle that was active here; no older one becomes active again.
     pub(crate) fn newest_bundle(self, configured: VerifiedBundle) -> Result<VerifiedBundle> {
         let path = self.state.join("active.pcb");
         let kept = match read_if_present(&path)? {
@@ -53,14 +53,14 @@ impl Kept<'_> {
                 Ok(bundle) => Some(bundle),
                 Err(error) => self.made_again(&path, &error)?,
             },
-            // Bundles that followed on each other were activated.
+            // Later bundles were activated, so the file must exist.
             None if self.successors().is_dir() => self.made_again(&path, &"the file is missing")?,
             None => None,
         };
         Ok(VerifiedBundle::newest(configured, kept).map_err(|error| Refused::new(error.check(), error))?)
     }
 
-    /// The bundle that took effect last, out of the log.
+    /// The bundle that took effect last, restored from the log.
     fn made_again(self, path: &Path, why: &dyn std::fmt::Display) -> Result<Option<VerifiedBundle>> {
         let describe = || format!("{}: {why}; making it again from the log", path.display());
         tracing::warn!(file = %path.display(), %why, "damaged: it is made again from the log");
@@ -72,7 +72,7 @@ impl Kept<'_> {
         Ok(bundle)
     }
 
-    /// The endorsement that was activated while running, else the configured one.
+    /// The endorsement that was activated at run time, or else the configured one.
     pub(crate) fn endorsement(self, configured: &Path) -> Result<SignedEndorsement> {
         let path = self.state.join("active.pce");
         let verify = |bytes: &[u8]| Endorsement::verify(bytes, self.governance);
@@ -94,8 +94,8 @@ impl Kept<'_> {
             let why = format!("{}: {error}; required an endorsement by the governors", configured.display());
             Refused::new("authority.endorsement", why)
         });
-        // Of two for the same keys, the one that lasts longer: the operator may have
-        // put a new one in its place while the authority was off.
+        // Of two endorsements for the same keys, the one that lasts longer applies: the
+        // operator may have installed a new one while the authority was off.
         let lasts_longer = |given: &[u8], kept: &[u8]| match (verify(given), verify(kept)) {
             (Ok(given), Ok(kept)) => given.checkpoint_key == kept.checkpoint_key && given.expires > kept.expires,
             _ => false,
@@ -109,8 +109,7 @@ impl Kept<'_> {
         Ok(SignedEndorsement { bytes, endorsement })
     }
 
-    /// Keeps a bundle that is about to take effect, also for nodes that will have
-    /// missed it.
+    /// Stores a bundle that is about to take effect, also for nodes that miss it.
     pub(crate) fn keep_bundle(self, bundle: &VerifiedBundle) -> std::io::Result<()> {
         if let Some(predecessor) = &bundle.policy().predecessor {
             make_folder(&self.successors())?;
@@ -119,12 +118,12 @@ impl Kept<'_> {
         write_durably(&self.state.join("active.pcb"), bundle.bytes())
     }
 
-    /// Keeps an endorsement that is about to take effect.
+    /// Stores an endorsement that is about to take effect.
     pub(crate) fn keep_endorsement(self, bytes: &[u8]) -> std::io::Result<()> {
         write_durably(&self.state.join("active.pce"), bytes)
     }
 
-    /// The bundle that followed on another one here, for nodes that missed it.
+    /// The direct successor of a bundle, for nodes that missed it.
     pub(crate) fn successor(self, predecessor: &Digest) -> Result<Option<Vec<u8>>> {
         let path = self.successor_path(predecessor);
         let Some(bytes) = read_if_present(&path)? else { return Ok(None) };
@@ -144,7 +143,7 @@ impl Kept<'_> {
         self.successors().join(format!("{}.pcb", hex(predecessor)))
     }
 
-    /// The last bundle of the log that fits.
+    /// The last bundle in the log that matches.
     fn find_bundle(self, fits: impl Fn(&VerifiedBundle) -> bool) -> Result<Option<VerifiedBundle>> {
         let mut found = None;
         self.each_entry(|object, entry, reader| {
@@ -163,7 +162,7 @@ impl Kept<'_> {
         Ok(found)
     }
 
-    /// The last endorsement of the log.
+    /// The last endorsement in the log.
     fn find_endorsement(self) -> Result<Option<Vec<u8>>> {
         let mut found = None;
         self.each_entry(|object, entry, reader| {

@@ -7,8 +7,8 @@
 //!
 //! A request takes one path: session facts and nonce, then
 //! [`portcullis_firmware_policy::decide`], then signature, log, receipt, answer.
-//! Any doubt of the authority about itself trips it: the permit key is gone,
-//! and gates fall by lease.
+//! If the authority fails one of its own checks, it trips: it removes the permit key,
+//! and programs end when their leases expire.
 //!
 //! [`run`] is the whole program; the shipped binary calls it with the real
 //! platform and file storage.

@@ -1,4 +1,4 @@
-//! The shipped daemon: the real platform, files, and nothing else.
+//! The shipped daemon, with the real platform and storage in files.
 
 use std::process::ExitCode;
 
@@ -6,8 +6,8 @@ use mimalloc::MiMalloc;
 use portcullis_appliance::{file_storage, run};
 use portcullis_attester::RealPlatform;
 
-/// A request allocates and frees evidence several times over; see
-/// docs/performance.md for what that costs.
+/// A request allocates and frees several times the size of its evidence;
+/// docs/performance.md gives the cost.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

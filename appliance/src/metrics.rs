@@ -1,4 +1,4 @@
-//! Prometheus metrics. Labels are check ids and states: never a node's name.
+//! Prometheus metrics. Labels are check ids and states, never names of nodes.
 
 use std::sync::atomic::AtomicU64;
 
@@ -65,7 +65,7 @@ impl Metrics {
         metrics
     }
 
-    /// The text format.
+    /// The metrics in Prometheus text format.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         match encode(&mut text, &self.registry) {

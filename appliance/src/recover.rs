@@ -1,9 +1,8 @@
-//! The ledger at a start: from the newest snapshot, and the entries after it.
+//! Restores the ledger at a start from the newest snapshot and the entries after it.
 //!
-//! Nothing that is read is trusted for where it lies. Every entry is shown to be
-//! in the log that this authority signs, and a snapshot is the one whose digest
-//! such an entry has. Whoever takes the hint away, or gives an older one, makes
-//! the start longer and changes nothing else.
+//! The location of a file proves nothing. Every entry is verified to be in the log that
+//! this authority signs, and a snapshot must match the digest in such an entry. A
+//! removed or outdated hint only makes the start longer.
 
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::ledger::Ledger;
 /// The file with the position of the newest snapshot.
 pub(crate) const HINT: &str = "snapshot";
 
-/// A log that was opened, for reading.
+/// An opened log, for reading.
 pub(crate) struct Source<'a> {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) checkpoint_key: &'a VerifyingKey,
@@ -60,8 +59,8 @@ impl Source<'_> {
         Ok(None)
     }
 
-    /// The snapshot at a position; nothing where there is another entry, or
-    /// where the archive has lost it.
+    /// The snapshot at a position; `None` if another entry is there or the archive has lost
+    /// the snapshot.
     fn read(&self, batch: &ArchivedBatch, index: u64) -> Option<Ledger> {
         let entry = batch.entries.get(usize::try_from(index.checked_sub(batch.first)?).ok()?)?;
         let statement = statement::verify(&entry.statement, Kind::Snapshot, self.permit_key).ok()?;

@@ -1,5 +1,5 @@
-//! Evidence that has had its time, as the bundle says, is taken out of the
-//! archive: logged first, whole segments only, decisions only.
+//! Removes evidence from the archive after the time that the bundle sets. The removal
+//! is logged first. It covers whole segments and only decisions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use portcullis_wire::Sign1;
 use crate::authority::Authority;
 use crate::clock;
 
-/// Time between looks.
+/// Time between checks.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// A segment is closed once it spans this part of the time for which evidence is
-/// kept: so late, at most, is evidence gone where little is decided.
+/// A segment is closed after this fraction of the retention time. If there are few
+/// decisions, evidence is removed at most this much late.
 const PART: u64 = 8;
-/// The file with the first entry that was not looked at. Whoever lowers it makes
-/// the next look longer.
+/// File with the first entry that was not checked. A lower value only makes the next
+/// check longer.
 const MARK: &str = "retained";
 
-/// Looks from time to time, until the authority trips.
+/// Checks periodically until the authority trips.
 pub(crate) async fn retain(authority: Arc<Authority>, pruner: Pruner, storage: Arc<dyn Storage>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -57,13 +57,13 @@ async fn prune(authority: &Authority, pruner: &Pruner, storage: &Arc<dyn Storage
     }
 }
 
-/// When an entry was made, as far as it says so.
+/// Time of an entry, if it states one.
 fn time_of(entry: &[u8]) -> Option<u64> {
     recorded_time(&Sign1::parse(entry, MAX_ENTRY).ok()?)
 }
 
-/// Whether an entry is a decision that has had its time; `None` for others, whose
-/// blobs stay.
+/// Whether an entry is a decision whose retention time is over; `None` for other
+/// entries, whose blobs stay.
 fn is_decision(entry: &[u8], cutoff: u64) -> Option<bool> {
     let object = Sign1::parse(entry, MAX_ENTRY).ok()?;
     matches!(Kind::of(&object), Some(Kind::Permit | Kind::Denial)).then_some(())?;

@@ -1,10 +1,10 @@
-//! Keys at rest: encrypted under a key that only this machine, with this image,
-//! can derive again.
+//! Keys at rest, encrypted under a key that only this machine with this image can
+//! derive again.
 //!
-//! KEK = HKDF-SHA256(secret sealed in the TPM under PolicyPCR ‖ derived key of
-//! the secure processor). The TCB version that the derived key mixes in is kept
-//! with the blob, so a firmware upgrade does not lose it. Neither half alone
-//! opens anything. Losing the KEK loses the keys: that is a new genesis, never a
+//! KEK = HKDF-SHA256(secret sealed in the TPM under PolicyPCR ‖ derived key of the
+//! secure processor). The TCB version that the derived key mixes in is stored with the
+//! blob, so a firmware upgrade does not lose the key. Neither half alone opens the
+//! blob. If the KEK is lost, the keys are lost: that requires a new genesis, never a
 //! silent restore.
 
 use anyhow::{Context, Result, anyhow};
@@ -31,7 +31,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Makes new keys, inside this process.
+    /// Generates new keys inside this process.
     pub(crate) fn generate(suite: portcullis_permit::Suite) -> Result<Self> {
         Ok(Self {
             permit: SigningKey::generate(suite)?,
@@ -40,7 +40,7 @@ impl Keys {
         })
     }
 
-    /// The permit key; what the others were made of is overwritten.
+    /// Returns the permit key; the seeds of the other keys are overwritten.
     pub(crate) fn into_permit_key(self) -> SigningKey {
         self.permit
     }
@@ -59,7 +59,7 @@ fn random() -> Result<Zeroizing<[u8; 32]>> {
     Ok(bytes)
 }
 
-/// Seals keys to the machine as it is now.
+/// Seals keys to the current state of the machine.
 pub(crate) fn seal(keys: &Keys, machine: &mut Machine, policy: &Policy) -> Result<Vec<u8>> {
     let request = present_request(machine)?;
     let secret = random()?;
@@ -88,7 +88,7 @@ pub(crate) fn seal(keys: &Keys, machine: &mut Machine, policy: &Policy) -> Resul
     ])))
 }
 
-/// Opens what [`seal`] made, on the same machine under the same measurements.
+/// Opens the output of [`seal`], on the same machine under the same measurements.
 pub(crate) fn unseal(sealed: &[u8], machine: &mut Machine, policy: &Policy) -> Result<Keys> {
     let mut fields = Fields::of(decode(sealed, MAX_BLOB)?)?;
     let request = DerivedKeyRequest { guest_svn: u32::try_from(fields.uint(1)?)?, tcb_version: fields.uint(2)? };
@@ -113,7 +113,7 @@ pub(crate) fn unseal(sealed: &[u8], machine: &mut Machine, policy: &Policy) -> R
     })
 }
 
-/// SVN and committed TCB of the machine now, from a report of its own.
+/// Current SVN and committed TCB of the machine, from a separate report.
 fn present_request(machine: &mut Machine) -> Result<DerivedKeyRequest> {
     let snp = machine.snp().context("sealing needs a secure processor: no derived key, no authority")?;
     let report = snp.report(&[0; 64])?.report;

@@ -1,5 +1,4 @@
-//! The authority attests itself, with the code and the bundle that it uses on
-//! others.
+//! The authority attests itself with the code and the bundle that it applies to others.
 
 use anyhow::{Context, Result};
 use aws_lc_rs::rand;
@@ -13,13 +12,13 @@ use portcullis_firmware_policy::{AttestationResult, Identity, VerifiedBundle, ap
 
 use crate::instance::Refused;
 
-/// What an authority found out about itself.
+/// The result of the authority's appraisal of itself.
 pub(crate) struct Own {
     pub(crate) result: AttestationResult,
     pub(crate) evidence: Vec<u8>,
     pub(crate) chip_id: Vec<u8>,
     pub(crate) measurement: Vec<u8>,
-    /// Where the TPM's clock and boot counters stand, as its quote says.
+    /// The TPM's clock and boot counters, from its quote.
     pub(crate) tpm_clock: ClockInfo,
 }
 
@@ -27,7 +26,7 @@ pub(crate) struct Own {
 pub(crate) fn appraise_own(machine: &mut Machine, origin: &str, bundle: &VerifiedBundle, at: u64) -> Result<Own> {
     let mut nonce = [0; 32];
     rand::fill(&mut nonce).map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
-    // A session with itself: fresh evidence, bound to this one check.
+    // A session with itself, so that the evidence is fresh and bound to this check.
     let channel = Channel { exporter: [0; 32], own_key: [0; 32], peer_key: [0; 32] };
     let binding = Binding { role: Role::Authority, nonce: &nonce, channel, context: &[0; 32] };
     let binder = binding.binder(machine.ak_name());

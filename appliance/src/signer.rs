@@ -1,6 +1,6 @@
-//! The permit key, until the authority trips. Tripping takes the key away, so
-//! that no code path can sign afterwards. While the authority is in doubt about
-//! itself, nobody gets it either.
+//! The permit key, until the authority trips. A trip removes the key, so that no code
+//! path can sign afterwards. While the authority is in doubt about itself, the key is
+//! withheld.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,18 +16,17 @@ pub(crate) struct Stopped {
     pub(crate) check: String,
     /// What was found and required.
     pub(crate) why: String,
-    /// Whether it has tripped. Otherwise it goes on by itself once the cause is
-    /// gone.
+    /// Whether the authority has tripped. Otherwise it resumes once the cause is gone.
     pub(crate) for_good: bool,
 }
 
 impl Stopped {
-    /// Until the cause is gone.
+    /// A temporary stop, until the cause is gone.
     pub(crate) fn for_now(check: &str, why: impl Into<String>) -> Self {
         Self { check: check.to_owned(), why: why.into(), for_good: false }
     }
 
-    /// For good.
+    /// A permanent stop.
     pub(crate) fn tripped(check: &str, why: impl Into<String>) -> Self {
         Self { check: check.to_owned(), why: why.into(), for_good: true }
     }
@@ -38,7 +37,7 @@ enum State {
     Tripped(Stopped),
 }
 
-/// The key, or why there is none.
+/// The key, or the reason why it is unavailable.
 pub(crate) struct Signer {
     state: RwLock<State>,
     pub(crate) doubts: Doubts,
@@ -62,12 +61,12 @@ impl Signer {
         }
     }
 
-    /// Why it tripped, if it did.
+    /// Why the authority tripped; `None` if it did not.
     pub(crate) fn tripped(&self) -> Option<Stopped> {
         self.armed().err()
     }
 
-    /// Takes the key away. The first caller gets it, for the last signature.
+    /// Removes the key. The first caller gets it, for the last signature.
     pub(crate) fn trip(&self, tripped: Stopped) -> Option<Arc<SigningKey>> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Tripped(_)) {
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
     use crate::doubts::{GRACE, LONGEST};
 
-    /// A doubt withholds the key and gives it back; a trip takes it for good, and
+    /// A doubt withholds the key until it passes. A trip removes the key permanently, and
     /// the last signature does not wait for a doubt.
     #[test]
     fn a_doubt_heals_and_a_trip_does_not() {

@@ -1,28 +1,28 @@
-//! The status list as it was last signed.
+//! The last signed status list.
 
 use bytes::Bytes;
 
-/// One signed list for everybody who asks within the same second.
+/// One signed list for all requests within the same second.
 #[derive(Debug, Default)]
 pub(crate) struct KeptStatus(Option<Kept>);
 
 #[derive(Debug)]
 struct Kept {
     bytes: Bytes,
-    /// Changes of the list at the time.
+    /// Number of changes of the list when it was signed.
     changes: u64,
     /// When it was signed, Unix seconds.
     issued: u64,
 }
 
 impl KeptStatus {
-    /// The list, if one signed now would say the same.
+    /// The stored list, if a list signed now would have the same content.
     pub(crate) fn fresh(&self, changes: u64, now: u64) -> Option<Bytes> {
         let kept = self.0.as_ref().filter(|kept| kept.changes == changes && kept.issued == now);
         kept.map(|kept| kept.bytes.clone())
     }
 
-    /// Keeps a list and returns it.
+    /// Stores a list and returns it.
     pub(crate) fn keep(&mut self, bytes: Bytes, changes: u64, issued: u64) -> Bytes {
         self.0 = Some(Kept { bytes: bytes.clone(), changes, issued });
         bytes

@@ -1,6 +1,6 @@
-//! Strangers can be denied faster than a disk should fill. A budget of their
-//! denials is logged one by one, with evidence; what is beyond is counted, and
-//! the counts are logged together. Nobody is answered before.
+//! Strangers can cause denials faster than a disk should fill. A budget of their
+//! denials is logged one by one, with evidence. Denials beyond the budget are counted,
+//! and the counts are logged together. Each answer waits for its log entry.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,11 +9,11 @@ use std::time::Instant;
 use portcullis_permit::DenialCountRecord;
 use tokio::sync::oneshot;
 
-/// Denials that may be logged at once, and how many more a second.
+/// Denials that may be logged at once, and the refill per second.
 const DENIALS: Rate = Rate { burst: 256.0, each_second: 0.1 };
-/// Bytes that may be archived with them: a third of a gigabyte a day at most.
+/// Bytes that may be archived with them: at most a third of a gigabyte a day.
 const BYTES: Rate = Rate { burst: 32.0 * 1024.0 * 1024.0, each_second: 4096.0 };
-/// Checks that are counted by name; strangers cannot make up others.
+/// Largest number of checks that are counted by name; strangers cannot add others.
 const MAX_CHECKS: usize = 256;
 
 struct Rate {
@@ -21,7 +21,7 @@ struct Rate {
     each_second: f64,
 }
 
-/// The budget, and what is beyond it.
+/// The budget, and the counts beyond it.
 pub(crate) struct Strangers(Mutex<State>);
 
 struct State {
@@ -49,7 +49,7 @@ impl Strangers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one denial that archives so many bytes out of the budget.
+    /// Takes one denial that archives `bytes` bytes out of the budget.
     pub(crate) fn may_be_logged(&self, bytes: usize) -> bool {
         let mut state = self.state();
         let now = Instant::now();
@@ -66,7 +66,7 @@ impl Strangers {
         true
     }
 
-    /// Counts a denial. The receiver gets word once the count is in the log.
+    /// Counts a denial. The receiver is notified once the count is in the log.
     pub(crate) fn count(&self, check: String, time: u64) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
@@ -84,7 +84,7 @@ impl Strangers {
         receiver
     }
 
-    /// What was counted since the last time, and who waits for it.
+    /// The counts since the last call, and the requests that wait for them.
     pub(crate) fn take(&self) -> Option<(DenialCountRecord, Vec<oneshot::Sender<()>>)> {
         let mut state = self.state();
         let record = state.counted.take()?;

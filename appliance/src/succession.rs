@@ -1,13 +1,13 @@
-//! An authority that follows on another: what is known of the old one, as far as
-//! its own signatures show it.
+//! An authority that succeeds another one: the facts about the old one that its own
+//! signatures prove.
 //!
 //! ```text
 //! retired by its governors for this origin, log at hand   rotation
 //! anything else                                           recovery
 //! ```
 //!
-//! Nothing of the old one is continued: keys, log and sequence of commands begin
-//! anew. What its governors had withdrawn stays withdrawn.
+//! The new authority continues nothing of the old one: keys, log and sequence of
+//! commands start again. Revocations by the old governors remain in force.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,22 +23,21 @@ use portcullis_wire::sha256;
 use crate::instance::{Refused, read};
 use crate::recover::Source;
 
-/// The authority that a new one follows on.
+/// The authority that a new one succeeds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Named {
-    /// Endorsement (`.pce`) of the authority that this one follows on.
+    /// Endorsement (`.pce`) of the authority that this one succeeds.
     #[arg(long, value_name = "FILE", requires = "old")]
     succeeds: Option<PathBuf>,
     /// Folder of its log, or a copy.
     #[arg(long, value_name = "FOLDER", group = "old", requires = "succeeds")]
     old_log: Option<PathBuf>,
-    /// Its newest checkpoint, where the log is lost: what was revoked there is
-    /// not known any more.
+    /// Its newest checkpoint, if the log is lost: the old revocations are then unknown.
     #[arg(long, value_name = "FILE", group = "old", requires = "succeeds")]
     old_checkpoint: Option<PathBuf>,
 }
 
-/// What the second entry says, and the governors endorse.
+/// The content of the second entry, which the governors endorse.
 pub(crate) struct Succession {
     pub(crate) record: SuccessionRecord,
     pub(crate) predecessor: Predecessor,
@@ -46,16 +45,16 @@ pub(crate) struct Succession {
     pub(crate) endorsement: Vec<u8>,
 }
 
-/// The old log, as far as it is known.
+/// The known part of the old log.
 struct Old {
     head: Checkpoint,
     witnessed: Option<Witnessed>,
-    /// What was withdrawn, and whether the authority was retired for which one.
+    /// Revocations, and for which successor the authority was retired, if it was.
     ledger: Option<crate::ledger::Ledger>,
 }
 
-/// Reads and verifies what a new authority follows on; none where it is the
-/// first.
+/// Reads and verifies the predecessor of a new authority; `None` if it is the first
+/// one.
 pub(crate) fn of(
     named: &Named,
     origin: &str,
@@ -100,7 +99,7 @@ pub(crate) fn of(
     Ok(Some(Succession { record, predecessor, endorsement }))
 }
 
-/// The head of a log at hand, and the state that follows from its entries.
+/// The head of an available log, and the state that follows from its entries.
 fn from_log(storage: &Arc<dyn Storage>, endorsed: &Endorsement) -> Result<Old> {
     let refused = |why: String| Refused::new("succession.head", why);
     let log = LogReader::open(Arc::clone(storage), &endorsed.checkpoint_key, &endorsed.receipt_key)
@@ -124,7 +123,7 @@ fn from_log(storage: &Arc<dyn Storage>, endorsed: &Endorsement) -> Result<Old> {
     Ok(Old { head, witnessed, ledger })
 }
 
-/// A head alone, with whatever witnesses have put under it.
+/// A head alone, with its cosignatures of witnesses.
 fn from_checkpoint(note: &[u8], endorsed: &Endorsement) -> Result<Old> {
     let refused = |why: String| Refused::new("succession.head", why);
     let note = String::from_utf8(note.to_vec()).map_err(|error| refused(error.to_string()))?;
@@ -132,8 +131,8 @@ fn from_checkpoint(note: &[u8], endorsed: &Endorsement) -> Result<Old> {
     Ok(Old { head, witnessed: Some(Witnessed { note, path: Vec::new() }), ledger: None })
 }
 
-/// A quorum has seen the old log, however long ago, and the head extends what it
-/// saw.
+/// Checks that a quorum has cosigned the old log, at any time, and that the head
+/// extends the cosigned checkpoint.
 fn check_witnesses(old: &Old, quorum: &WitnessQuorum, endorsed: &Endorsement) -> Result<(), Refused> {
     let refused = |found: &str| {
         let required = format!("{} of {} witnesses", quorum.threshold, quorum.keys.len());

@@ -7,9 +7,9 @@ use portcullis_lineage::Writer;
 
 use crate::attestor::Attestor;
 
-/// They are over before the process ends, however it comes to that: what a
-/// thread has opened is closed in it, and the C library under the TPM does not
-/// bear to be in use while the process exits.
+/// Both threads end before the process, whichever way it ends: a thread must close what
+/// it opened, and the C library for the TPM fails if it is in use while the process
+/// exits.
 pub(crate) struct Threads {
     writer: Writer,
     attestor: Attestor,
@@ -22,10 +22,10 @@ impl Threads {
         Self { writer: log.0.clone(), attestor: attestor.0.clone(), running }
     }
 
-    /// Ends both once they have done what was asked before. Blocks.
+    /// Ends both threads after the jobs that were queued before. Blocks.
     ///
     /// # Errors
-    /// One has failed.
+    /// A thread has failed.
     pub(crate) fn end(mut self) -> Result<()> {
         self.join()
     }
@@ -41,7 +41,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Whoever leaves by another way has an error to tell already.
+        // Any other path already has an error to report.
         let _failed = self.join();
     }
 }

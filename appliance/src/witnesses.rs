@@ -1,10 +1,11 @@
-//! Witnesses: every head goes to those that the bundle names, and what a quorum
-//! of them has cosigned goes with every permit.
+//! Witnesses: every head is sent to the witnesses that the bundle names, and every
+//! permit carries the cosignatures of a quorum.
 //!
-//! One witness that fails, lies or lags stops nothing: a quorum counts. That a
-//! witness says it has seen a larger tree is a claim; what follows from it is
-//! that it does not cosign. Where so many do not that the quorum is older than
-//! the bundle allows, the authority issues no permit: gates would refuse it.
+//! One witness that fails, lies or lags stops nothing, because a quorum is enough. If a
+//! witness reports that it has seen a larger tree, that is an unproven claim; it only
+//! means that this witness does not cosign. If so many do not cosign that the quorum is
+//! older than the bundle allows, the authority issues no permit, because gates would
+//! refuse it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Largest answer, in bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// What witnesses have said so far.
+/// Answers of the witnesses so far.
 #[derive(Default)]
 pub(crate) struct Vouched(Mutex<State>);
 
@@ -36,25 +37,25 @@ pub(crate) struct Vouched(Mutex<State>);
 struct State {
     /// The newest head with a quorum of cosignatures.
     newest: Option<Newest>,
-    /// Why those that did not cosign the last time did not.
+    /// Reasons of the witnesses that did not cosign the last time.
     failed: Vec<String>,
-    /// Size of the tree that each witness has cosigned last, as far as known.
+    /// Size of the tree that each witness cosigned last, if known.
     sizes: HashMap<String, u64>,
 }
 
 struct Newest {
     checkpoint: Checkpoint,
-    /// `CLOCK_BOOTTIME` at which the witnesses were asked: its age does not depend
-    /// on their clocks.
+    /// `CLOCK_BOOTTIME` at which the witnesses were asked: the age of the quorum does not
+    /// depend on their clocks.
     asked: Duration,
     /// When the quorum was reached by their clocks, Unix seconds.
     reached: u64,
 }
 
-/// What one witness answered.
+/// The answer of one witness.
 enum Answer {
     Cosigned(Checkpoint),
-    /// It is at another size.
+    /// The witness is at another size.
     At(u64),
     Failed(String),
 }
@@ -69,8 +70,8 @@ impl Vouched {
         self.state().newest.as_ref().map(|newest| newest.reached)
     }
 
-    /// Why no gate would accept the newest quorum at a time (`CLOCK_BOOTTIME`);
-    /// `None` if gates do. Another bundle may demand other witnesses than it has.
+    /// Why gates would refuse the newest quorum at a time (`CLOCK_BOOTTIME`); `None` if
+    /// they accept it. Another bundle may demand witnesses that it lacks.
     pub(crate) fn lag(&self, demanded: &WitnessQuorum, now: Duration) -> Option<String> {
         let state = self.state();
         let newest = state.newest.as_ref().filter(|newest| demanded.reached(&newest.checkpoint).is_some());
@@ -86,16 +87,16 @@ impl Vouched {
         Some(format!("{found}, {required}{failed}"))
     }
 
-    /// What goes with a receipt for a tree of this size.
+    /// The cosignatures for a receipt of a tree of this size.
     pub(crate) fn for_tree(&self, view: &View, size: u64) -> Option<Witnessed> {
         let checkpoint = self.state().newest.as_ref()?.checkpoint.clone();
         let path = view.with_tree(|tree| tree.consistency(checkpoint.size(), size)).ok()?;
         Some(Witnessed { note: checkpoint.note().to_owned(), path })
     }
 
-    /// Sends the head to every witness. Returns why those that did not cosign
-    /// did not. One whose clock differs from this one's by more than the tolerance
-    /// does not count: a gate would not count it.
+    /// Sends the head to every witness. Returns the reason of each witness that did not
+    /// cosign. A witness whose clock differs from ours by more than the tolerance does not
+    /// count, because a gate would not count it.
     pub(crate) async fn ask(
         &self,
         witnesses: &Witnesses,
@@ -144,13 +145,13 @@ impl Vouched {
         failed
     }
 
-    /// The newest head with a quorum, for auditors.
+    /// The newest head with a quorum of cosignatures, for auditors.
     pub(crate) fn note(&self) -> Option<String> {
         self.state().newest.as_ref().map(|newest| newest.checkpoint.note().to_owned())
     }
 }
 
-/// Asks a witness; where it is at another size than was thought, once more.
+/// Asks a witness, and once more if it is at another size than expected.
 async fn ask_one(key: WitnessKey, address: String, head: Arc<Checkpoint>, view: View, known: u64) -> Answer {
     let first = send(&key, &address, &head, &view, known.min(head.size())).await;
     match first {

@@ -1,5 +1,5 @@
-//! What governors command: revocations, bundles, endorsements. Each is in the
-//! log before it takes effect.
+//! Commands of governors: revocations, bundles, endorsements. Each is in the log before
+//! it takes effect.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::clock;
 use crate::instance::{Refused, bundle_begins};
 use crate::signer::Stopped;
 
-/// Longest time for which a command waits until its bundle begins: whoever hands it
-/// in waits for the answer.
+/// Longest time for which a command waits until its bundle begins; the client waits for
+/// the answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 impl Authority {
-    /// Puts a revocation into effect, or lifts one: logged first, then told. Returns
-    /// what it did.
+    /// Puts a revocation into effect, or lifts one. It is logged first and then announced.
+    /// Returns a description of the effect.
     pub(crate) async fn revoke(&self, signed: &[u8]) -> Result<String, Failure> {
         let refused = |check, why: String| Failure::Refused(Refused::new(check, why));
         let command = Revocation::verify(signed, &self.governance)
@@ -71,8 +71,8 @@ impl Authority {
         Ok(done)
     }
 
-    /// Activates the next bundle: it follows on the active one, this machine
-    /// passes it, and the activation is logged.
+    /// Activates the next bundle, if it succeeds the active one and this machine passes it.
+    /// The activation is logged.
     pub(crate) async fn activate_policy(&self, bytes: &[u8]) -> Result<u64, Failure> {
         let refused =
             |error: portcullis_firmware_policy::BundleError| Failure::Refused(Refused::new(error.check(), error));
@@ -91,21 +91,21 @@ impl Authority {
         let version = bundle.policy().version;
         let payload = PolicyRecord { time: now, version, bundle: *bundle.digest() }.encode();
         let entry = self.sign(Kind::Policy, "policy", &payload)?;
-        // On the disk before the log says that it is active.
+        // The bundle is on the disk before the log records that it is active.
         let kept = self.folders.kept(&self.governance).keep_bundle(&bundle);
         kept.map_err(|error| Failure::Internal(error.to_string()))?;
         self.append(entry, vec![Blob::recurring(bytes.to_vec())], None).await?;
         *self.bundle.write().unwrap_or_else(PoisonError::into_inner) = bundle;
         self.events.send(EventKind::Policy, &key, self.origin());
         tracing::info!(version, "bundle active");
-        // It may demand witnesses that have seen nothing yet.
+        // The bundle may demand witnesses that have not cosigned yet.
         if let Err(failure) = self.ask_witnesses().await {
             tracing::error!(?failure, "the witnesses of the new bundle were not asked");
         }
         Ok(version)
     }
 
-    /// The bundle that followed on another one here, for nodes that missed it.
+    /// The direct successor of a bundle, for nodes that missed it.
     pub(crate) fn successor(&self, predecessor: &Digest) -> Result<Option<Vec<u8>>, Failure> {
         let found = self.folders.kept(&self.governance).successor(predecessor);
         found.map_err(|error| Failure::Internal(format!("{error:#}")))

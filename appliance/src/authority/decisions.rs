@@ -1,4 +1,4 @@
-//! Permits and denials: decided, signed, logged, and only then answered.
+//! Permits and denials: each is decided, signed and logged before it is answered.
 
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ impl Authority {
         }
     }
 
-    /// Whether the log extends the checkpoint that a node has seen.
+    /// Whether the log extends the checkpoint that a node has stored.
     fn judge_seen(&self, note: Option<&str>) -> (SeenState, Option<u64>) {
         let Some(note) = note else { return (SeenState::None, None) };
         match Checkpoint::unverified(note) {
@@ -114,7 +114,8 @@ impl Authority {
         }
     }
 
-    /// A contradiction trips only with proof: the note bears our own signature.
+    /// A contradiction trips the authority only with proof: the note carries our own
+    /// signature.
     async fn trip_on_fork(&self, note: Option<&str>) {
         let key = &self.endorsement().endorsement.checkpoint_key;
         if let Some(Ok(checkpoint)) = note.map(|note| Checkpoint::verify(note, key)) {
@@ -123,8 +124,8 @@ impl Authority {
     }
 }
 
-/// Evidence for the archive: what comes again with every evidence of a machine
-/// is stored once.
+/// Evidence for the archive: parts that repeat in every evidence of a machine are
+/// stored once.
 fn evidence_blob(evidence: &[u8]) -> Blob {
     let recurring = Evidence::parse(evidence).map(|evidence| evidence.recurring()).unwrap_or_default();
     Blob::with_shared(evidence.to_vec(), recurring)

@@ -1,4 +1,4 @@
-//! The authority: it decides, signs, logs, and only then answers.
+//! The authority decides, signs and logs before it answers.
 
 mod commands;
 mod decisions;
@@ -41,13 +41,13 @@ pub(crate) struct SignedEndorsement {
 pub(crate) enum Failure {
     /// The input cannot be parsed, or proves no possession of its key.
     Malformed(PermitError),
-    /// The authority signs nothing, for good or for now.
+    /// The authority signs nothing, permanently or temporarily.
     Stopped(Stopped),
-    /// A governors' command, or a report, is refused.
+    /// A command of governors or a report is refused.
     Refused(Refused),
     /// Every status index is held by a live permit.
     OverBudget,
-    /// A stranger is denied, and counted in the log with others.
+    /// A stranger is denied; the denial is counted in the log together with others.
     Counted,
     /// The authority itself failed.
     Internal(String),
@@ -59,7 +59,7 @@ impl From<Stopped> for Failure {
     }
 }
 
-/// What a decision became.
+/// The outcome of a decision.
 pub(crate) enum Answered {
     /// A transparent permit.
     Permit(Vec<u8>),
@@ -67,15 +67,15 @@ pub(crate) enum Answered {
     Denial(Vec<u8>),
 }
 
-/// What a connection brings to a permit request.
+/// The facts of a connection that a permit request needs.
 pub(crate) struct Session {
     /// The session as the node sees it.
     pub(crate) channel: Channel,
-    /// Digest of the statement that was shown to the node on it.
+    /// Digest of the statement that was sent to the node in this session.
     pub(crate) statement: Digest,
-    /// The nonce that was outstanding; it is consumed.
+    /// The outstanding nonce, which is consumed.
     pub(crate) nonce: Option<NoncePreimage>,
-    /// The credential that was activated on it.
+    /// The credential that was activated in this session.
     pub(crate) activation: Option<Activation>,
 }
 
@@ -93,10 +93,10 @@ pub(crate) struct Authority {
     storage: Arc<dyn Storage>,
     pub(crate) fence: Fence,
     strangers: Strangers,
-    /// One command of governors at a time: each follows on the one before.
+    /// One command of governors at a time, because each succeeds the one before.
     turn: tokio::sync::Mutex<()>,
     vouched: Vouched,
-    /// How long the witnesses have lagged. Permits alone wait for them.
+    /// How long the witnesses have lagged. Only permits wait for them.
     pub(crate) lag: Doubts,
     status: Mutex<KeptStatus>,
     folders: Folders,
@@ -162,21 +162,21 @@ impl Authority {
         self.attestor.anchor(self.bundle(), head, clean).await
     }
 
-    /// Shows the head to the witnesses that the bundle names. Returns why those
-    /// that did not cosign did not.
+    /// Sends the head to the witnesses that the bundle names. Returns the reason of each
+    /// witness that did not cosign.
     pub(crate) async fn ask_witnesses(&self) -> Result<Vec<String>, Failure> {
         let bundle = self.bundle();
         let Some(witnesses) = &bundle.policy().witnesses else { return Ok(Vec::new()) };
         let failed = self.vouched.ask(witnesses, self.head()?, self.writer.view(), bundle.policy().clock_skew).await;
         if let Some(note) = self.vouched.note() {
-            // For auditors; gates get theirs with each permit.
+            // For auditors; gates get the cosignatures with each permit.
             let put = self.storage.put_durable("witnessed", note.as_bytes());
             put.map_err(|error| Failure::Internal(error.to_string()))?;
         }
         Ok(failed)
     }
 
-    /// When a quorum of witnesses vouched for the log last, Unix seconds.
+    /// When a quorum of witnesses last cosigned the log, Unix seconds.
     pub(crate) fn witnessed(&self) -> Option<u64> {
         self.vouched.reached()
     }
@@ -196,7 +196,7 @@ impl Authority {
         Ok(NoncePreimage { root: *self.head()?.root(), issued: clock::now(), random })
     }
 
-    /// What this authority says of itself now.
+    /// The authority's current statement about itself.
     pub(crate) fn statement(&self) -> Result<Vec<u8>, Failure> {
         let bundle = self.bundle();
         let statement = AuthorityStatement {
@@ -236,9 +236,8 @@ impl Authority {
         })
     }
 
-    /// The signed status list, valid from now. One is signed for all who ask
-    /// within a second, as strangers may: as long as it does not change, another
-    /// would say the same.
+    /// The signed status list, valid from now. Requests within one second share a list
+    /// while it does not change, so that strangers cannot cause many signatures.
     pub(crate) fn status_list(&self) -> Result<Bytes, Failure> {
         let key = self.signer.key()?;
         let (now, validity) = (clock::now(), self.bundle().policy().status_seconds);

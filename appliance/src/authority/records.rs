@@ -1,4 +1,5 @@
-//! What the authority logs of itself, and the one way into the log.
+//! Log entries about the authority itself, and the only function that appends to the
+//! log.
 
 use anyhow::{Context, Result};
 use portcullis_lineage::{Blob, Committed, NewEntry, put_number};
@@ -29,7 +30,8 @@ impl Authority {
         match outcome.await {
             Ok(Ok(committed)) => {
                 self.metrics.log_size.set(committed.checkpoint().size());
-                // It is in the log; nobody gets it while another start may run.
+                // The entry is in the log, but the answer is withheld while another start may
+                // run.
                 self.fenced().map_or(Ok(committed), |stopped| Err(stopped.into()))
             }
             Ok(Err(stopped)) => Err(self.trip_silently(stopped.check, &stopped.reason)),
@@ -43,7 +45,7 @@ impl Authority {
         signed.map_err(|error| Failure::Internal(error.to_string()))
     }
 
-    /// Without a log there is no last entry.
+    /// Trips without a trip entry, because the log is unavailable.
     pub(crate) fn trip_silently(&self, check: &str, why: &str) -> Failure {
         let tripped = Stopped::tripped(check, why);
         drop(self.signer.trip(tripped.clone()));
@@ -52,7 +54,7 @@ impl Authority {
         Failure::Stopped(tripped)
     }
 
-    /// Stops signing for good. The trip entry is the last signature.
+    /// Stops signing permanently. The trip entry is the last signature.
     pub(crate) async fn trip(&self, check: &str, why: &str) {
         let Some(key) = self.signer.trip(Stopped::tripped(check, why)) else { return };
         self.metrics.tripped.set(1);
@@ -60,12 +62,12 @@ impl Authority {
         self.events.send(EventKind::Trip, &key, self.origin());
         let payload = TripRecord { time: clock::now(), check: check.into(), why: why.into() }.encode();
         if let Ok(entry) = statement::sign(Kind::Trip, &key, self.origin(), check, &payload) {
-            // If the log fails as well, the trip stands all the same.
+            // The trip holds even if the log fails as well.
             drop(self.append(entry, Vec::new(), None).await);
         }
     }
 
-    /// Logs what a gate reports of a permit that it holds.
+    /// Logs a gate's report about a permit that it holds.
     pub(crate) async fn record_execution(&self, report: &[u8]) -> Result<(), Failure> {
         let (execution, gate) = Execution::verify(report).map_err(Failure::Malformed)?;
         if self.ledger().confirmation(&execution.permit) != Some(*gate.thumbprint()) {
@@ -77,8 +79,8 @@ impl Authority {
         self.append(entry, Vec::new(), None).await.map(|_| ())
     }
 
-    /// Writes the boot entry: what runs, under which bundle, as attested. Every
-    /// decision of this process names it.
+    /// Writes the boot entry: the running image, its bundle and its attestation. Every
+    /// decision of this process names the entry.
     pub(crate) async fn log_boot(&self, result: &[u8], evidence: Vec<u8>) -> Result<()> {
         let (bundle, endorsement) = (self.bundle(), self.endorsement());
         let record = BootRecord {
@@ -104,30 +106,30 @@ impl Authority {
         self.boot.set(digest).map_err(|_| anyhow::anyhow!("a second boot entry"))
     }
 
-    /// Sums up the log, so that a start need not read all of it.
+    /// Logs a snapshot of the ledger, so that a start need not read the whole log.
     pub(crate) async fn log_snapshot(&self) -> Result<(), Failure> {
         let (entries, state) = self.ledger().snapshot();
         let record = SnapshotRecord { time: clock::now(), entries, state: sha256(&[&state]) };
         let entry = self.sign(Kind::Snapshot, "snapshot", &record.encode())?;
         let logged = self.append(entry, vec![state.into()], None).await?;
-        // A hint: without it, or with an older one, the next start reads more.
+        // Only a hint: if it is missing or old, the next start reads more entries.
         let hint = put_number(&*self.storage, recover::HINT, logged.index());
         hint.map_err(|error| Failure::Internal(error.to_string()))
     }
 
-    /// Says what is taken out of the archive, before it is.
+    /// Logs which evidence is removed from the archive, before it is removed.
     pub(crate) async fn log_retention(&self, record: &RetentionRecord) -> Result<(), Failure> {
         let entry = self.sign(Kind::Retention, "retention", &record.encode())?;
         self.append(entry, Vec::new(), None).await.map(|_| ())
     }
 
-    /// Whether a snapshot is worth its while.
+    /// Whether a new snapshot is due.
     pub(crate) fn snapshot_is_due(&self) -> bool {
         self.ledger().snapshot_is_due()
     }
 
-    /// Denies a stranger without an entry of its own. The answer waits until the
-    /// count is in the log.
+    /// Denies a stranger without a separate log entry. The answer waits until the count is
+    /// in the log.
     pub(super) async fn count_denial(&self, check: String, time: u64) -> Result<Answered, Failure> {
         let counted = self.strangers.count(check, time);
         match counted.await {
@@ -138,7 +140,7 @@ impl Authority {
 
     /// Logs how many strangers were denied since the last time.
     pub(crate) async fn log_denial_counts(&self) -> Result<(), Failure> {
-        // Not while nothing can be signed: what was taken and not logged is lost.
+        // Checked first: counts that are taken while nothing can be signed would be lost.
         self.signer.key()?;
         let Some((record, waiting)) = self.strangers.take() else { return Ok(()) };
         let entry = self.sign(Kind::DenialCount, "denial-count", &record.encode())?;
@@ -147,7 +149,7 @@ impl Authority {
             self.metrics.denials.get_or_create(&ByCheck { check }).inc_by(count);
         }
         for waiting in waiting {
-            // Whoever went away is not told.
+            // An error means that the client has disconnected.
             let _gone = waiting.send(());
         }
         Ok(())

@@ -7,21 +7,19 @@ use crate::clock;
 use crate::signer::Stopped;
 
 impl Authority {
-    /// Why the authority signs nothing and answers nobody, if there is a reason:
-    /// it has tripped, is in doubt, may not be the only start, or is not endorsed
-    /// any more.
+    /// Why the authority signs nothing and answers no request; `None` if it does. It may
+    /// have tripped, be in doubt, not be the only running start, or no longer be endorsed.
     pub(crate) fn silent(&self, now: u64) -> Option<Stopped> {
         self.signer.key().err().or_else(|| self.fenced()).or_else(|| self.unendorsed(now))
     }
 
-    /// Why no permit is issued: [`Self::silent`], or a quorum of witnesses that gates
-    /// would refuse. They are told so, rather than handed what they refuse.
+    /// Why no permit is issued: [`Self::silent`], or a quorum of witnesses that gates would
+    /// refuse. Nodes get this reason instead of a permit that their gate would refuse.
     pub(crate) fn withheld(&self, now: u64) -> Option<Stopped> {
         self.silent(now).or_else(|| self.unwitnessed().map(|why| Stopped::for_now("witness.lag", why)))
     }
 
-    /// Another start may have taken over where the TPM's counter was not seen in
-    /// time.
+    /// If the TPM's counter was not read in time, another start may have taken over.
     pub(super) fn fenced(&self) -> Option<Stopped> {
         let why = "the TPM's counter was not read in time: another start of this authority may run";
         (!self.fence.holds()).then(|| Stopped::for_now("anchor.lease", why))
@@ -33,8 +31,7 @@ impl Authority {
         (now >= expires).then(|| Stopped::for_now("authority.endorsement.expired", why()))
     }
 
-    /// Why no gate would accept the newest cosignatures, where the bundle demands
-    /// some.
+    /// Why gates would refuse the newest cosignatures, if the bundle demands witnesses.
     pub(crate) fn unwitnessed(&self) -> Option<String> {
         let bundle = self.bundle();
         let witnesses = bundle.policy().witnesses.as_ref()?;

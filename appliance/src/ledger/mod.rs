@@ -1,8 +1,9 @@
-//! What the authority remembers of its log: live permits, revocations, status.
+//! The state that the authority derives from its log: live permits, revocations,
+//! status.
 //!
-//! It follows from the entries alone, in their order, and nothing else changes
-//! it but indices reserved for decisions under way. So a start reads a snapshot,
-//! whose digest is in the log, and the entries after it.
+//! The state follows from the entries alone, in their order. The only other change to
+//! it is an index that is reserved for a decision in progress. So a start reads a
+//! snapshot, whose digest is in the log, and the entries after it.
 
 mod snapshot;
 
@@ -16,14 +17,14 @@ use portcullis_permit::{
 };
 use portcullis_wire::{Digest, Sign1};
 
-/// The one status list.
+/// URI of the only status list.
 pub(crate) const STATUS_URI: &str = "/v1/status/0";
 /// Permits that can be live at once.
 const STATUS_ENTRIES: u64 = 1 << 18;
 /// Seconds for which an ended permit is remembered, for reports about it.
 const REMEMBERED: u64 = 600;
 const MAX_ENTRY: usize = portcullis_lineage::MAX_ENTRY;
-/// Entries after which another snapshot is worth its while, at least.
+/// Least number of entries between two snapshots.
 const SNAPSHOT_EVERY: u64 = 16_384;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,39 +33,40 @@ struct Live {
     confirmation: Digest,
     workload: Digest,
     origin: PermitId,
-    /// When the first permit of its line was granted.
+    /// When the first permit of its chain of renewals was granted.
     since: u64,
     parent: Option<PermitId>,
     expires: u64,
     status: u64,
     boot: Option<BootCounters>,
-    /// Revoked by whatever command, for good: that a node or workload is admitted
-    /// again brings none of its permits back.
+    /// Revoked permanently, by any command: a lifted revocation of a node or workload
+    /// restores none of its permits.
     revoked: bool,
 }
 
 /// The state that decisions depend on.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// Entries that were taken in.
+    /// Number of entries that were applied.
     entries: u64,
-    /// Entries that the last snapshot in the log sums up.
+    /// Number of entries that the last snapshot in the log covers.
     summed_up: u64,
-    /// When the newest entry that has a time was made, Unix seconds.
+    /// Time of the newest entry that has a time, Unix seconds.
     newest: u64,
-    /// When the permits end that the last command revoked, Unix seconds.
+    /// Expiry times of the permits that the last command revoked, Unix seconds.
     hit: Vec<u64>,
     live: HashMap<PermitId, Live>,
-    /// Every decision takes them as they are when it begins; few commands change them.
+    /// Shared, because every decision uses the state at its beginning and few commands
+    /// change it.
     revocations: Arc<Revocations>,
     list: StatusList,
-    /// How often an entry of the list was set to another status.
+    /// How often an entry of the list changed.
     status_changes: u64,
     /// For each status index, when the permit that holds it ends.
     held_until: Vec<u64>,
     /// Index of the last permit in the log.
     last_index: Option<u64>,
-    /// Index that the next decision gets, once one was made by this process.
+    /// The next index to try; `None` until this process has made a decision.
     cursor: Option<u64>,
     bundle_version: u64,
     swept: u64,
@@ -89,7 +91,7 @@ impl Ledger {
         }
     }
 
-    /// Takes in the next entry of the log.
+    /// Applies the next entry of the log.
     pub(crate) fn apply(&mut self, entry: &[u8]) {
         self.entries = self.entries.saturating_add(1);
         let Ok(object) = Sign1::parse(entry, MAX_ENTRY) else { return };
@@ -124,29 +126,29 @@ impl Ledger {
         self.bundle_version = self.bundle_version.max(version.unwrap_or(0));
     }
 
-    /// Whether so much was logged since the last snapshot that a start would
-    /// read more than another would cost.
+    /// Whether so many entries follow the last snapshot that a start would take longer to
+    /// read them than a new snapshot costs.
     pub(crate) fn snapshot_is_due(&self) -> bool {
         let live = self.live.len() as u64;
         self.entries.saturating_sub(self.summed_up) >= SNAPSHOT_EVERY.max(live.saturating_mul(2))
     }
 
-    /// How many permits the last command revoked that had not ended at a time.
+    /// Number of permits that the last command revoked and that had not ended at `now`.
     pub(crate) fn last_hit(&self, now: u64) -> usize {
         self.hit.iter().filter(|expires| **expires > now).count()
     }
 
-    /// Number of entries that were taken in.
+    /// Number of entries that were applied.
     pub(crate) const fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// When the newest entry was made, Unix seconds: no clock may be behind it.
+    /// Time of the newest entry, Unix seconds: no clock may be behind it.
     pub(crate) const fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// The highest bundle version that the log has seen active.
+    /// The highest bundle version that was active according to the log.
     pub(crate) const fn bundle_version(&self) -> u64 {
         self.bundle_version
     }
@@ -170,19 +172,19 @@ impl Ledger {
         }
         *held = until;
         self.cursor = Some(index.saturating_add(1) % STATUS_ENTRIES);
-        // The one who held it before may have been revoked.
+        // The previous holder of the index may have been revoked.
         self.set_status(index, Status::Valid).then_some(())?;
         Some(StatusReference { uri: STATUS_URI.to_owned(), index })
     }
 
-    /// Gives back the index of a request that was denied.
+    /// Releases the index of a request that was denied.
     pub(crate) fn release_index(&mut self, status: &StatusReference) {
         if let Some(held) = usize::try_from(status.index).ok().and_then(|at| self.held_until.get_mut(at)) {
             *held = 0;
         }
     }
 
-    /// Remembers a permit that is in the log.
+    /// Records a permit that is in the log.
     fn record(&mut self, permit: &Permit) {
         let parent = permit.parent.and_then(|parent| self.live.get(&parent));
         let (origin, since) = parent.map_or((permit.id, permit.not_before), |parent| (parent.origin, parent.since));
@@ -202,15 +204,15 @@ impl Ledger {
             boot: permit.boot,
             revoked: parent.is_some_and(|parent| parent.revoked),
         };
-        // It may have been decided before a revocation and logged after it.
+        // The permit may have been decided before a revocation and logged after it.
         live.revoked |= self.is_withdrawn(&permit.id, &live);
         self.set_status(permit.status.index, if live.revoked { Status::Invalid } else { Status::Valid });
         self.live.insert(permit.id, live);
         self.sweep(permit.not_before);
     }
 
-    /// By itself, by the permit that it goes back to or renews, by its node or
-    /// by its workload.
+    /// Whether a permit is revoked: directly, through the first permit of its chain,
+    /// through the permit that it renews, through its node or through its workload.
     fn is_withdrawn(&self, id: &PermitId, live: &Live) -> bool {
         let withdrawn = &self.revocations;
         withdrawn.has_node(&live.subject)
@@ -220,7 +222,7 @@ impl Ledger {
             || live.parent.is_some_and(|parent| withdrawn.has_permit(&parent))
     }
 
-    /// Forgets permits that ended long ago, now and then.
+    /// Removes permits that ended long ago, from time to time.
     fn sweep(&mut self, now: u64) {
         if now.saturating_sub(self.swept) > REMEMBERED {
             self.swept = now;
@@ -228,15 +230,16 @@ impl Ledger {
         }
     }
 
-    /// Applies a command that is in the log; returns when the permits end that it
-    /// revoked.
+    /// Applies a command that is in the log; returns the expiry times of the permits that
+    /// it revoked.
     fn revoke(&mut self, command: &Revocation) -> Vec<u64> {
         Arc::make_mut(&mut self.revocations).apply(command);
         let hits = |id: &PermitId, live: &Live| match &command.target {
             RevocationTarget::Permit(target) => id == target || live.origin == *target || live.parent == Some(*target),
             RevocationTarget::Node(name) => live.subject == *name,
             RevocationTarget::Workload(digest) => live.workload == *digest,
-            // All of them end with it, as nobody renews them or signs a status list.
+            // All permits end with the authority, because it no longer renews them or signs a
+            // status list.
             RevocationTarget::Authority(_) => false,
             RevocationTarget::NodeLifted(_) | RevocationTarget::WorkloadLifted(_) => false,
         };
@@ -254,7 +257,7 @@ impl Ledger {
         held == Some(&expires) && self.set_status(index, Status::Invalid)
     }
 
-    /// Sets an entry of the list; `false` where there is none.
+    /// Sets an entry of the list; `false` if there is no such entry.
     fn set_status(&mut self, index: u64, status: Status) -> bool {
         let changed = self.list.status(index) != Ok(status);
         let set = self.list.set(index, status).is_ok();
@@ -262,16 +265,16 @@ impl Ledger {
         set
     }
 
-    /// How often the list has changed: equal numbers, equal lists.
+    /// Number of changes of the list; equal numbers mean equal lists.
     pub(crate) const fn status_changes(&self) -> u64 {
         self.status_changes
     }
 
-    /// What the log knows of the permit that a request names as parent.
+    /// The state of the permit that a request names as parent.
     ///
-    /// A gate counts its lease by a clock of its own, so the parent may be renewed
-    /// until it has ended on every clock within the tolerance.
-    /// One that was revoked, and whose revocation was lifted, has ended.
+    /// A gate counts its lease by its own clock, so the parent may be renewed until it has
+    /// ended on every clock within the tolerance. A permit that was revoked has ended, even
+    /// if the revocation was lifted.
     pub(crate) fn parent(&self, parent: Option<PermitId>, clock: Clock) -> ParentState {
         let Some(id) = parent else { return ParentState::None };
         let ended =
@@ -289,12 +292,12 @@ impl Ledger {
         }
     }
 
-    /// Confirmation key of a permit, as long as it is remembered.
+    /// Confirmation key of a permit, while the ledger holds the permit.
     pub(crate) fn confirmation(&self, permit: &PermitId) -> Option<Digest> {
         self.live.get(permit).map(|live| live.confirmation)
     }
 
-    /// The status list with a validity.
+    /// The status list with a validity period.
     pub(crate) fn status_list(&self, issued: u64, expires: u64) -> StatusList {
         self.list.valid_for(issued, expires)
     }

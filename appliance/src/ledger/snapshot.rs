@@ -1,5 +1,4 @@
-//! The ledger as bytes. The same entries give the same bytes, whenever and
-//! wherever they are summed up.
+//! The ledger as bytes. The same entries always give the same bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,10 +50,10 @@ impl Ledger {
         (self.entries, state)
     }
 
-    /// The ledger that [`Ledger::snapshot`] summed up.
+    /// Restores the ledger from the bytes of [`Ledger::snapshot`].
     ///
     /// # Errors
-    /// Bytes of another shape.
+    /// The bytes are no valid snapshot.
     pub(crate) fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let wrong = || Error::Shape("a snapshot of the ledger");
         let items = decode(bytes, MAX_LENGTH)?.into_array().ok();
@@ -190,9 +189,9 @@ mod tests {
         statement::sign(Kind::Revocation, key, "log.test", "revocation", &payload).unwrap()
     }
 
-    /// A lifted revocation lets new permits in, and brings none of the old ones
-    /// back: neither in the status list nor as the parent of a renewal, also after a
-    /// start from a snapshot. Only what had not ended counts as revoked.
+    /// A lifted revocation admits new permits and restores none of the old ones: neither in
+    /// the status list nor as the parent of a renewal, also after a start from a snapshot.
+    /// Only permits that had not ended count as revoked.
     #[test]
     fn what_was_revoked_stays_dead_when_the_revocation_is_lifted() {
         let key = SigningKey::generate(Suite::Classic).unwrap();
@@ -207,7 +206,7 @@ mod tests {
         assert!(matches!(ledger.parent(id(4), clock), ParentState::Logged { .. }), "the denial names the revocation");
         ledger.apply(&command(&key, 2, RevocationTarget::NodeLifted(node())));
         assert_eq!(ledger.last_hit(1000), 0);
-        // A renewal that was decided before, and one anew.
+        // A renewal that was decided before, and a new permit.
         ledger.apply(&permit(7, Some(4)).sign(&key).unwrap());
         ledger.apply(&permit(10, None).sign(&key).unwrap());
         for ledger in [&ledger, &Ledger::restore(&ledger.snapshot().1).unwrap()] {
@@ -223,8 +222,8 @@ mod tests {
         assert_eq!(at(1115), ParentState::Unknown);
     }
 
-    /// Wherever a snapshot is taken, going on from it leads to the same state as
-    /// reading everything, and to the same status list.
+    /// From any snapshot, the remaining entries lead to the same state and status list as
+    /// all entries from the start.
     #[test]
     fn a_ledger_goes_on_from_any_snapshot() {
         let key = SigningKey::generate(Suite::Classic).unwrap();

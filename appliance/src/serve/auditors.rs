@@ -1,8 +1,8 @@
 //! `/v1/log`: the whole log, for auditors whose keys the bundle names.
 //!
-//! Entries name chips and nodes, and the archive has their evidence: whoever
-//! reads them knows what an attacker would like to. Hash tiles and checkpoints
-//! are for everybody, on the plain listener.
+//! Entries name chips and nodes, and the archive holds their evidence. Both help an
+//! attacker, so only auditors may read them. Hash tiles and checkpoints are public, on
+//! the plain listener.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::reply::{caching, refused, typed};
 use crate::authority::{Authority, Failure};
 use crate::instance::log_folder;
 
-/// Files and folders of a log; what else lies there is the authority's own.
+/// Files and folders of a log; other files there are private to the authority.
 const PARTS: [&str; 6] = ["checkpoint", "signed-root", "witnessed", "tile", "journal", "archive"];
 
 type Shared = State<Arc<Authority>>;
@@ -33,7 +33,7 @@ pub(crate) fn routes(authority: Arc<Authority>) -> Router<Arc<Authority>> {
         .route_layer(middleware::from_fn_with_state(authority, for_auditors))
 }
 
-/// Lets enrolled keys through, to what is the log.
+/// Admits clients with enrolled keys to the files of the log.
 async fn for_auditors(
     State(authority): Shared,
     Extension(connection): Extension<Arc<Connection>>,
@@ -53,15 +53,14 @@ async fn for_auditors(
     }
     let mut response = next.run(request).await;
     let caching = if response.status().is_success() { caching(&path) } else { "no-cache" };
-    // Not for caches that others share.
+    // Private, so that shared caches do not store it.
     if let Ok(value) = HeaderValue::from_str(&caching.replace("public", "private")) {
         response.headers_mut().insert(header::CACHE_CONTROL, value);
     }
     response
 }
 
-/// The segments of the journal, one a line: first entry, and length in bytes as
-/// far as it has come.
+/// The segments of the journal, one per line: first entry and current length in bytes.
 async fn segments(State(authority): Shared) -> Response {
     let folder = log_folder(&authority.config);
     let list = || -> std::io::Result<String> {

@@ -1,5 +1,5 @@
-//! The accept loop of nodes: our own, because requests need the exporter and
-//! the peer's key.
+//! The accept loop for nodes. It is our own, because requests need the exporter and the
+//! key of the peer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::{GRACE, IDLE, MAX_CONNECTIONS, PATIENCE, PAUSE, leaves_descriptors, nodes};
 use crate::authority::{Authority, Session};
 
-/// What the server knows of one connection.
+/// The state of one connection on the server.
 pub(crate) struct Connection {
     /// The session as the authority sees it.
     pub(crate) channel: Channel,
@@ -37,12 +37,12 @@ struct Outstanding {
     activation: Activating,
 }
 
-/// How far the activation of a credential has come.
+/// State of a credential activation.
 #[derive(Default)]
 enum Activating {
     #[default]
     No,
-    /// The credential is out; its secret has not come back.
+    /// The credential was sent; its secret was not returned yet.
     Asked {
         activation: Activation,
         secret: Zeroizing<[u8; 32]>,
@@ -55,23 +55,23 @@ impl Connection {
         Self { channel, outstanding: Mutex::default() }
     }
 
-    /// Remembers the statement that was shown on this connection.
+    /// Records the statement that was sent on this connection.
     pub(crate) fn shown(&self, statement: Digest) {
         self.lock().statement = Some(statement);
     }
 
-    /// Gives out a nonce. An earlier one that was not used is void.
+    /// Issues a nonce. An earlier unused nonce becomes void.
     pub(crate) fn give(&self, nonce: NoncePreimage) {
         self.lock().nonce = Some(nonce);
     }
 
-    /// Remembers the secret of a credential that goes out. Whatever was shown
-    /// before no longer counts.
+    /// Records the secret of a credential that is sent. An earlier activation no longer
+    /// counts.
     pub(crate) fn asked(&self, activation: Activation, secret: Zeroizing<[u8; 32]>) {
         self.lock().activation = Activating::Asked { activation, secret };
     }
 
-    /// Takes the secret that comes back; one attempt a credential.
+    /// Checks the returned secret; one attempt per credential.
     pub(crate) fn answered(&self, shown: &[u8; 32]) -> bool {
         let mut outstanding = self.lock();
         let Activating::Asked { activation, secret } = std::mem::take(&mut outstanding.activation) else {
@@ -88,8 +88,8 @@ impl Connection {
         self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a request brings with it. The nonce is taken: whatever becomes of
-    /// the request, it is used. `None` where no statement was shown yet.
+    /// The session facts for a request. The nonce is consumed, whether or not the request
+    /// succeeds. `None` if no statement was sent yet.
     pub(crate) fn take_session(&self) -> Option<Session> {
         let mut outstanding = self.lock();
         let statement = outstanding.statement?;
@@ -101,7 +101,7 @@ impl Connection {
     }
 }
 
-/// Accepts nodes until told to stop.
+/// Accepts nodes until the daemon stops.
 pub(crate) async fn listen_nodes(
     authority: Arc<Authority>,
     listener: TcpListener,
@@ -127,14 +127,14 @@ pub(crate) async fn listen_nodes(
         });
     }
     drop(listener);
-    // Streams end at once, requests under way as soon as they are answered.
-    // Connections that do not finish in time are cut when the runtime ends.
+    // Streams end at once, requests in progress after their answer. Connections that do
+    // not finish in time are cut when the runtime ends.
     drop(timeout(GRACE, graceful.shutdown()).await);
     Ok(())
 }
 
-/// The next connection; `None` once the daemon stops. Where none can be accepted,
-/// as when all file descriptors are in use, it is tried again after a pause.
+/// The next connection; `None` after the daemon stops. If none can be accepted, for
+/// example because all file descriptors are in use, it retries after a pause.
 pub(super) async fn next_stream(listener: &TcpListener, stop: &mut watch::Receiver<bool>) -> Option<TcpStream> {
     loop {
         tokio::select! {
@@ -161,7 +161,7 @@ async fn serve(
     stream.set_nodelay(true)?;
     let tls = tokio::select! {
         tls = timeout(PATIENCE, acceptor.accept(stream)) => tls??,
-        // Nothing was asked yet.
+        // No request was received yet.
         _ = stop.changed() => return Ok(()),
     };
     let session = tls.get_ref().1;
@@ -174,7 +174,7 @@ async fn serve(
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).keep_alive(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(16).keep_alive_interval(PATIENCE);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(routes));
-    // An error here is the peer's: it closed, stalled, or sent no HTTP.
+    // An error here is the peer's fault: it closed, stalled, or did not send HTTP.
     drop(watcher.watch(connection.into_owned()).await);
     authority.metrics.connections.dec();
     Ok(())

@@ -13,24 +13,24 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Longest time from one request to the next on a connection, headers included:
-/// a gate renews at half of its lease.
+/// Longest time between requests on a connection, headers included: a gate renews after
+/// half of its lease.
 pub(crate) const IDLE: Duration = Duration::from_secs(75);
-/// Longest time for a handshake or a request's body.
+/// Longest time for a handshake or a request body.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// Most connections at once.
+/// Largest number of connections at once.
 pub(crate) const MAX_CONNECTIONS: usize = 4096;
-/// File descriptors that connections of nodes leave to the log, the devices and
-/// readers: without them an entry or a look at the TPM would fail.
+/// File descriptors that are reserved for the log, the devices and readers. Without
+/// them, appends to the log or reads of the TPM would fail.
 const RESERVED: u64 = 384;
 
-/// Whether another connection of a node leaves enough file descriptors.
+/// Whether enough file descriptors remain for another connection of a node.
 pub(crate) fn leaves_descriptors(connections: usize) -> bool {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     (connections as u64) < limit.saturating_sub(RESERVED)
 }
 
-/// Lets the process have as many file descriptors as it may: services begin with
+/// Raises the soft limit of file descriptors to the hard limit: services start with
 /// 1,024, for programs that use select(2).
 pub(crate) fn take_descriptors() -> std::io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
@@ -39,7 +39,7 @@ pub(crate) fn take_descriptors() -> std::io::Result<()> {
 
 /// Largest request body, in bytes: a request with its evidence, or a bundle.
 pub(crate) const MAX_BODY: usize = portcullis_firmware_policy::MAX_LENGTH;
-/// Time before a connection is accepted after one could not be.
+/// Pause after a connection could not be accepted.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
-/// How long connections may finish after the daemon was told to stop.
+/// How long connections may continue after the daemon was asked to stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);

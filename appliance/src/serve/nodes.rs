@@ -1,4 +1,4 @@
-//! `/v1`: what nodes and governors ask; auditors have a part of their own.
+//! `/v1` for nodes and governors; auditors have a separate module.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -54,8 +54,8 @@ pub(crate) fn routes(authority: Arc<Authority>) -> Router {
         .with_state(authority)
 }
 
-/// Reads the whole body before anything looks at it: bounded in size, by the
-/// limit, and in time.
+/// Reads the whole body before it is processed, with a limit on its size and on the
+/// time.
 async fn read_in_time(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let limited = http_body_util::Limited::new(body, MAX_BODY);
@@ -66,7 +66,7 @@ async fn read_in_time(request: Request, next: Next) -> Response {
     }
 }
 
-/// Gives the connection its next nonce, in the response's header.
+/// Adds the next nonce of the connection to the response header.
 fn with_nonce(authority: &Authority, connection: &Connection, mut response: Response) -> Response {
     if let Ok(preimage) = authority.nonce() {
         connection.give(preimage);
@@ -94,14 +94,14 @@ async fn attest(State(authority): Shared, Extension(connection): OnConnection, b
     }
 }
 
-/// A fresh nonce for a connection on which nothing was asked for a while.
+/// A fresh nonce for a connection that was idle for a while.
 async fn nonce(State(authority): Shared, Extension(connection): OnConnection) -> Response {
     with_nonce(&authority, &connection, StatusCode::NO_CONTENT.into_response())
 }
 
-/// Credential activation: a credential for two keys, then its secret. It counts
-/// on this connection alone, and proves nothing by itself: the decision compares
-/// it with quote and enrolment.
+/// Credential activation: issues a credential for two keys, then takes its secret. It
+/// is valid on this connection only, and proves nothing alone: the decision compares it
+/// with quote and enrolment.
 async fn activate(State(authority): Shared, Extension(connection): OnConnection, body: Bytes) -> Response {
     match ActivateRequest::decode(&body) {
         Ok(ActivateRequest::Keys { ek, ak }) => match credential::issue(&ek, &ak) {
@@ -156,8 +156,8 @@ async fn executions(State(authority): Shared, body: Bytes) -> Response {
     }
 }
 
-/// Server-sent events; one that was missed shows as a gap in the numbers. The stream
-/// ends when the daemon stops.
+/// Server-sent events. A missed event shows as a gap in the numbers. The stream ends
+/// when the daemon stops.
 async fn events(State(authority): Shared) -> Response {
     let Some(events) = authority.events.subscribe() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let stream = BroadcastStream::new(events).filter_map(Result::ok);
@@ -169,10 +169,10 @@ async fn policy(State(authority): Shared) -> Response {
     typed(StatusCode::OK, BUNDLE, authority.bundle().bytes().to_vec())
 }
 
-/// A node that missed bundles takes them one after another.
+/// A node that missed bundles fetches them one after another.
 async fn policy_after(State(authority): Shared, Path(digest): Path<String>) -> Response {
     let Some(digest) = unhex_array(&digest) else { return StatusCode::NOT_FOUND.into_response() };
-    // It reads files, and the log where one of them is damaged.
+    // Blocking: it reads files, and the log if a file is damaged.
     let found = tokio::task::spawn_blocking(move || authority.successor(&digest)).await;
     match found.unwrap_or_else(|error| Err(Failure::Internal(error.to_string()))) {
         Ok(Some(bundle)) => typed(StatusCode::OK, BUNDLE, bundle),

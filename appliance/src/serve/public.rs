@@ -27,7 +27,7 @@ use crate::clock;
 use crate::instance::log_folder;
 use crate::signer::Stopped;
 
-/// Most connections of readers at once.
+/// Largest number of reader connections at once.
 const MAX_READERS: usize = 256;
 
 type Shared = State<Arc<Authority>>;
@@ -45,7 +45,7 @@ fn routes(authority: Arc<Authority>) -> Router {
         .with_state(authority)
 }
 
-/// Serves readers until told to stop.
+/// Serves readers until the daemon stops.
 pub(crate) async fn listen_public(
     authority: Arc<Authority>,
     listener: TcpListener,
@@ -78,7 +78,7 @@ async fn signed_root(State(authority): Shared) -> Response {
     file(&authority, "signed-root", "application/cbor").await
 }
 
-/// Hash tiles only: entries name chips and nodes, and need an auditor's
+/// Hash tiles only: entries name chips and nodes, so they need an auditor's
 /// authorisation.
 async fn tile(State(authority): Shared, Path(path): Path<String>) -> Response {
     let level = path.split('/').next().unwrap_or_default();
@@ -100,8 +100,8 @@ async fn file(authority: &Authority, path: &str, media_type: &'static str) -> Re
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching(path)));
             response
         }
-        // A partial tile gives way to the full one, and a tile that is not there
-        // may come: neither is to be remembered.
+        // Not cached: a partial tile is replaced by the full one, and a missing tile may
+        // appear later.
         Err(_) => (StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, MOVES)]).into_response(),
     }
 }
@@ -124,9 +124,10 @@ async fn metrics(State(authority): Shared) -> Response {
     typed(StatusCode::OK, "application/openmetrics-text; version=1.0.0", authority.metrics.text().into_bytes())
 }
 
-/// Ready, or why not: for good, or until the cause is gone. It is not ready while
-/// gates would refuse what it issues. Without witnesses a rolled-back disk shows only
-/// to nodes that have seen more of the log: that window is told here.
+/// Ready, or the reason why not: permanent, or until the cause is gone. The authority
+/// is not ready while gates would refuse its permits. Without witnesses, only nodes
+/// that have seen more of the log can detect a rolled-back disk: the response states
+/// that window.
 async fn ready(State(authority): Shared) -> Response {
     let stopped = authority.withheld(clock::now());
     let (status, state) = match &stopped {

@@ -1,4 +1,4 @@
-//! Outcomes as HTTP responses. Everything that refuses says why, once.
+//! Outcomes as HTTP responses. Every refusal states its reason once.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use portcullis_permit::Kind;
 use crate::authority::{Authority, Failure};
 use crate::instance::Refused;
 
-/// Media type of our own CBOR exchanges.
+/// Media type of our CBOR exchanges.
 pub(crate) const EXCHANGE: &str = "application/vnd.portcullis.exchange+cbor";
 
-/// What moves on is asked for again.
+/// For resources that change.
 pub(crate) const MOVES: &str = "no-cache";
 /// A full tile and an archived file never change (C2SP tlog-tiles, "Merkle Tree").
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// A partial tile does not change either, but goes once the full one is there.
+/// A partial tile does not change either, but is removed after the full one exists.
 const PARTIAL: &str = "public, max-age=300";
 
-/// For how long a file of a log may be kept.
+/// How long a file of a log may be cached.
 pub(crate) fn caching(path: &str) -> &'static str {
     match path.split('/').next() {
         Some("tile") if path.contains(".p/") => PARTIAL,
@@ -49,7 +49,7 @@ pub(crate) async fn status(State(authority): State<Arc<Authority>>) -> Response 
     }
 }
 
-/// A refusal that is no decision: RFC 9457 problem details.
+/// A refusal that is not a decision: RFC 9457 problem details.
 fn problem(status: StatusCode, check: &str, detail: &str, reader: Reader) -> Response {
     let remedy = remedy(check, reader);
     let body = serde_json::json!({ "title": check, "detail": detail, "remedy": remedy, "status": status.as_u16() });
@@ -63,7 +63,7 @@ impl IntoResponse for Failure {
             Self::Stopped(stopped) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, &stopped.check, &stopped.why, Reader::Node)
             }
-            // Commands of governors are what is refused so.
+            // Only commands of governors are refused in this way.
             Self::Refused(Refused { check, why }) => problem(StatusCode::FORBIDDEN, &check, &why, Reader::Governor),
             Self::OverBudget => {
                 problem(StatusCode::TOO_MANY_REQUESTS, "budget", "every status index is in use", Reader::Node)
@@ -81,17 +81,17 @@ impl IntoResponse for Failure {
     }
 }
 
-/// A request that came before the exchange that it needs.
+/// A request that arrived before the exchange that it depends on.
 pub(crate) fn out_of_order(detail: &str) -> Response {
     problem(StatusCode::CONFLICT, "exchange.order", detail, Reader::Node)
 }
 
-/// A step of an exchange that failed.
+/// A failed step of an exchange.
 pub(crate) fn refused(check: &str, detail: &str) -> Response {
     problem(StatusCode::FORBIDDEN, check, detail, Reader::Node)
 }
 
-/// A body that is no exchange of ours.
+/// A body that is not one of our exchanges.
 pub(crate) fn malformed(detail: &str) -> Response {
     problem(StatusCode::BAD_REQUEST, "exchange.form", detail, Reader::Node)
 }

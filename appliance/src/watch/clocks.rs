@@ -1,12 +1,11 @@
-//! The clocks of one machine against each other: by how much each goes ahead of
-//! `CLOCK_BOOTTIME`, or stays behind it.
+//! Compares the clocks of one machine: how far each runs ahead of `CLOCK_BOOTTIME` or
+//! behind it.
 //!
-//! No two oscillators have one rate, so that the difference between two clocks
-//! grows for ever, however good they are. It is the rate that is bounded: within
-//! each span the clocks may differ by the tolerance of the bundle, plus what the
-//! rate allows for the span. Two spans are looked at, the one since the last look
-//! and the one since the beginning: a jump shows in the first, and many small ones
-//! in the second.
+//! No two oscillators have the same rate, so the difference between two clocks grows
+//! without limit, however good they are. Only the rate is bounded: within each span,
+//! the clocks may differ by the tolerance of the bundle plus the difference that the
+//! rate allows for the span. Two spans are checked: since the last look, and since the
+//! beginning. A jump shows in the first span, many small jumps in the second.
 
 use std::time::Duration;
 
@@ -20,17 +19,17 @@ pub(super) const WALL_RATE: u32 = 500;
 /// code, `PlatformClock.h`: "The clock tolerance is +/-15%").
 pub(super) const TPM_RATE: u32 = 150_000;
 
-/// A clock as it was read, beside `CLOCK_BOOTTIME`.
+/// A reading of a clock, together with `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     shown: Duration,
     boot: Duration,
 }
 
-/// One clock, watched.
+/// One clock under watch.
 pub(super) struct Watched {
     name: &'static str,
-    /// By how much its rate may be off, parts per million.
+    /// Largest error of its rate, parts per million.
     rate: u32,
     first: Reading,
     last: Reading,
@@ -42,8 +41,8 @@ impl Watched {
         Self { name, rate, first: reading, last: reading }
     }
 
-    /// Takes the next reading, which was taken at `boot` or up to `uncertain` before.
-    /// Returns why it contradicts the others.
+    /// Takes the next reading, made at `boot` or up to `uncertain` before. Returns why it
+    /// contradicts the earlier ones.
     pub(super) fn look(&mut self, shown: Duration, boot: Duration, uncertain: Duration, skew: u64) -> Option<String> {
         let now = Reading { shown, boot };
         let floor = Duration::from_secs(skew).saturating_add(uncertain);
@@ -77,7 +76,7 @@ impl Watched {
 /// The wall clock and the clock of the TPM.
 pub(super) struct Clocks {
     wall: Watched,
-    /// With the counters of the boot in which it was read first.
+    /// With the boot counters of the TPM at the first reading.
     tpm: Option<(Watched, (u32, u32))>,
 }
 
@@ -92,10 +91,10 @@ impl Clocks {
         Some(format!("{why}; it shows {}", rfc3339(wall.as_secs())))
     }
 
-    /// Why the clock of the TPM does, as a quote has it that was made between two
-    /// times. After a reset or a restart of the TPM, as when the machine has slept,
-    /// its clock is watched from there on: it need not have gone on meanwhile
-    /// (TPM 2.0 Part 1, "Clock").
+    /// Why the clock of the TPM contradicts `CLOCK_BOOTTIME`, according to a quote that was
+    /// made between two times. After a reset or a restart of the TPM, for example when the
+    /// machine has slept, the watch of its clock starts again: the clock may have stood
+    /// still meanwhile (TPM 2.0 Part 1, "Clock").
     pub(super) fn look_at_tpm(
         &mut self,
         clock: &ClockInfo,
@@ -125,8 +124,8 @@ mod tests {
         Duration::from_secs_f64(n)
     }
 
-    /// A clock of some rate, looked at every so many seconds: after how many of
-    /// them it contradicts the boot clock.
+    /// Number of readings after which a clock of rate `rate`, read every `every` seconds,
+    /// contradicts the boot clock.
     fn trips_after(name: &'static str, allowed: u32, rate: f64, every: f64, looks: u32) -> Option<f64> {
         let mut watched = Watched::new(name, allowed, seconds(1e6), Duration::ZERO);
         (1..=looks)
@@ -134,8 +133,8 @@ mod tests {
             .find(|boot| watched.look(seconds(1e6 + boot * rate), seconds(*boot), Duration::ZERO, SKEW).is_some())
     }
 
-    /// A TPM 15 % off for a month, and one 100 ppm off for a year; NTP that corrects
-    /// by 500 ppm. No total is a reason to stop.
+    /// A TPM 15 % off for a month, one 100 ppm off for a year, and NTP that corrects by 500
+    /// ppm: an accumulated difference alone never trips.
     #[test]
     fn clocks_within_their_rates_never_contradict_each_other() {
         let month = 30 * 86_400 / 30;
@@ -144,13 +143,13 @@ mod tests {
         assert_eq!(trips_after("clock of the TPM", TPM_RATE, 1.0001, 300.0, 105_000), None);
         assert_eq!(trips_after("wall clock", WALL_RATE, 1.0005, 60.0, 50_000), None);
         assert_eq!(trips_after("wall clock", WALL_RATE, 0.9995, 60.0, 50_000), None);
-        // Beyond the rate it shows once the difference is above the tolerance.
+        // A higher rate trips once the difference exceeds the tolerance.
         assert!(trips_after("clock of the TPM", TPM_RATE, 1.5, 30.0, 100).is_some());
         assert!(trips_after("wall clock", WALL_RATE, 1.01, 60.0, 100).is_some());
     }
 
-    /// THREATS 15: a jump is seen however long the watch has lasted, either way; a
-    /// step of NTP within the tolerance is none.
+    /// THREATS 15: a jump in either direction is detected however long the watch has
+    /// lasted; an NTP step within the tolerance is no jump.
     #[test]
     fn threat_15_clocks_that_jump_contradict_each_other() {
         for at in [10.0, 86_400.0 * 365.0] {
@@ -169,7 +168,7 @@ mod tests {
             let (boot, step) = (f64::from(n), if n < 50 { 0.0 } else { 4.9 });
             assert_eq!(wall.look(seconds(1e9 + boot + step), seconds(boot), Duration::ZERO, SKEW), None);
         }
-        // Steps that are each within it, but too many of them.
+        // Steps that are each within the tolerance, but too many of them.
         let walks = (1..100).find(|n| {
             let boot = f64::from(100 + n);
             wall.look(seconds(1e9 + boot + 4.9 + 4.0 * f64::from(*n)), seconds(boot), Duration::ZERO, SKEW).is_some()
@@ -190,8 +189,8 @@ mod tests {
         assert_eq!(clocks.look_at_tpm(&info(32_000, 1), at(40_000.0), SKEW), None, "slept for hours");
         assert_eq!(clocks.look_at_tpm(&info(62_000, 1), at(40_030.0), SKEW), None);
         assert!(clocks.look_at_tpm(&info(3_662_000, 1), at(40_060.0), SKEW).is_some(), "an hour in half a minute");
-        // A TPM that took ten seconds over its answer may have read its clock at any
-        // time in between.
+        // A TPM that took ten seconds to answer may have read its clock at any time in
+        // between.
         let mut slow = Clocks::new(seconds(1e9), Duration::ZERO);
         assert_eq!(slow.look_at_tpm(&info(0, 0), at(0.0), SKEW), None);
         assert_eq!(slow.look_at_tpm(&info(30_000, 0), (seconds(30.0), seconds(44.0)), SKEW), None);

@@ -1,6 +1,5 @@
-//! The authority doubts itself: PCRs, clocks, disk, bundle, and its own appraisal.
-//! What is wrong trips. What cannot be seen at the moment is looked at again
-//! ([`crate::doubts`]).
+//! The authority checks itself: PCRs, clocks, disk, bundle, and its own appraisal. A
+//! wrong result trips it. A failed measurement is retried ([`crate::doubts`]).
 
 mod clocks;
 mod witnesses;
@@ -23,7 +22,7 @@ use crate::instance::{Refused, log_folder};
 use clocks::Clocks;
 pub(crate) use witnesses::{first_quorum, stay_witnessed};
 
-/// Time between looks at PCRs, clocks and bundle.
+/// Time between checks of PCRs, clocks and bundle.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Periods between full appraisals of this machine.
 const APPRAISE_EVERY: u32 = 30;
@@ -31,15 +30,15 @@ const APPRAISE_EVERY: u32 = 30;
 const ANCHOR_EVERY: Duration = Duration::from_secs(10);
 /// Longest wait for a device. One that never answers must not stop the watch.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(30);
-/// Least room on the disk of the log, in bytes: a decision is at most half a
-/// mebibyte, and some are under way.
+/// Least free space on the disk of the log, in bytes: a decision takes at most half a
+/// mebibyte, and several are in progress.
 const LEAST_ROOM: u64 = 64 * 1024 * 1024;
 
-/// The TPM or the secure processor does not answer, or answers that it cannot.
+/// The TPM or the secure processor does not answer, or reports that it cannot.
 const DEVICE: &str = "watch.device";
 const DISK: &str = "watch.disk";
 
-/// What is wrong with this machine.
+/// A failed check of this machine.
 struct Wrong {
     check: String,
     why: String,
@@ -51,8 +50,8 @@ impl Wrong {
     }
 }
 
-/// No clock is behind what the log has recorded, even if all clocks of a machine
-/// were set back together: expired lists and bundles would come to life again.
+/// Checks that no clock is behind the log, even if all clocks of a machine were set
+/// back together: expired lists and bundles would become valid again.
 pub(crate) fn check_clock(now: u64, newest_entry: u64, skew: u64) -> Result<(), Refused> {
     if now.saturating_add(skew) >= newest_entry {
         return Ok(());
@@ -103,8 +102,8 @@ async fn look(authority: &Authority, at_start: &PcrValues, clocks: &mut Clocks, 
     Ok(())
 }
 
-/// Appraises this machine. A refusal is looked at once more: the machine may have
-/// moved on between its event log and its quote.
+/// Appraises this machine. A refusal is checked once more: the machine may have changed
+/// between its event log and its quote.
 async fn appraise(authority: &Authority) -> Result<Option<Appraised>, Wrong> {
     let mut refused = None;
     for _ in 0..2 {
@@ -122,8 +121,8 @@ async fn appraise(authority: &Authority) -> Result<Option<Appraised>, Wrong> {
     refused.map_or(Ok(None), Err)
 }
 
-/// Takes what a look came to: a value, or a failure that is a doubt, and trips
-/// where it has lasted too long.
+/// Handles the outcome of a check: a value, or a failure, which is a doubt and trips
+/// the authority if it has lasted too long.
 fn note<T>(authority: &Authority, check: &'static str, outcome: Result<T, String>) -> Result<Option<T>, Wrong> {
     match outcome {
         Ok(value) => {
@@ -139,7 +138,7 @@ async fn in_time<T>(device: impl Future<Output = Result<T, String>>) -> Result<T
     timeout(DEVICE_PATIENCE, device).await.unwrap_or_else(|_| Err("no answer in time".into()))
 }
 
-/// Whether the disk of the log has room.
+/// Whether the disk of the log has free space.
 fn room(authority: &Authority) -> Result<(), String> {
     let folder = log_folder(&authority.config);
     let disk = rustix::fs::statvfs(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -152,7 +151,7 @@ fn room(authority: &Authority) -> Result<(), String> {
     Err(format!("{}: found {free} MiB free, required {least} MiB", folder.display()))
 }
 
-/// Looks whether another start has taken over, and anchors heads as they grow.
+/// Checks whether another start has taken over, and anchors new heads.
 pub(crate) async fn anchor(authority: Arc<Authority>) {
     let (mut anchored, mut last) = (0, Instant::now());
     while authority.signer.tripped().is_none() {
@@ -164,7 +163,7 @@ pub(crate) async fn anchor(authority: Arc<Authority>) {
                 authority.trip_silently("anchor.clone", "the TPM counts a start after this one: a clone runs");
                 return;
             }
-            // Seen again in time, or the fence falls.
+            // The counter must be read again in time; otherwise the fence stops the authority.
             Ok(None) => {}
             Err(wrong) => {
                 authority.trip_silently(&wrong.check, &wrong.why);
@@ -187,9 +186,9 @@ pub(crate) async fn anchor(authority: Arc<Authority>) {
     }
 }
 
-/// Keeps the log in order: counts of strangers every second, snapshots when they
-/// are due. A log that cannot be written trips by itself; after that, strangers
-/// who wait for their count are still told so.
+/// Maintains the log: counts of strangers every second, snapshots when they are due. A
+/// log that cannot be written trips the authority; after that, strangers who wait for
+/// their count are still answered with the reason.
 pub(crate) async fn keep(authority: Arc<Authority>) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! The log is shown to witnesses: before the authority serves, and as it grows.
+//! Sends the log to witnesses: before the authority serves, and as the log grows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::instance::Refused;
 
 /// Attempts at a first quorum.
 const ATTEMPTS: usize = 10;
-/// Shortest and longest time between looks.
+/// Shortest and longest time between checks, seconds.
 const EVERY: (u64, u64) = (1, 10);
 const LAG: &str = "witness.lag";
 
-/// A quorum of witnesses accepts the head as an extension of what it has seen,
-/// before this authority serves.
+/// Waits until a quorum of witnesses accepts the head as an extension of the log that
+/// they have seen, before this authority serves.
 ///
 /// # Errors
-/// `witness.quorum`, with what each of the others said.
+/// `witness.quorum`, with the answer of each of the others.
 pub(crate) async fn first_quorum(authority: &Authority) -> Result<(), Refused> {
     let bundle = authority.bundle();
     let Some(witnesses) = &bundle.policy().witnesses else { return Ok(()) };
@@ -33,15 +33,15 @@ pub(crate) async fn first_quorum(authority: &Authority) -> Result<(), Refused> {
     Err(Refused::new("witness.quorum", format!("required {required}; {}", said.join("; "))))
 }
 
-/// Keeps the log witnessed. While the quorum is older than the bundle allows, no
-/// permit is issued, as gates would refuse it; where that lasts, the authority
+/// Keeps the log witnessed. While the quorum is older than the bundle allows, no permit
+/// is issued, because gates would refuse it. If that lasts too long, the authority
 /// trips.
 pub(crate) async fn stay_witnessed(authority: Arc<Authority>) {
     let mut said = Vec::new();
     while authority.signer.tripped().is_none() {
         let bundle = authority.bundle();
         let Some(witnesses) = &bundle.policy().witnesses else {
-            // They may be demanded later.
+            // A later bundle may demand witnesses.
             authority.lag.settled(LAG);
             tokio::time::sleep(Duration::from_secs(EVERY.0)).await;
             continue;
@@ -62,8 +62,8 @@ pub(crate) async fn stay_witnessed(authority: Arc<Authority>) {
         }
         tokio::time::sleep(Duration::from_secs((witnesses.quorum.max_age / 5).clamp(EVERY.0, EVERY.1))).await;
     }
-    // The last entry, too: whoever follows on this log names a head that others
-    // have seen.
+    // Witness the last entry too, so that a successor of this log can name a witnessed
+    // head.
     tokio::time::sleep(Duration::from_secs(EVERY.0)).await;
     drop(authority.ask_witnesses().await);
 }
