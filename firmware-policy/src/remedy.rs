@@ -62,18 +62,21 @@ pub fn entry(id: &str) -> Option<&'static Entry> {
     })
 }
 
-/// Checks of an authority's own machine, log and witnesses, which trip it.
+/// Checks of an authority's own machine, log and witnesses.
 const OF_AUTHORITIES: [&str; 5] = ["anchor.", "watch.", "witness.", "log.storage", "log.clock"];
 
-/// What to do about a check, for somebody who reads of it in some place. A node
-/// hears of an authority's own checks when it asks one that has tripped: nothing is
-/// to be done on the node.
+/// The remedy of a check for one reader. A node learns of an authority's own checks
+/// when it asks an authority that signs nothing: its remedy is to tell the operator,
+/// unless the entry separates the operator's remedy from that of others.
 #[must_use]
 pub fn remedy(id: &str, reader: Reader) -> &'static str {
-    if reader == Reader::Node && OF_AUTHORITIES.iter().any(|family| id.starts_with(family)) {
+    let Some(entry) = entry(id) else { return "See docs/checks.md." };
+    let of_authority = OF_AUTHORITIES.iter().any(|family| id.starts_with(family));
+    let for_operator = !entry.remedies.iter().any(|(of, _)| *of == Reader::Operator);
+    if reader == Reader::Node && of_authority && for_operator {
         return "Tell the authority's operator: it is the authority that has failed this check, not this node.";
     }
-    entry(id).map_or("See docs/checks.md.", |entry| entry.remedy(reader))
+    entry.remedy(reader)
 }
 
 macro_rules! catalogue {

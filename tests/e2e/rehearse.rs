@@ -84,7 +84,7 @@ fn a_rehearsal_tells_who_would_gain_and_lose_and_why() {
         (["--distrust", "naples"], "\"naples\" is none of milan, genoa, turin"),
         (["--floor", "genoa.snp=3"], "the bundle has no floor for Genoa"),
         (["--floor", "milan.fmc=3"], "Milan has no patch level \"fmc\""),
-        (["--at", "tomorrow"], "time \"tomorrow\""),
+        (["--at", "tomorrow"], "invalid value 'tomorrow' for '--at <TIME>': write a time after 1970 as"),
     ] {
         let output = rehearse(&deployment, &wrong);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
