@@ -451,7 +451,7 @@ catalogue! {
         Auditor "Name the time at which the permit was used with --at; if it is right, ask the witnesses for what they have seen.";
     "permit.witness.consistency": "The permit's log does not extend what the witnesses have seen." => "Treat the permit as made with stolen keys, and tell the governors.";
     "witness.quorum": "Too few witnesses accept the log as an extension of what they have seen." => "Look after the witnesses; where they have seen a larger tree, the log was rolled back: restore the newest copy.";
-    "witness.lag": "The newest quorum of witnesses is older than the bundle allows, so that gates would refuse what is issued." => "Nothing is wrong here. Tell the authority's operator that its witnesses do not answer; permits are issued again once enough of them do.",
+    "witness.lag": "The newest quorum of witnesses is older than the bundle allows, so that gates would refuse what is issued." => "Tell the authority's operator that its witnesses do not answer; permits are issued again once enough of them do.",
         Operator "Start the witnesses that are named, make them reachable or set their clocks right. Permits are issued again by themselves; after ten minutes the authority trips and must be restarted.",
         Governor "Have the operators of the witnesses start them; if some are gone for good, sign a bundle with others.";
     "succession.endorsement": "The endorsement of the old authority does not verify." => "Name the endorsement under which the old authority served.";
