@@ -70,14 +70,14 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Verify the authority, and say what it is.
+    /// Verify the authority, and print its identity.
     Attest {
         /// One JSON object on stdout.
         #[arg(long)]
         json: bool,
     },
-    /// Print what governors write into a bundle: the `[[node]]` table of this
-    /// machine, or the `[[workload]]` table of a program.
+    /// Print the table for a policy bundle: `[[node]]` for this machine, or `[[workload]]`
+    /// for a program.
     Identity {
         /// Name of the node or program. Default: CHANGE-ME for a node, the file's
         /// name for a program.
@@ -89,8 +89,8 @@ enum Action {
         /// Arguments of the program.
         #[arg(last = true, requires = "workload")]
         arguments: Vec<OsString>,
-        /// Write evidence of this machine here too, for
-        /// `portcullis-policy new --from-evidence`.
+        /// Also write evidence of this machine to this file, for `portcullis-policy new
+        /// --from-evidence`.
         #[arg(long, value_name = "FILE")]
         evidence: Option<PathBuf>,
         /// One JSON object on stdout.
@@ -103,16 +103,16 @@ enum Action {
     /// Export or mirror the authority's log for an audit, and make an auditor's key.
     #[command(subcommand)]
     Log(LogAction),
-    /// Hand a signed bundle, revocation or endorsement to the authority.
+    /// Send a signed bundle, revocation or endorsement to the authority.
     Submit(submit::Arguments),
-    /// Ask for permits and look at them.
+    /// Request, show and verify permits.
     #[command(subcommand)]
     Permit(PermitAction),
-    /// Run a program under a permit, as long as trust lasts.
+    /// Run a program under a permit, and stop it when the permit ends.
     #[command(after_help = RUN_HELP)]
     Run {
-        /// Write how it ended as JSON (docs/run.md): a program's own 77 can be told
-        /// from a denial, and the permit is named.
+        /// Write the result as JSON (docs/run.md): it names the permit, and distinguishes a
+        /// program's own exit code 77 from a denial.
         #[arg(long, value_name = "FILE")]
         result: Option<PathBuf>,
         /// Program and arguments.
@@ -128,15 +128,15 @@ enum LogAction {
     /// Write statements, receipts, checkpoint, evidence, collateral and bundles
     /// into one file, for `portcullis-audit`.
     Export(export::Arguments),
-    /// Copy the whole log over the network, as an auditor that the bundle names;
-    /// again later, only what is new.
+    /// Copy the whole log over the network, as an auditor that the bundle names; a later
+    /// run fetches only new parts.
     Mirror(mirror::Arguments),
-    /// Print what governors need to enrol an auditor's key.
+    /// Print the table with which governors enrol an auditor's key.
     Key {
-        /// Private key (PKCS#8 PEM, P-256); made if absent.
+        /// Private key (PKCS#8 PEM, P-256); generated if absent.
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
-        /// Name under which it shall be enrolled.
+        /// Name for the enrolment.
         #[arg(long, default_value = "CHANGE-ME")]
         name: String,
     },
@@ -144,19 +144,19 @@ enum LogAction {
 
 #[derive(Debug, Subcommand)]
 enum PermitAction {
-    /// Ask for a permit for a program, bound to a key.
+    /// Request a permit for a program, bound to a key.
     Request {
-        /// Private key that the permit is bound to (PKCS#8 PEM); made if absent.
+        /// Private key that the permit is bound to (PKCS#8 PEM); generated if absent.
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
-        /// Where the permit goes.
+        /// Output file for the permit.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
         /// Program and arguments.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Show what a permit says, without verifying anything.
+    /// Show the contents of a permit, without verifying it.
     Show {
         /// The permit.
         permit: PathBuf,
@@ -164,11 +164,11 @@ enum PermitAction {
         #[arg(long)]
         json: bool,
     },
-    /// Verify a permit as a gate would, except that nothing runs.
+    /// Verify a permit as a gate would, without running the program.
     Verify {
         /// The permit.
         permit: PathBuf,
-        /// Endorsement of the authority (`.pce`), which has its public keys.
+        /// Endorsement of the authority (`.pce`), which holds its public keys.
         #[arg(long, value_name = "FILE")]
         endorsement: PathBuf,
         /// Key that the permit is bound to.
@@ -218,7 +218,8 @@ where
     }
 }
 
-/// 0 done, 1 refused, 2 unreadable input, 4 unreachable.
+/// Prints an error and returns the exit code: 0 done, 1 refused, 2 unreadable input, 4
+/// unreachable.
 fn report(outcome: Result<(), ClientError>) -> u8 {
     match outcome {
         Ok(()) => 0,

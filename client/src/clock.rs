@@ -1,17 +1,18 @@
-//! The clocks of a node: read here and nowhere else.
+//! The clocks of a node, read only here.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Now, Unix seconds. A clock before 1970 reads as zero, where nothing is valid.
+/// The current time, Unix seconds. A clock before 1970 reads as zero, a time at which
+/// nothing is valid.
 #[expect(clippy::disallowed_methods, reason = "the adapter through which a node reads time")]
 #[must_use]
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// `CLOCK_BOOTTIME`: it goes on while the machine sleeps, and nobody sets it.
+/// `CLOCK_BOOTTIME`: it continues while the machine sleeps, and it cannot be set.
 #[must_use]
 pub(crate) fn boot_time() -> Duration {
     let time = clock_gettime(ClockId::Boottime);

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::refusal::ClientError;
 use crate::state::State;
 
-/// Where the configuration lies unless `--config` says otherwise.
+/// Path of the configuration without `--config`.
 pub(crate) const DEFAULT_PATH: &str = "/etc/portcullis/portcullis.toml";
 
 /// The configuration of a node.
@@ -27,7 +27,7 @@ pub struct Config {
     pub bundle: PathBuf,
     /// The governors' keys and threshold, in the measured image.
     pub governance: PathBuf,
-    /// Folder for what the node has seen.
+    /// Folder for the node's stored state.
     #[serde(default = "default_state")]
     pub state: PathBuf,
     /// How the gate runs programs.
@@ -80,8 +80,7 @@ impl Config {
     /// The governors, and the newest bundle that this node has verified.
     ///
     /// # Errors
-    /// Unreadable files; a bundle that does not verify, or does not follow on the
-    /// newest.
+    /// Unreadable files; a bundle that does not verify, or does not succeed the newest one.
     pub fn trust(&self) -> Result<Trust, ClientError> {
         let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
         let governance =
@@ -90,14 +89,14 @@ impl Config {
         let refused = |error: BundleError| ClientError::check(error.check(), &error, "a bundle that may rule here");
         let bytes = read(&self.bundle)?;
         let configured = verify(&bytes).map_err(refused)?;
-        // What was kept and is damaged rules nothing; it is not passed over either.
+        // A damaged stored bundle is an error: it is neither used nor ignored.
         let kept = State::at(&self.state).bundle(&bytes, &governance)?;
         let bundle = Arc::new(VerifiedBundle::newest(configured, kept).map_err(refused)?);
         Ok(Trust { governance, bundle })
     }
 }
 
-/// What a node trusts.
+/// The trust anchors of a node.
 #[derive(Clone)]
 pub struct Trust {
     /// Governors.

@@ -1,5 +1,5 @@
-//! The devices of this machine, used by one request at a time and away from
-//! whatever waits for signals: a TPM takes seconds.
+//! The devices of this machine. One request at a time uses them, on a separate thread,
+//! because a TPM takes seconds and signals must not wait.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use portcullis_attester::Machine;
 
 use crate::refusal::ClientError;
 
-/// An opened machine. Clones are the same machine.
+/// An opened machine. Clones share the same machine.
 #[derive(Clone)]
 pub struct Devices {
     machine: Arc<Mutex<Machine>>,
@@ -17,7 +17,7 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Takes over a machine.
+    /// Takes ownership of a machine.
     #[must_use]
     pub fn of(machine: Machine) -> Self {
         let (class, ak_name) = (machine.class(), machine.ak_name().map(<[u8]>::to_vec));
@@ -32,7 +32,7 @@ impl Devices {
         self.ak_name.as_deref()
     }
 
-    /// Works with the machine on a thread of its own.
+    /// Runs work on the machine on a separate thread.
     pub(crate) async fn with<T: Send + 'static, E: Into<ClientError> + Send + 'static>(
         &self,
         work: impl FnOnce(&mut Machine) -> Result<T, E> + Send + 'static,
@@ -42,7 +42,7 @@ impl Devices {
     }
 }
 
-/// Does work that waits for a device or a disk on a thread of its own.
+/// Runs work that waits for a device or a disk on a separate thread.
 pub(crate) async fn in_background<T: Send + 'static, E: Into<ClientError> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, ClientError> {

@@ -1,4 +1,4 @@
-//! TCP connections, each step with a limit and a sentence.
+//! TCP connections; each step has a time limit and an error message.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
 
 use crate::waiting::within;
 
-/// Least time that each of a host's addresses is tried for.
+/// Least time for which each address of a host is tried.
 const EACH: Duration = Duration::from_secs(2);
 
-/// Connects to the first address of a host that answers. `name` is what messages
-/// call it; `limit` is the longest wait for the name service, and for a connection.
+/// Connects to the first address of a host that answers. `name` is the target's name in
+/// messages; `limit` is the longest wait for the name service, and for a connection.
 ///
 /// # Errors
-/// What did not happen.
+/// The step that failed.
 pub(crate) async fn dial(target: impl ToSocketAddrs, name: &str, limit: Duration) -> Result<TcpStream, String> {
     let what = format!("looking up the name {name}");
     let found = within(limit, &what, lookup_host(target)).await?;

@@ -1,7 +1,7 @@
-//! The authority's event stream, as a gate follows it.
+//! The authority's event stream, as seen by a gate.
 //!
-//! An event only ever makes the gate look at the status list sooner: a lost,
-//! forged or late one costs nothing that the lease does not bound.
+//! An event only makes the gate check the status list sooner. A lost, forged or late
+//! event has no effect beyond the limit that the lease sets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +17,23 @@ use crate::http::PATIENCE;
 use crate::line::Line;
 use crate::refusal::ClientError;
 
-/// A missed heartbeat: the authority sends one every two seconds.
+/// A missed heartbeat; the authority sends one every two seconds.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Time before a lost stream is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest line of the stream, in bytes.
 const MAX_LINE: usize = 16 * 1024;
 
-/// What a gate does about the stream.
+/// The gate's reaction to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Look at the status list: something changed, was missed, or is unknown.
+    /// Check the status list: something changed, was missed, or is unknown.
     Look,
-    /// The authority says that it stopped signing.
+    /// The authority states that it stopped signing.
     Tripped,
 }
 
-/// Follows the stream over a session of its own until nobody listens.
+/// Follows the stream over a separate session until the receiver is closed.
 pub(crate) async fn follow(line: Arc<Line>, signals: mpsc::Sender<Signal>) {
     loop {
         // Whatever ended the stream, events may have been missed.
@@ -51,7 +51,7 @@ async fn read_stream(line: &Line, signals: &mpsc::Sender<Signal>) -> Result<(), 
     let mut body = session.connection().send(Method::GET, "/v1/events", Vec::new()).await?.into_body();
     let (mut pending, mut last) = (Vec::new(), None);
     let lease = Duration::from_secs(line.trust().bundle.policy().lease_seconds);
-    // Then the stream is opened again, and the authority proves itself again.
+    // After a lease, the stream is opened again, and the authority attests itself again.
     while session.age() < lease {
         let frame =
             timeout(SILENCE, body.frame()).await.map_err(|_| ClientError::Unreachable("missed heartbeat".into()))?;
@@ -72,8 +72,8 @@ async fn read_stream(line: &Line, signals: &mpsc::Sender<Signal>) -> Result<(), 
     Ok(())
 }
 
-/// What a line of the stream means. Only signed events count; a gap in their
-/// numbers means that one was missed.
+/// Interprets a line of the stream. Only signed events count; a gap in their numbers
+/// means that an event was missed.
 fn judge(line: &[u8], key: &PublicKey, last: &mut Option<u64>) -> Result<Option<Signal>, ClientError> {
     let text = String::from_utf8_lossy(line);
     let Some(data) = text.trim_end().strip_prefix("data: ") else { return Ok(None) };

@@ -1,6 +1,6 @@
-//! `portcullis log export`: one file with everything that an offline check
-//! needs. It reads the authority's files, beside it or from a copy; every entry
-//! is shown to be in the log before it is written.
+//! `portcullis log export`: one file with everything that an offline check needs. It
+//! reads the authority's files, on the authority or from a copy. Every entry is
+//! verified to be in the log before it is written.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     /// The governors' keys and threshold.
     #[arg(long, value_name = "FILE")]
     governance_root: PathBuf,
-    /// One permit, with what it renews, its renewals, and what ran under them.
+    /// One permit, with the permits that it renews, its renewals, and its executions.
     #[arg(long, value_name = "ID", group = "selection")]
     permit: Option<String>,
     /// Everything from a time on, RFC 3339.
@@ -42,16 +42,16 @@ pub(crate) struct Arguments {
     /// Everything.
     #[arg(long, group = "selection")]
     all: bool,
-    /// The file; it must not exist.
+    /// Output file; it must not exist.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
-/// What is written.
+/// The entries to export.
 enum Selection {
     All,
     Since(u64),
-    /// The permits of one line, and the boots that decided on them.
+    /// The permits of one line, and the boots of the processes that decided on them.
     Line {
         permits: HashSet<PermitId>,
         boots: HashSet<Digest>,
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let file = File::create_new(&arguments.out).with_context(|| arguments.out.display().to_string())?;
     let written = source.write(BufWriter::new(file), &selection, &name, &documents);
     if written.is_err() {
-        // Half a bundle must not pass for one.
+        // Remove an incomplete bundle, so that it is not mistaken for a complete one.
         drop(fs::remove_file(&arguments.out));
     }
     let (entries, size) = (written?, log.checkpoint().size());
@@ -100,8 +100,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The newest checkpoint that witnesses have cosigned, with the path from it
-    /// to the head.
+    /// The newest cosigned checkpoint, with the path from it to the head.
     fn witnessed(&self) -> Result<Option<Witnessed>> {
         let note = self.storage.get("witnessed")?.and_then(|bytes| String::from_utf8(bytes).ok());
         let Some(note) = note else { return Ok(None) };
@@ -125,8 +124,8 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// The line of renewals that a permit belongs to: its facts name the first
-    /// permit of the line, and so do those of every other permit in it.
+    /// The line of renewals that a permit belongs to. Its facts name the first permit of
+    /// the line, as do the facts of every other permit in it.
     fn line(&self, id: &PermitId) -> Result<Selection> {
         let mut origin = None;
         self.each("looking for the permit", |_, entry, archive| {
@@ -173,8 +172,8 @@ impl Source<'_> {
 }
 
 impl Selection {
-    /// Whether an entry is part of it. What decisions rest on always is: how
-    /// the authority came to be, what governors commanded, which bundle ruled.
+    /// Whether an entry is selected. The entries that decisions depend on are always
+    /// selected: genesis, commands of governors, and bundles.
     fn takes(&self, entry: &ArchivedEntry) -> Result<bool> {
         let object = Sign1::parse(&entry.statement, MAX_ENTRY)?;
         let (payload, kind) = (object.payload().unwrap_or_default(), Kind::of(&object));
@@ -200,7 +199,8 @@ fn permit_of(entry: &ArchivedEntry) -> Option<PermitId> {
     is_permit.then(|| Permit::decode(object.payload().unwrap_or_default()).ok().map(|permit| permit.id)).flatten()
 }
 
-/// First permit of the line of a permit, and the boot entry that decided on it.
+/// First permit of a permit's line, and the boot entry of the process that decided on
+/// it.
 fn line_of(id: &PermitId, entry: &ArchivedEntry, archive: &mut Archive) -> Result<(PermitId, Digest)> {
     let facts = archive.read(entry.blobs.get(2).context("no recorded facts")?)?;
     let facts = RecordedFacts::decode(&facts)?;

@@ -19,7 +19,7 @@ use crate::dial::dial;
 use crate::refusal::ClientError;
 use crate::waiting::within;
 
-/// Longest wait for each step: the name, the connection, TLS, an answer, its body.
+/// Longest wait for each step: name, connection, TLS, answer, body.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer accepted, in bytes.
 const MAX_BODY: usize = portcullis_firmware_policy::MAX_LENGTH;
@@ -28,11 +28,11 @@ const MAX_BODY: usize = portcullis_firmware_policy::MAX_LENGTH;
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Vec<u8>,
-    /// Next nonce, where the authority gave one.
+    /// Next nonce, if the authority issued one.
     pub(crate) nonce: Option<[u8; 32]>,
 }
 
-/// A connection with its channel facts, this side's key first.
+/// A connection with its channel facts, own key first.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     pub(crate) channel: Channel,
@@ -45,8 +45,8 @@ pub(crate) fn unreachable(error: impl std::fmt::Display) -> ClientError {
 }
 
 impl Connection {
-    /// Connects with a fresh ephemeral identity. No step, now and later, is waited
-    /// for longer than `patience`.
+    /// Connects with a fresh ephemeral identity. No step, now or later, takes longer than
+    /// `patience`.
     pub(crate) async fn open(authority: &str, patience: Duration) -> Result<Self, ClientError> {
         let identity = Identity::generate().map_err(|error| ClientError::Own(error.into()))?;
         Self::open_as(&identity, authority, patience).await
@@ -57,7 +57,7 @@ impl Connection {
         let config = identity.client_config(&[b"http/1.1"]).map_err(|error| ClientError::Own(error.into()))?;
         let stream = dial(authority, authority, patience).await.map_err(unconnected)?;
         stream.set_nodelay(true)?;
-        // The name is sent to nobody and checked by nobody: attestation says who answers.
+        // The name is neither sent nor checked: attestation identifies the authority.
         let name = ServerName::try_from("portcullis").map_err(unreachable)?;
         let tls = TlsConnector::from(Arc::new(config));
         let what = format!("setting up TLS with the authority at {authority}");
@@ -72,12 +72,12 @@ impl Connection {
         Ok(Self { sender, channel, host: authority.to_owned(), patience })
     }
 
-    /// Whether the other side has ended it.
+    /// Whether the other side has closed the connection.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Changes how long a step is waited for.
+    /// Changes the time limit for a step.
     pub(crate) const fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
@@ -91,14 +91,14 @@ impl Connection {
         Ok(Answer { status, body, nonce })
     }
 
-    /// Reads a file from a place on, as it comes.
+    /// Reads a file from an offset, as a stream.
     pub(crate) async fn fetch(&mut self, path: &str, from: u64) -> Result<Response<Incoming>, ClientError> {
         let request = Request::get(path).header("host", &self.host);
         let request = if from > 0 { request.header("range", format!("bytes={from}-")) } else { request };
         self.dispatch(path, request.body(Full::new(Bytes::new())).map_err(unreachable)?).await
     }
 
-    /// Sends a request whose answer is read as it comes.
+    /// Sends a request whose answer is read as a stream.
     pub(crate) async fn send(
         &mut self,
         method: Method,
@@ -109,7 +109,7 @@ impl Connection {
         self.dispatch(path, request.body(Full::new(Bytes::from(body))).map_err(unreachable)?).await
     }
 
-    /// Reads what is left of an answer.
+    /// Reads the rest of an answer.
     pub(crate) async fn read(&self, path: &str, body: Incoming, limit: usize) -> Result<Vec<u8>, ClientError> {
         let body = Limited::new(body, limit).collect();
         let body = within(self.patience, &self.waiting(path), body).await.map_err(unreachable)?;
@@ -131,7 +131,7 @@ impl Connection {
     }
 }
 
-/// What to look at where there is no connection.
+/// Error for a failed connection, with what to check.
 fn unconnected(why: impl std::fmt::Display) -> ClientError {
     unreachable(format!(
         "{why}\n      remedy   is portcullisd running there, is this the address of its `[listen] nodes`, \
@@ -139,8 +139,8 @@ fn unconnected(why: impl std::fmt::Display) -> ClientError {
     ))
 }
 
-/// What an answer that is no statement says, shortened for a message: problem
-/// details (RFC 9457) as title, detail and remedy, anything else as it is.
+/// Text of an answer that is not a statement, shortened for a message: problem details
+/// (RFC 9457) as title, detail and remedy, anything else unchanged.
 pub(crate) fn describe(answer: &Answer) -> String {
     let problem = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
     let member = |name: &str| problem.as_ref()?.get(name)?.as_str().map(str::to_owned);

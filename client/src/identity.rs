@@ -1,4 +1,4 @@
-//! What governors need to enrol this machine, as its devices say it.
+//! The values with which governors enrol this machine, read from its devices.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::gate::Program;
 use crate::refusal::ClientError;
 
-/// PCRs of firmware, boot loader and kernel image; 10 grows as the machine runs.
+/// PCRs of firmware, boot loader and kernel image; 10 changes while the machine runs.
 const PCRS: [u8; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 11, 12];
 
 /// Prints a `[[node]]` table for `policy.toml`, or JSON, and writes evidence.
@@ -30,7 +30,7 @@ pub(crate) fn print(
 ) -> Result<(), ClientError> {
     let mut machine = platform.open()?;
     if let Some(path) = evidence {
-        // Nobody challenged this machine: what it shows is for people to compare.
+        // Without a challenge: the values are for people to compare.
         let shown = machine.collect(&[0; 64], &Selection::sha256(PCRS))?;
         fs::write(path, shown.bytes()).with_context(|| path.display().to_string())?;
     }
@@ -62,8 +62,8 @@ pub(crate) fn print(
     Ok(())
 }
 
-/// Prints a `[[workload]]` table for `policy.toml`, or JSON: what a gate would ask
-/// for if it ran this program with these arguments in this environment.
+/// Prints a `[[workload]]` table for `policy.toml`, or JSON: the workload that a gate
+/// would request if it ran this program with these arguments in this environment.
 pub(crate) fn print_workload(name: Option<&str>, command: &[OsString], as_json: bool) -> Result<(), ClientError> {
     let environment: Vec<_> = std::env::vars_os().collect();
     let variables = environment.len();
@@ -99,7 +99,7 @@ pub(crate) fn print_workload(name: Option<&str>, command: &[OsString], as_json: 
     Ok(())
 }
 
-/// A name for a program: what its file is called, in characters that a bundle takes.
+/// A name for a program: its file name, in characters that a bundle accepts.
 fn file_name(command: &[OsString]) -> String {
     let path = Path::new(command.first().map_or("".as_ref(), OsString::as_os_str));
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,8 +1,8 @@
 //! The node's side: a library for permits, the gate, and the CLI `portcullis`.
 //!
 //! ```text
-//! Session::open   the authority proves what it is; nothing is sent before
-//! Session::permit this node proves what it is; the answer is verified as a gate does
+//! Session::open   the authority attests itself; nothing is sent before
+//! Session::permit this node attests itself; the answer is verified as a gate does
 //! gate::run       the program runs under the permit, or not at all
 //! ```
 //!

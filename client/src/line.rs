@@ -1,13 +1,13 @@
-//! The way from a gate to its authority.
+//! A gate's connection to its authority.
 //!
 //! ```text
-//! ask   the kept session, with little patience     a broken one is dropped
-//!       else a new one: the authority proves itself again
+//! ask   the stored session, with a short time limit   a broken one is dropped
+//!       or a new one: the authority attests itself again
 //!       a permit also on another new one, if that breaks
 //! ```
 //!
-//! Asks at the same time do not wait for each other: the one that finds no kept
-//! session opens its own. The last one that answered is kept.
+//! Concurrent requests do not wait for each other: a request that finds no stored
+//! session opens a new one. The last session that answered is stored.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::devices::Devices;
 use crate::refusal::ClientError;
 use crate::session::{Ask, Session};
 
-/// How long a step on a kept session is waited for: it may have been cut without
-/// a word, and a new one takes little time.
+/// Time limit for a step on a stored session: the connection may have been lost without
+/// notice, and a new one takes little time.
 const KEPT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The way to the authority.
+/// The connection to the authority.
 pub(crate) struct Line {
     config: Config,
     inner: Mutex<Inner>,
@@ -40,7 +40,7 @@ struct Inner {
 /// A permit, with the end of its lease.
 pub(crate) struct Granted {
     pub(crate) permit: VerifiedPermit,
-    /// `CLOCK_BOOTTIME`; the lease runs from the moment at which it was asked for.
+    /// `CLOCK_BOOTTIME`; the lease starts when the permit is requested.
     pub(crate) deadline: Duration,
 }
 
@@ -50,22 +50,22 @@ impl Line {
         Self { config, inner: Mutex::new(inner) }
     }
 
-    /// What this node trusts by now.
+    /// The current trust anchors of this node.
     pub(crate) fn trust(&self) -> Trust {
         self.inner().trust.clone()
     }
 
-    /// The authority gave a sign of life.
+    /// Records a sign of life of the authority.
     pub(crate) fn heard(&self) {
         self.inner().heard = clock::boot_time();
     }
 
-    /// For how long the authority has given no sign of life.
+    /// Time since the authority's last sign of life.
     pub(crate) fn silence(&self) -> Duration {
         clock::boot_time().saturating_sub(self.inner().heard)
     }
 
-    /// A new session, with the bundle that is in force.
+    /// Opens a session with the bundle in force.
     pub(crate) async fn open(&self, patience: Duration) -> Result<Session, ClientError> {
         let mut trust = self.trust();
         let mut session = Session::open_within(patience, &self.config, &trust).await?;
@@ -78,7 +78,7 @@ impl Line {
         Ok(session)
     }
 
-    /// A permit for this machine as it is now.
+    /// Requests a permit for the current state of this machine.
     pub(crate) async fn permit(
         &self,
         devices: &Devices,
@@ -110,15 +110,15 @@ impl Line {
     ) -> Result<Granted, ClientError> {
         let sent = clock::boot_time();
         session.challenge().await?;
-        // It answers: evidence and decision may take longer.
+        // The authority answers, so evidence and decision may take longer.
         session.set_patience(patience.saturating_mul(2));
         let permit = session.permit(devices, ask, &self.trust()).await?;
         let deadline = sent.saturating_add(Duration::from_secs(permit.granted_seconds()));
         Ok(Granted { permit, deadline })
     }
 
-    /// Whether a permit is valid, and until when (`CLOCK_BOOTTIME`) the answer
-    /// holds, counted from the moment at which it was asked for.
+    /// Whether a permit is valid, and until when (`CLOCK_BOOTTIME`) the answer holds,
+    /// counted from the time of the request.
     pub(crate) async fn status(
         &self,
         reference: &StatusReference,
@@ -135,8 +135,8 @@ impl Line {
         self.keep(session, outcome)
     }
 
-    /// Reports an execution. One whose answer got lost is reported twice, and then
-    /// stands twice in the log.
+    /// Reports an execution. If the answer is lost, the report is sent again, and is then
+    /// in the log twice.
     pub(crate) async fn report(
         &self,
         execution: &Execution,
@@ -154,8 +154,8 @@ impl Line {
         self.keep(session, outcome)
     }
 
-    /// The kept session, if it is of use: open, and the authority has proven itself
-    /// within the last lease.
+    /// The stored session, if it is usable: open, and the authority attested itself within
+    /// the last lease.
     fn take(&self, patience: Duration) -> Option<Session> {
         let mut inner = self.inner();
         let lease = Duration::from_secs(inner.trust.bundle.policy().lease_seconds);
@@ -164,7 +164,7 @@ impl Line {
         Some(session)
     }
 
-    /// Keeps a session that gave an answer, whatever it was.
+    /// Stores a session that answered, whatever the answer.
     fn keep<T>(&self, session: Session, outcome: Result<T, ClientError>) -> Result<T, ClientError> {
         if matches!(outcome, Ok(_) | Err(ClientError::Denied(_))) {
             let mut inner = self.inner();

@@ -1,4 +1,4 @@
-//! The shipped client: the real platform and nothing else.
+//! The shipped client, with the real platform.
 
 use std::process::ExitCode;
 

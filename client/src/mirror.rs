@@ -2,16 +2,16 @@
 //! an auditor whose key the bundle names.
 //!
 //! ```text
-//! head          signed root, not believed yet
-//! tiles         as many as a log of that size has
-//! journal       segments; the last one from where the copy ends
-//! archive       what the entries refer to, each by its SHA-256
+//! head          signed root, not trusted yet
+//! tiles         all tiles of a log of that size
+//! journal       segments; the last one continues where the copy ends
+//! archive       blobs of the entries, each by its SHA-256
 //! ```
 //!
-//! The head takes its place at the end, once journal and tiles lead to it and it
-//! extends the head of the copy. What is there already is not fetched again: a file
-//! gets its name only once its bytes are on the disk. A connection that breaks is
-//! opened again, and the copy goes on where it was.
+//! The head is stored last, once journal and tiles lead to it and it extends the head
+//! of the copy. Files that are already there are not fetched again: a file gets its
+//! name only after its bytes are on the disk. A broken connection is opened again, and
+//! the copy continues where it stopped.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -44,16 +44,16 @@ use crate::waiting::{phase, within};
 /// Largest file that is read into memory: a shared part of the archive.
 const MAX_FILE: usize = 16 * 1024 * 1024;
 const MAX_HEAD: usize = 64 * 1024;
-/// Largest segment that is accepted: an authority begins another at 64 MiB, after
-/// a batch of 16 MiB at most.
+/// Largest segment that is accepted: an authority starts a new one at 64 MiB, after a
+/// batch of at most 16 MiB.
 const MAX_SEGMENT: u64 = 256 * 1024 * 1024;
-/// Part of an answer that is waited for.
+/// Name of the wait for a part of an answer, for messages.
 const WHAT: &str = "reading from the authority";
-/// Files that are written before the disk is asked to keep them.
+/// Number of files that are written before they are flushed to the disk.
 const BATCH: usize = 256;
-/// Folder of files that have no name yet.
+/// Folder of files without their final name.
 const DRAFTS: &str = "drafts";
-/// How often in a row a connection is opened again, and the pause before.
+/// How often in a row a connection is opened again, and the pause before each attempt.
 const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Checkpoint and signed root of one tree.
@@ -61,7 +61,7 @@ const ROOT: &str = "signed-root";
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Where the authority listens for nodes (its `[listen] nodes`).
+    /// Address at which the authority accepts nodes (its `[listen] nodes`).
     #[arg(long, value_name = "HOST:PORT")]
     authority: String,
     /// The auditor's private key (PKCS#8 PEM, P-256).
@@ -110,19 +110,19 @@ struct Mirror {
     identity: Identity,
     authority: String,
     folder: PathBuf,
-    /// What is being copied.
+    /// The part that is being copied.
     part: &'static str,
     fetched: u64,
-    /// Drafts by the names that they get.
+    /// Drafts by their final names.
     drafts: BTreeMap<String, PathBuf>,
-    /// Folders of partial tiles, each with the tile that takes their place.
+    /// Folders of partial tiles, each with the tile that replaces them.
     outgrown: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Mirror {
-    /// Brings the copy up to the authority's head; its size.
+    /// Brings the copy up to the authority's head; returns its size.
     async fn follow(&mut self, endorsed: &Endorsement) -> Result<u64, ClientError> {
-        // The head before what leads to it: the log goes on meanwhile.
+        // Fetch the head before its tiles and entries, because the log grows meanwhile.
         let root = self.small(ROOT, MAX_HEAD).await?.context("signed-root: not found")?;
         let witnessed = self.small("witnessed", MAX_HEAD).await?;
         let head = head_of(&root, &endorsed.checkpoint_key)
@@ -162,7 +162,8 @@ impl Mirror {
         copied.map(Some).map_err(|error| ClientError::check("log.head", named(error), required))
     }
 
-    /// What entries from a place on refer to, each shown to be in the log first.
+    /// Fetches the blobs of the entries from a position on; each entry is first verified to
+    /// be in the log.
     async fn archive(&mut self, head: &Checkpoint, from: u64, endorsed: &Endorsement) -> Result<(), ClientError> {
         let refused =
             |error: ReplayError| ClientError::check(error.check(), &error, "a journal that leads to the head");
@@ -179,7 +180,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// The tiles lead to the new head, and it extends the copy's.
+    /// Checks that the tiles lead to the new head, and that it extends the head of the
+    /// copy.
     fn check_head(&self, root: &[u8], copied: Option<&Checkpoint>, endorsed: &Endorsement) -> Result<(), ClientError> {
         let storage = Arc::new(FileStorage::reader(&self.folder));
         let log = LogReader::at(root, storage, &endorsed.checkpoint_key, &endorsed.receipt_key)
@@ -199,7 +201,7 @@ impl Mirror {
         }
     }
 
-    /// A tile, or the full one that has taken its place.
+    /// Fetches a tile, or the full one that has replaced it.
     async fn tile(&mut self, tile: &TilePath) -> Result<(), ClientError> {
         if self.has(&tile.path) || tile.grown.as_ref().is_some_and(|grown| self.has(grown)) {
             return Ok(());
@@ -216,7 +218,7 @@ impl Mirror {
         self.put(path, &bytes)
     }
 
-    /// A shared file of the archive, if it is what its name says.
+    /// Fetches a shared file of the archive, and checks it against its name.
     async fn shared(&mut self, path: &str, digest: &[u8; 32]) -> Result<(), ClientError> {
         if self.has(path) {
             return Ok(());
@@ -228,8 +230,9 @@ impl Mirror {
         self.put(path, &bytes)
     }
 
-    /// Every segment of the journal; one that has grown from where the copy ends,
-    /// one that is shorter than the copy, as evidence was pruned, from its start.
+    /// Fetches every segment of the journal. A segment that has grown continues where the
+    /// copy ends. A segment that is shorter than the copy, because evidence was pruned, is
+    /// fetched from its start.
     async fn segments(&mut self) -> Result<(), ClientError> {
         let list = self.small("segments", MAX_FILE).await?.context("segments: not found")?;
         let list = String::from_utf8(list).context("list of segments")?;
@@ -249,7 +252,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// One segment. Only the newest is appended to.
+    /// Fetches one segment. Only the newest one is appended to.
     async fn segment(&mut self, name: &str, length: u64, newest: bool, path: &Path) -> Result<(), ClientError> {
         let have = fs::metadata(path).map_or(0, |metadata| metadata.len());
         if have == length {
@@ -284,7 +287,7 @@ impl Mirror {
         if append { Ok(()) } else { Ok(fs::rename(&draft, path).map_err(named)?) }
     }
 
-    /// A file in memory; none where the authority has none.
+    /// Fetches a file into memory; `None` if the authority does not have it.
     async fn small(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, ClientError> {
         let mut tries = TRIES;
         loop {
@@ -317,8 +320,8 @@ impl Mirror {
         phase(format!("copying the log: {}, {} files so far", self.part, self.fetched));
     }
 
-    /// Opens the connection again after one that broke. The error comes back where
-    /// it is another one, or the connection broke too often.
+    /// Opens the connection again after it broke. Returns the error if it has another
+    /// cause, or if the connection broke too often.
     async fn open_again(&mut self, error: ClientError, tries: &mut u32) -> Result<(), ClientError> {
         while let (ClientError::Unreachable(_), 1..) = (&error, *tries) {
             sleep(PAUSE.saturating_mul(TRIES.saturating_sub(*tries))).await;
@@ -335,7 +338,7 @@ impl Mirror {
         self.drafts.contains_key(path) || self.folder.join(path).exists()
     }
 
-    /// Writes a file that gets its name later, with others.
+    /// Writes a draft, which gets its final name later together with others.
     fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), ClientError> {
         let draft = self.folder.join(DRAFTS).join(self.drafts.len().to_string());
         fs::write(&draft, bytes).with_context(|| draft.display().to_string())?;
@@ -343,7 +346,7 @@ impl Mirror {
         if self.drafts.len() < BATCH { Ok(()) } else { self.settle() }
     }
 
-    /// Waits until the disk has all drafts, and gives them their names.
+    /// Waits until all drafts are on the disk, and gives them their names.
     fn settle(&mut self) -> Result<(), ClientError> {
         let sync = || syncfs(File::open(&self.folder)?).map_err(std::io::Error::from);
         sync().with_context(|| self.folder.display().to_string())?;
@@ -352,11 +355,11 @@ impl Mirror {
             fs::create_dir_all(target.parent().unwrap_or(&self.folder)).context(path)?;
             fs::rename(draft, &target).with_context(|| target.display().to_string())?;
         }
-        // The names, too, before a head refers to them.
+        // The names must be on the disk too, before a head refers to them.
         Ok(sync().with_context(|| self.folder.display().to_string())?)
     }
 
-    /// Empties the folder of drafts: of a run that was broken off, and after this one.
+    /// Empties the folder of drafts, of an interrupted run and of this one.
     fn forget_drafts(&self) -> Result<(), ClientError> {
         let drafts = self.folder.join(DRAFTS);
         match fs::remove_dir_all(&drafts) {
@@ -369,13 +372,13 @@ impl Mirror {
     }
 }
 
-/// Removes partial tiles that another has outgrown. What stays is read by nobody.
+/// Removes partial tiles that another tile has replaced. Remaining ones are never read.
 fn remove_others(folder: &Path, tile: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.path() != tile {
             drop(fs::remove_file(entry.path()));
         }
     }
-    // Only once it is empty.
+    // Succeeds only if the folder is empty.
     drop(fs::remove_dir(folder));
 }

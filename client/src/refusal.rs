@@ -1,4 +1,4 @@
-//! Why a node goes no further, with the exit code that says so.
+//! Errors of a node, with their exit codes.
 
 use std::fmt;
 use std::io::Write;
@@ -8,21 +8,21 @@ use portcullis_cli::rfc3339;
 use portcullis_firmware_policy::{Reader, remedy};
 use portcullis_permit::{Permit, PermitError, PermitWarning, Refusal, Status};
 
-/// Why there is no permit, or none any more.
+/// Why there is no permit, or no longer one.
 #[derive(Debug)]
 pub enum ClientError {
-    /// The authority denied, or withdrew: its own signed word.
+    /// The authority denied or revoked, in a signed statement.
     Denied(Vec<Refusal>),
-    /// A check of this node did not pass, so that it has no answer.
+    /// A check of this node failed, so it has no usable answer.
     Refused(Vec<Refusal>),
-    /// The authority cannot be reached, or does not answer as it should.
+    /// The authority cannot be reached, or its answer is invalid.
     Unreachable(String),
     /// This node itself failed.
     Own(anyhow::Error),
 }
 
 impl ClientError {
-    /// The authority's word that a permit is not valid any more.
+    /// The authority's status that a permit is no longer valid.
     pub(crate) fn withdrawn(status: Status) -> Self {
         let required = Some(Status::Valid.as_str().to_owned());
         let (check, found) = ("permit.revoked".to_owned(), Some(status.as_str().to_owned()));
@@ -36,7 +36,7 @@ impl ClientError {
         Self::read_by(Reader::Node, id, found, required)
     }
 
-    /// One refused check, read by somebody who can do something about it.
+    /// One refused check, with the remedy for its reader.
     pub(crate) fn read_by(reader: Reader, id: &str, found: impl fmt::Display, required: impl fmt::Display) -> Self {
         Self::Refused(vec![Refusal {
             check: id.to_owned(),
@@ -67,20 +67,20 @@ impl ClientError {
         }
     }
 
-    /// Whether a new session may get another answer: the old one broke, or the
-    /// request came too late on it.
+    /// Whether a new session may get another answer: the old one broke, or the request came
+    /// too late in it.
     pub(crate) fn is_of_session(&self) -> bool {
         matches!(self, Self::Unreachable(_)) || self.is_late()
     }
 
-    /// Whether the authority has decided against this node. Everything else can
-    /// pass: a broken connection, an answer that does not verify, a full disk, a
-    /// request that took too long to make.
+    /// Whether the authority has decided against this node. All other errors can pass: a
+    /// broken connection, an answer that does not verify, a full disk, a request that took
+    /// too long to prepare.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Denied(_)) && !self.is_late()
     }
 
-    /// Denied because of when the request came, not because of what it showed.
+    /// Whether the denial is due to the time of the request, not to its contents.
     fn is_late(&self) -> bool {
         let late = ["request.statement", "request.nonce", "request.nonce.age"];
         matches!(self, Self::Denied(_)) && self.first_check().is_some_and(|check| late.contains(&check))
@@ -138,24 +138,24 @@ impl From<PermitError> for ClientError {
     }
 }
 
-/// What a permit's warning says to people.
+/// Text of a permit's warning, for people.
 pub(crate) fn warning(warning: &PermitWarning) -> String {
     format!("{} denies from {} on", warning.check, rfc3339(warning.deny_from))
 }
 
-/// What whoever runs this node is to be told while there is time: what will be denied.
+/// Warnings for the operator of this node about coming denials.
 pub(crate) fn warnings(permit: &Permit) -> impl Iterator<Item = String> {
     let text = |told: &PermitWarning| format!("warning: {}: {}", warning(told), remedy(&told.check, Reader::Node));
     permit.warnings.iter().map(text)
 }
 
-/// Tells people something on standard error, and neither waits for a reader that
-/// is slow nor fails because of one that is gone.
+/// Prints a message to standard error from a separate thread. It neither waits for a
+/// slow reader nor fails if the reader is gone.
 pub(crate) fn aside(text: String) {
     tokio::task::spawn_blocking(move || complain(&text));
 }
 
-/// Writes a line to standard error, if somebody reads it.
+/// Writes a line to standard error; errors are ignored.
 pub(crate) fn complain(text: &str) {
     let _read = writeln!(std::io::stderr(), "portcullis: {text}");
 }

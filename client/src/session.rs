@@ -1,9 +1,9 @@
-//! A session with an authority that has proven what it is.
+//! A session with an authority that has attested itself.
 //!
-//! 1. connect; both sides show ephemeral keys
+//! 1. connect; both sides present ephemeral keys
 //! 2. challenge the authority; verify statement, endorsement, checkpoint, evidence
 //! 3. only then: evidence of this node, bound to this session and one request
-//! 4. verify what comes back as a gate does
+//! 4. verify the answer as a gate does
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +32,15 @@ use crate::refusal::{ClientError, aside};
 use crate::state::{State, StateError};
 use crate::waiting::doing;
 
-/// Most bundles that a node may have missed.
+/// Largest number of bundles that a node may have missed.
 const MAX_MISSED: usize = 64;
 
-/// What a node asks a permit for.
+/// The contents of a permit request.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// The gate's key.
     pub key: &'a SigningKey,
-    /// What shall run.
+    /// The program to run.
     pub workload: &'a Workload,
     /// The permit to renew.
     pub parent: Option<PermitId>,
@@ -54,14 +54,14 @@ pub struct Session {
     node: String,
     nonce: Option<[u8; 32]>,
     activated: bool,
-    /// By how many seconds the authority's clock may differ from this node's.
+    /// Seconds by which the authority's clock may differ from this node's.
     skew: u64,
     /// `CLOCK_BOOTTIME` at which the authority was challenged.
     attested: Duration,
 }
 
 impl Session {
-    /// Connects and verifies the authority. Nothing of this node is sent before.
+    /// Connects and verifies the authority. Nothing about this node is sent before.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -69,7 +69,7 @@ impl Session {
         Self::open_within(PATIENCE, config, trust).await
     }
 
-    /// As [`Self::open`], where no step is waited for longer than `patience`.
+    /// As [`Self::open`], with a time limit of `patience` for each step.
     pub(crate) async fn open_within(patience: Duration, config: &Config, trust: &Trust) -> Result<Self, ClientError> {
         let at = clock::now();
         let expired = trust.bundle.check_time(at);
@@ -81,7 +81,7 @@ impl Session {
         let attested = clock::boot_time();
         let (connection, answer) = match challenge(&config.authority, patience, &request).await? {
             Ok(answered) => answered,
-            // A challenge can be made again: the authority may just have restarted.
+            // The challenge is repeated once: the authority may just have restarted.
             Err(_broken) => challenge(&config.authority, patience, &request).await??,
         };
         if answer.status != StatusCode::OK {
@@ -114,16 +114,15 @@ impl Session {
         &self.authority
     }
 
-    /// How long ago the authority proved what it is. A session is not used for
-    /// longer than a lease without a new proof.
+    /// Time since the authority attested itself. Without a new attestation, a session is
+    /// used for at most one lease.
     #[must_use]
     pub fn age(&self) -> Duration {
         clock::boot_time().saturating_sub(self.attested)
     }
 
-    /// Fetches the authority's bundle if it is newer than the node's own, and
-    /// takes it if it follows on it: by way of those between, where this node
-    /// missed some.
+    /// Fetches the authority's bundle if it is newer than the node's, and accepts it if it
+    /// succeeds the node's bundle. If the node missed bundles, it fetches those in between.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -146,16 +145,15 @@ impl Session {
             trust.bundle = Arc::new(bundle);
             keep_bundle(&self.state, trust).await?;
         }
-        // Those between may have ended; the one to go by has not.
+        // Bundles in between may have expired; the newest one must not.
         trust.bundle.check_time(clock::now()).map_err(refused)
     }
 
-    /// Asks for a permit with fresh evidence of this machine, and verifies what
-    /// comes back.
+    /// Requests a permit with fresh evidence of this machine, and verifies the answer.
     ///
     /// # Errors
-    /// [`ClientError::Denied`] with the authority's reasons, or with this node's
-    /// own where the permit does not verify.
+    /// [`ClientError::Denied`] with the authority's reasons, or with this node's reasons if
+    /// the permit does not verify.
     pub async fn permit(
         &mut self,
         devices: &Devices,
@@ -220,7 +218,7 @@ impl Session {
                 let denial = Denial::verify(&answer.body, &endorsement.permit_key)?;
                 let state = self.state.clone();
                 if let Err(error) = in_background(move || state.keep_denial(&answer.body)).await {
-                    // It is for people; the denial stands without.
+                    // The stored copy is only for people; the denial does not depend on it.
                     aside(format!("the denial was not kept for portcullis-policy explain: {error}"));
                 }
                 Err(ClientError::Denied(denial.refusals))
@@ -229,8 +227,8 @@ impl Session {
         }
     }
 
-    /// Shows once a connection that this node's attestation key lives beside the
-    /// endorsement key that it is enrolled with, or that a service module vouches for.
+    /// Proves once per connection that this node's attestation key is in the same TPM as
+    /// the endorsement key that it is enrolled with, or that a service module vouches for.
     async fn activate(&mut self, devices: &Devices, trust: &Trust) -> Result<(), ClientError> {
         let enrolled = trust.bundle.policy().nodes.get(&self.node).is_some_and(|node| node.ek.is_some());
         let needed = enrolled || devices.class() == EvidenceClass::SnpSvsmVtpm;
@@ -257,19 +255,19 @@ impl Session {
             return Err(ClientError::Unreachable(describe(&answer)));
         }
         self.activated = true;
-        // A TPM takes seconds over this, and a nonce lives for ten.
+        // A TPM takes seconds for an activation, and a nonce is valid for ten.
         self.forget_nonce();
         Ok(())
     }
 
-    /// The nonce that the last answer brought, or a new one.
+    /// The nonce from the last answer, or a new one.
     async fn take_nonce(&mut self) -> Result<[u8; 32], ClientError> {
         self.challenge().await?;
         self.nonce.take().ok_or_else(|| ClientError::Unreachable("no nonce".into()))
     }
 
-    /// Asks the authority for a nonce, unless there is one. Nonces live for ten
-    /// seconds: one that lay around is not worth trying.
+    /// Requests a nonce from the authority, unless there is one. Nonces are valid for ten
+    /// seconds, so an old one is not reused.
     pub(crate) async fn challenge(&mut self) -> Result<(), ClientError> {
         if self.nonce.is_none() {
             let answer = self.connection.ask(Method::POST, "/v1/nonce", Vec::new()).await?;
@@ -278,13 +276,13 @@ impl Session {
         Ok(())
     }
 
-    /// Throws away a nonce that may have become too old.
+    /// Discards a nonce that may be too old.
     pub fn forget_nonce(&mut self) {
         self.nonce = None;
     }
 
-    /// The status of a permit now, and for how many seconds the answer holds, from
-    /// when it was asked for.
+    /// The current status of a permit, and for how many seconds the answer holds, counted
+    /// from the request.
     ///
     /// # Errors
     /// [`ClientError`]: a stale or foreign list is a denial.
@@ -302,8 +300,8 @@ impl Session {
     /// Reports an execution.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`]; [`ClientError::Refused`] where the authority
-    /// takes no such report.
+    /// [`ClientError::Unreachable`]; [`ClientError::Refused`] if the authority does not
+    /// accept the report.
     pub async fn report(&mut self, execution: &Execution, key: &SigningKey) -> Result<(), ClientError> {
         let signed = execution.sign(key, &self.node)?;
         let answer = self.connection.ask(Method::POST, "/v1/executions", signed).await?;
@@ -316,12 +314,12 @@ impl Session {
         }
     }
 
-    /// Whether the authority has ended the connection.
+    /// Whether the authority has closed the connection.
     pub(crate) fn is_closed(&self) -> bool {
         self.connection.is_closed()
     }
 
-    /// Changes how long a step of an exchange is waited for.
+    /// Changes the time limit for a step of an exchange.
     pub(crate) const fn set_patience(&mut self, patience: Duration) {
         self.connection.set_patience(patience);
     }
@@ -331,8 +329,8 @@ impl Session {
     }
 }
 
-/// Connects, and challenges the authority. The inner error is that of a connection
-/// that broke before the answer.
+/// Connects and challenges the authority. The inner error means that the connection
+/// broke before the answer.
 async fn challenge(
     authority: &str,
     patience: Duration,
@@ -343,7 +341,7 @@ async fn challenge(
     Ok(answer.map(|answer| (connection, answer)))
 }
 
-/// Opens the memory of this node: what it has seen of its authority's log.
+/// Opens the stored state of this node: the largest checkpoint of its authority's log.
 async fn open_state(config: &Config, trust: &Trust) -> Result<(State, Option<Seen>), ClientError> {
     let (folder, trust) = (config.state.clone(), trust.clone());
     in_background(move || {

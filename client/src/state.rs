@@ -1,8 +1,8 @@
-//! What a node remembers between runs: the largest checkpoint it has seen, and
-//! the newest bundle. Neither goes back, whatever gates run at the same time.
+//! State that a node stores between runs: the largest checkpoint it has seen, and the
+//! newest bundle. Neither goes back, even if several gates run at the same time.
 //!
-//! A file that is damaged is refused by name. It is never read as if it were not
-//! there: then an older log, or an older bundle, would pass.
+//! A damaged file is refused by name. It is never treated as absent, because an older
+//! log or bundle would then be accepted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,22 +16,22 @@ use crate::refusal::ClientError;
 /// Largest origin of a log, in bytes.
 const MAX_ORIGIN: usize = 1024;
 
-/// The folder of a node's memory.
+/// The folder of a node's stored state.
 #[derive(Clone, Debug)]
 pub struct State {
     folder: PathBuf,
 }
 
-/// Why the memory is of no use.
+/// Why the stored state is unusable.
 #[derive(Debug)]
 pub enum StateError {
     /// A file cannot be read or written; the error names it.
     Io(io::Error),
-    /// A file is not what was written.
+    /// A file does not have the written contents.
     Damaged {
         /// Check that refuses it: `state.bundle`, `state.checkpoint` or `state.origin`.
         check: &'static str,
-        /// The file, and what is wrong with it.
+        /// The file, and the fault in it.
         found: String,
     },
 }
@@ -52,7 +52,7 @@ impl From<StateError> for ClientError {
 }
 
 impl State {
-    /// Opens the folder, making it if need be.
+    /// Opens the folder, and creates it if necessary.
     ///
     /// # Errors
     /// I/O errors.
@@ -61,7 +61,7 @@ impl State {
         Ok(Self::at(folder))
     }
 
-    /// The memory in a folder that may not be there yet.
+    /// The stored state in a folder that may not exist yet.
     pub(crate) fn at(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
@@ -80,7 +80,7 @@ impl State {
         self.folder.join(format!("checkpoint-{name}"))
     }
 
-    /// The largest checkpoint seen of a log, as it was signed.
+    /// The largest checkpoint seen of a log, in its signed form.
     ///
     /// # Errors
     /// [`StateError`].
@@ -93,7 +93,7 @@ impl State {
         whole.map(Some).ok_or_else(damaged)
     }
 
-    /// Keeps a verified checkpoint, if it is larger than the one kept.
+    /// Stores a verified checkpoint, if it is larger than the stored one.
     ///
     /// # Errors
     /// [`StateError`].
@@ -101,7 +101,7 @@ impl State {
         let _held = lock_folder(&self.folder)?;
         let path = self.checkpoint_path(key.origin());
         let kept = self.seen(key.origin())?.map(|note| Checkpoint::verify(&note, key)).transpose();
-        // Only now is the key known with which it was signed.
+        // The key that signed the stored checkpoint is known only now.
         let kept = kept.map_err(|error| damaged("state.checkpoint", &path, &format!("does not verify: {error}")))?;
         if kept.is_none_or(|kept| kept.size() < checkpoint.size()) {
             write_durably(&path, checkpoint.note().as_bytes())?;
@@ -132,7 +132,7 @@ impl State {
         }
     }
 
-    /// Keeps the origin of a verified authority, whose checkpoint was kept.
+    /// Stores the origin of a verified authority, whose checkpoint is already stored.
     ///
     /// # Errors
     /// I/O errors.
@@ -142,8 +142,7 @@ impl State {
         if same { Ok(()) } else { write_durably(&path, origin.as_bytes()) }
     }
 
-    /// The newest bundle that this node has verified, if it is another than this
-    /// one.
+    /// The newest bundle that this node has verified, if it differs from `bytes`.
     ///
     /// # Errors
     /// [`StateError`].
@@ -162,7 +161,7 @@ impl State {
         verified.map(Some).map_err(|error| damaged("state.bundle", &path, &why(error)))
     }
 
-    /// Keeps a bundle that was verified, unless another gate has kept a newer one.
+    /// Stores a verified bundle, unless another gate has stored a newer one.
     ///
     /// # Errors
     /// [`StateError`].
@@ -179,7 +178,7 @@ impl State {
         Ok(())
     }
 
-    /// Keeps the last denial, for people: `portcullis-policy explain` renders it.
+    /// Stores the last denial, for people: `portcullis-policy explain` renders it.
     ///
     /// # Errors
     /// I/O errors.

@@ -1,5 +1,5 @@
-//! `portcullis submit`: hands governors' commands to an authority. Whoever does
-//! it needs no right: the command has the governors' signatures.
+//! `portcullis submit`: sends governors' commands to an authority. The sender needs no
+//! authorisation, because the command carries the governors' signatures.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::refusal::ClientError;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Where the authority listens for nodes (its `[listen] nodes`).
+    /// Address at which the authority accepts nodes (its `[listen] nodes`).
     #[arg(long, value_name = "HOST:PORT")]
     authority: String,
     /// A signed bundle (`.pcb`), revocation (`.pcr`) or endorsement (`.pce`).
@@ -43,14 +43,15 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), ClientError> {
     }
 }
 
-/// A command is not sent twice by itself: the second answer would hide the first.
+/// A command is not retried automatically: the second answer would hide the first.
 fn unanswered(error: ClientError) -> ClientError {
     let what = "the authority may have taken it before the connection broke: submit it again; \
                 if it then refuses governance.sequence or bundle.version, it has taken it";
     ClientError::Unreachable(format!("{error}; {what}"))
 }
 
-/// Where a document goes, by what it is. Nothing is verified: the authority does.
+/// Path for a document of this kind. The authority verifies the document, not this
+/// program.
 fn route(bytes: &[u8]) -> Result<&'static str, portcullis_permit::GovernanceError> {
     let quorum = Quorum::decode(bytes, MAX_LENGTH)?;
     let document = quorum.unverified_document();
@@ -61,7 +62,7 @@ fn route(bytes: &[u8]) -> Result<&'static str, portcullis_permit::GovernanceErro
     })
 }
 
-/// The check that refused, out of problem details (RFC 9457).
+/// The refusing check, from problem details (RFC 9457).
 fn refusal(problem: &str) -> Option<ClientError> {
     let problem: Value = serde_json::from_str(problem).ok()?;
     let text = |name: &str| problem.get(name).and_then(Value::as_str);

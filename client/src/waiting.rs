@@ -1,5 +1,5 @@
-//! Tells whoever started a command what it waits for. Outside [`telling`], as in
-//! a gate whose program runs, and in a library, nothing is said.
+//! Prints what a command waits for. Outside [`telling`], as in a gate whose program
+//! runs and in a library, nothing is printed.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ tokio::task_local! {
     static TOLD: Waiting;
 }
 
-/// Does work, and tells what it waits for in the meantime.
+/// Runs work, and prints what it waits for in the meantime.
 pub(crate) async fn telling<T>(work: impl Future<Output = T>) -> T {
     TOLD.scope(Waiting::start("portcullis"), work).await
 }
 
-/// What is waited for from now on.
+/// Sets the operation that is waited for from now on.
 pub(crate) fn doing(what: impl Into<String>) {
     let _outside = TOLD.try_with(|waiting| waiting.on(what));
 }
 
-/// What is done from now on, in many short waits; with how far it is.
+/// Sets the operation that runs from now on in many short waits, with its progress.
 pub(crate) fn phase(what: impl Into<String>) {
     let _outside = TOLD.try_with(|waiting| waiting.phase(what));
 }
@@ -30,7 +30,8 @@ pub(crate) fn say(line: impl Into<String>) {
     let _outside = TOLD.try_with(|waiting| waiting.say(line));
 }
 
-/// Waits for something, and tells so; the error says what did not happen in time.
+/// Waits for something and prints that; the error names the operation that exceeded its
+/// time limit.
 pub(crate) async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, String> {
     doing(what);
     timeout(limit, work).await.map_err(|_| match limit.subsec_millis() {

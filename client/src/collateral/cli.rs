@@ -23,27 +23,25 @@ use crate::clock;
 use crate::runtime::in_runtime;
 use crate::waiting;
 
-/// Where collateral is kept unless `--cache` says otherwise.
+/// Folder for collateral without `--cache`.
 const DEFAULT_CACHE: &str = "/var/lib/portcullis/collateral";
-/// KDS hands out one VCEK in about ten seconds.
+/// KDS issues one VCEK in about ten seconds.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Days before its end from which on something is to be fetched anew.
+/// Collateral that expires within this many days should be fetched again.
 const SOON_DAYS: u64 = 30;
 const DAY: u64 = 86_400;
 
-/// What to do with collateral.
+/// The operations on collateral.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
     /// Fetch certificates and revocation lists from AMD's Key Distribution Service.
     ///
-    /// Without --report and --product it asks for the certificate of this
-    /// machine's chip, with the chain and revocation list above it. The service is
-    /// reached through the proxy that HTTPS_PROXY or ALL_PROXY names, unless
-    /// NO_PROXY excepts it.
+    /// Without --report and --product, it fetches the certificate of this machine's chip,
+    /// with its chain and revocation list. It uses the proxy that HTTPS_PROXY or ALL_PROXY
+    /// names, unless NO_PROXY excludes the service.
     #[command(after_help = FETCH_EXAMPLES)]
     Fetch {
-        /// Report whose certificate is wanted; without FILE, a report of this
-        /// machine.
+        /// Fetch the certificate for this report; without FILE, for a report of this machine.
         #[arg(long, value_name = "FILE", num_args = 0..=1)]
         report: Option<Option<PathBuf>>,
         /// Milan, Genoa or Turin. Alone: the chains and lists of these products.
@@ -56,9 +54,8 @@ pub(crate) enum Action {
         /// Give up after this many seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         timeout: u64,
-        /// CA certificates (PEM) that are trusted for TLS beside the public ones,
-        /// for a proxy that inspects TLS. What is fetched must still lead to AMD's
-        /// roots.
+        /// Additional CA certificates (PEM) for TLS, for a proxy that inspects TLS. The fetched
+        /// certificates must still chain to AMD's roots.
         #[arg(long, value_name = "FILE")]
         tls_root: Vec<PathBuf>,
         #[command(flatten)]
@@ -72,7 +69,7 @@ pub(crate) enum Action {
         #[command(flatten)]
         store: Kept,
     },
-    /// Export everything that is kept into one PEM file.
+    /// Export all stored collateral into one PEM file.
     Export {
         /// The PEM file.
         #[arg(long, value_name = "FILE")]
@@ -80,7 +77,7 @@ pub(crate) enum Action {
         #[command(flatten)]
         store: Kept,
     },
-    /// Show what is kept, and when it expires.
+    /// Show the stored collateral, and when it expires.
     Status {
         #[command(flatten)]
         store: Kept,
@@ -93,7 +90,7 @@ pub(crate) enum Action {
 /// A cache, and the roots that must have signed its lists.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Kept {
-    /// Folder in which certificates and lists are kept.
+    /// Folder for certificates and lists.
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_CACHE)]
     cache: PathBuf,
     /// Roots instead of AMD's pinned ARKs.
@@ -133,7 +130,7 @@ Exit codes:
   2  usage, an unreadable file, or an answer that is not what was asked for
   4  the service could not be reached in time";
 
-/// The product with a name, however it is written.
+/// The product with this name, in any case of letters.
 fn product(name: &str) -> Result<Generation, String> {
     let known = Generation::ALL.into_iter().find(|generation| generation.name().eq_ignore_ascii_case(name));
     known.ok_or_else(|| "Milan, Genoa or Turin (Bergamo and Siena are Genoa)".to_owned())
@@ -166,7 +163,7 @@ pub(crate) fn run(action: &Action, platform: &dyn OpenMachine) -> Result<()> {
     }
 }
 
-/// The proxy for the service. What runs on this machine is reached without one.
+/// The proxy for the service. Servers on this machine are reached without a proxy.
 fn proxy(url: &str) -> Result<Option<Proxy>> {
     let target = address(url)?;
     if target.scheme_str() != Some("https") {
@@ -197,7 +194,7 @@ async fn fetch(wanted: &Wanted, service: &Fetcher, kept: &Kept) -> Result<()> {
         keep(service.crl(generation).await?)?;
     }
     if let Wanted::Report(report, generation) = wanted {
-        // The service is slow on purpose; what is here is good for years.
+        // The service is slow on purpose, and a stored certificate is valid for years.
         if store.has_vcek(report, *generation)? {
             say!("kept already: the VCEK of chip {}…", report.chip_id_hex().get(..16).unwrap_or_default());
         } else {
@@ -226,7 +223,7 @@ fn export(store: &Store, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How an item stands at a time.
+/// State of an item at a time.
 const fn state((from, to): (u64, u64), now: u64) -> &'static str {
     if now > to {
         "EXPIRED"

@@ -1,70 +1,70 @@
-//! Why a certificate or a list did not come, and what to do about it.
+//! Reasons why a certificate or a list could not be fetched, with remedies.
 
 use std::fmt;
 
 use hyper::StatusCode;
 
-/// Why nothing came.
+/// Why a fetch failed.
 #[derive(Debug)]
 pub enum FetchError {
-    /// The base address cannot be used, and why.
+    /// The base address is unusable: the address, and the reason.
     Address(String, String),
-    /// This environment variable names a proxy that cannot be used.
+    /// The environment variable with this name holds an unusable proxy.
     Proxy(&'static str),
-    /// Something on the way lets nothing through.
+    /// A proxy or network on the way blocks the request.
     Blocked {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// The service refused for good.
+    /// The service refused permanently.
     Refused {
-        /// What was asked for.
+        /// The requested address.
         url: String,
         /// HTTP status.
         status: StatusCode,
     },
-    /// The service, or what answers in its place, sends elsewhere.
+    /// The service, or a server in its place, redirects to another address.
     Redirect {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// Where to.
+        /// The target of the redirect.
         target: String,
     },
-    /// A web page came instead.
+    /// The answer is a web page.
     WebPage {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// Its title, ready to print behind other words.
+        /// Its title, formatted to be appended to a message.
         title: String,
     },
-    /// Something else came.
+    /// The answer is not the requested document.
     Answer {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// What came.
+        /// Description of the answer.
         what: String,
-        /// What should have come.
+        /// The required kind of document.
         required: &'static str,
     },
-    /// The service could not be reached, or said "later", once too often.
+    /// The service was unreachable or asked to retry later, and all attempts are used up.
     Unreachable {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// How often.
+        /// Number of attempts.
         attempts: u32,
-        /// Seconds for everything.
+        /// Time limit for the whole fetch, seconds.
         limit: u64,
         /// The last failure.
         why: String,
     },
-    /// A report whose certificate no service has.
+    /// A report whose certificate no service provides.
     Report(&'static str),
 }
 
 impl FetchError {
-    /// Exit code: 1 refused, 2 not what was asked for, 4 not reached.
+    /// Exit code: 1 refused, 2 unusable answer or input, 4 unreachable.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
@@ -75,7 +75,7 @@ impl FetchError {
     }
 }
 
-/// How to do without this machine's network.
+/// How to proceed without network access on this machine.
 const ELSEWHERE: &str = "fetch where there is a network with `portcullis collateral fetch`, `export` there, and \
                          `portcullis collateral import` here";
 

@@ -1,5 +1,6 @@
-//! The Key Distribution Service (KDS specification 57230): GET requests whose
-//! answers prove themselves, since AMD signed them. TLS hides what is asked.
+//! The Key Distribution Service (KDS specification 57230). It answers GET requests with
+//! documents that AMD signed, so they need no trust in the connection. TLS hides the
+//! requests.
 
 use std::time::Duration;
 
@@ -23,24 +24,24 @@ use crate::waiting::{doing, say};
 
 /// AMD's service.
 pub const AMD: &str = "https://kdsintf.amd.com";
-/// Requests for one document that the service answers with "later".
+/// Requests for one document while the service asks to retry later.
 const ATTEMPTS: u32 = 6;
-/// Requests for one document that do not reach the service.
+/// Requests for one document while the service is unreachable.
 const TRIES: u32 = 4;
 /// Longest part of an answer that a message repeats, in characters.
 const SHOWN: usize = 80;
 
-/// How a service is reached, and for how long it is asked.
+/// Pauses and time limit for requests to a service.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// Pause after the first "later" of the service; it doubles. A tenth of it
-    /// after the first failure to reach it.
+    /// Pause after the service first asks to retry later; it doubles each time. The pause
+    /// after the first failed connection is a tenth of it.
     pub pause: Duration,
-    /// Time for everything.
+    /// Time limit for the whole fetch.
     pub total: Duration,
 }
 
-/// Asks one service.
+/// Fetches from one service.
 pub struct Fetcher {
     base: String,
     transport: Transport,
@@ -49,8 +50,8 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// A fetcher for a base address; time runs from now on. `roots` are trusted
-    /// for TLS beside the public ones.
+    /// A fetcher for a base address; its time limit starts now. `roots` are trusted for TLS
+    /// in addition to the public ones.
     ///
     /// # Errors
     /// [`FetchError::Address`].
@@ -97,7 +98,7 @@ impl Fetcher {
     /// The certificate of the key that signed a report.
     ///
     /// # Errors
-    /// [`FetchError`]: VLEKs are the provider's to hand out.
+    /// [`FetchError`]: for example for a VLEK, which only the provider issues.
     pub async fn vcek(&self, report: &Report, generation: Generation) -> Result<Vec<u8>, FetchError> {
         let wanted = report.reported_tcb.decode(generation);
         let fits = |found: &Collateral| match found.certificates.as_slice() {
@@ -115,8 +116,8 @@ impl Fetcher {
         self.get(path, "certificates", fits).await
     }
 
-    /// One document. The service is asked again after pauses, until it answers,
-    /// says that it will not, or time is over.
+    /// Fetches one document. It retries after pauses until the service answers, refuses, or
+    /// the time limit is reached.
     async fn get(
         &self,
         path: &str,
@@ -156,7 +157,8 @@ impl Fetcher {
         Err(self.unreachable(url, later.saturating_add(unreached), why))
     }
 
-    /// Waits before the next request, and tells so; not where that would be in vain.
+    /// Waits before the next request and reports that; it does not wait beyond the time
+    /// limit.
     async fn wait(&self, url: &str, pause: Duration, why: &str, attempts: u32) -> Result<(), FetchError> {
         let until = Instant::now().checked_add(pause).filter(|until| *until < self.deadline);
         if until.is_none() {
@@ -175,7 +177,7 @@ impl Fetcher {
     }
 }
 
-/// The first pause, doubled with each failure after the first.
+/// The first pause, doubled for each failure after the first.
 fn doubled(first: Duration, failures: u32) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)))
 }
@@ -184,7 +186,7 @@ fn is_later(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
-/// The base address, https, or http on this machine.
+/// Parses the base address: https, or http on this machine.
 pub(super) fn address(base: &str) -> Result<Uri, FetchError> {
     let refused = || FetchError::Address(base.to_owned(), "an https address, or http on this machine".into());
     let uri: Uri = base.parse().map_err(|_| refused())?;
@@ -196,8 +198,8 @@ pub(super) fn address(base: &str) -> Result<Uri, FetchError> {
     }
 }
 
-/// `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3); `None` for a time
-/// that is past, or what is neither.
+/// `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3); `None` for a time in the
+/// past or any other value.
 fn retry_after(value: &HeaderValue, now: u64) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let seconds = match text.parse::<u64>() {
@@ -210,7 +212,7 @@ fn retry_after(value: &HeaderValue, now: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Whether an answer is what was asked for.
+/// Checks that an answer is the requested document.
 fn judge(
     url: &str,
     reply: Reply,
@@ -246,7 +248,7 @@ fn looks_like_html(body: &[u8]) -> bool {
     text.first() == Some(&b'<')
 }
 
-/// The title of a web page, for people to recognise it.
+/// The title of a web page, so that people recognise it.
 fn title(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let lower = text.to_ascii_lowercase();
@@ -255,12 +257,12 @@ fn title(body: &[u8]) -> Option<String> {
     Some(shown(text.get(start..end)?.trim()))
 }
 
-/// Text of others, shortened and without control characters.
+/// Text from a server, shortened and without control characters.
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
 }
 
-/// Where a report's certificate is: hardware id, and patch levels as a query.
+/// Path of the certificate for a report: hardware id, and patch levels as a query.
 pub(super) fn vcek_path(report: &Report, generation: Generation) -> Result<String, FetchError> {
     if report.key_info.signing_key() != SigningKey::Vcek {
         return Err(FetchError::Report("the report is not signed by a VCEK: a VLEK comes from the provider's host"));
@@ -315,9 +317,9 @@ mod tests {
         assert_eq!(title(b"<html><title>\xff"), None);
     }
 
-    /// AMD puts the values of an address into the certificate that it answers with
-    /// (KDS specification 57230, §3.1 and §4.1): for reports of real machines, the
-    /// address is made of what stands in their certificates.
+    /// AMD copies the values of an address into the certificate that it returns (KDS
+    /// specification 57230, §3.1 and §4.1): for reports of real machines, the address
+    /// contains the values in their certificates.
     #[test]
     fn the_address_of_a_vcek_names_what_the_certificate_has() {
         use portcullis_attest::check::Checks;

@@ -1,5 +1,5 @@
-//! Certificates and revocation lists from AMD's Key Distribution Service:
-//! fetched with patience, kept, and carried to where there is no network.
+//! Certificates and revocation lists from AMD's Key Distribution Service: fetch with
+//! retries, store, and export to machines without network access.
 
 mod cli;
 mod error;

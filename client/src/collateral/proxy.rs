@@ -1,5 +1,5 @@
-//! The proxy that the environment names, as curl reads it: `HTTPS_PROXY` or
-//! `ALL_PROXY`, and `NO_PROXY` for hosts that are reached without it.
+//! The proxy from the environment, read as curl does: `HTTPS_PROXY` or `ALL_PROXY`, and
+//! `NO_PROXY` for hosts that are reached directly.
 
 use hyper::Uri;
 use hyper::header::HeaderValue;
@@ -7,28 +7,28 @@ use hyper_util::client::proxy::matcher::Matcher;
 
 use super::FetchError;
 
-/// Where the proxy's address is looked for; the first that is set counts.
+/// Variables that may hold the proxy's address; the first one that is set applies.
 const NAMES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 const EXCEPT: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// An HTTP proxy that makes a tunnel (`CONNECT`, RFC 9110 §9.3.6).
+/// An HTTP proxy that provides a tunnel (`CONNECT`, RFC 9110 §9.3.6).
 #[derive(Clone, Debug)]
 pub struct Proxy {
     /// Variable that names it.
     pub(super) variable: &'static str,
     /// Address, without credentials.
     pub(super) address: Uri,
-    /// `Proxy-Authorization`, where the variable has credentials.
+    /// `Proxy-Authorization`, if the variable has credentials.
     pub(super) authorization: Option<HeaderValue>,
 }
 
 impl Proxy {
-    /// The proxy for an https address; `None` where there is none, or the address
-    /// is reached without it. `variable` reads the environment.
+    /// The proxy for an https address; `None` if no proxy is set or the address is reached
+    /// directly. `variable` reads the environment.
     ///
     /// # Errors
-    /// [`FetchError::Proxy`]: it names a proxy that cannot be used. Going around it
-    /// could not be what was meant.
+    /// [`FetchError::Proxy`]: the variable names an unusable proxy. Connecting directly
+    /// instead would not be what the administrator configured.
     pub fn of(target: &Uri, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, FetchError> {
         let first = |names: &[&'static str]| {
             names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()).map(|value| (*name, value)))

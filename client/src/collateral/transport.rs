@@ -1,5 +1,5 @@
-//! One request, over a connection of its own: name, connection, tunnel, TLS,
-//! answer. Each step has a time limit, and its failure a sentence.
+//! One request over a new connection: name, connection, tunnel, TLS, answer. Each step
+//! has a time limit and an error message.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::Proxy;
 use crate::dial::dial;
 use crate::waiting::within;
 
-/// Longest wait for each step of opening a connection, and for the answer.
+/// Longest wait for each step of the connection, and for the answer.
 const OPEN: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 /// Largest answer, in bytes.
@@ -29,9 +29,9 @@ const MAX_ANSWER: usize = 256 * 1024;
 /// Why a request was not answered.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It may be better the next time.
+    /// The failure may pass.
     Passing(String),
-    /// It will not: somebody has to change something.
+    /// The failure lasts until somebody changes the configuration.
     Lasting(String),
 }
 
@@ -46,19 +46,19 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 type Boxed = Box<dyn Stream>;
 
-/// The way to one service.
+/// The connection parameters of one service.
 pub(super) struct Transport {
     host: String,
     port: u16,
-    /// Path of the base address, without a slash at its end: a mirror may have one.
+    /// Path of the base address, without a trailing slash; a mirror may have one.
     prefix: String,
     tls: Option<TlsConnector>,
     proxy: Option<Proxy>,
 }
 
 impl Transport {
-    /// The way to the service at a base address, which has scheme and host.
-    /// `roots` are trusted for TLS beside the public ones.
+    /// The parameters for a base address, which has scheme and host. `roots` are trusted
+    /// for TLS in addition to the public ones.
     pub(super) fn new(base: &Uri, proxy: Option<Proxy>, roots: &[CertificateDer<'static>]) -> Result<Self, String> {
         let https = base.scheme_str() == Some("https");
         let host = base.host().ok_or("no host")?.to_owned();
@@ -68,7 +68,7 @@ impl Transport {
         Ok(Self { host, port, prefix, tls, proxy })
     }
 
-    /// Asks once for a path below the base address.
+    /// Sends one request for a path below the base address.
     pub(super) async fn get(&self, path: &str) -> Result<Reply, Failure> {
         let stream = self.open().await?;
         let mut sender = sender(stream).await?;
@@ -86,7 +86,7 @@ impl Transport {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// A connection to the service, through the proxy where there is one.
+    /// Opens a connection to the service, through the proxy if there is one.
     async fn open(&self) -> Result<Boxed, Failure> {
         let stream = match &self.proxy {
             None => Box::new(tcp(&self.host, self.port).await?),
@@ -98,7 +98,7 @@ impl Transport {
         }
     }
 
-    /// A tunnel through a proxy (RFC 9110 §9.3.6).
+    /// Opens a tunnel through a proxy (RFC 9110 §9.3.6).
     async fn tunnel(&self, proxy: &Proxy) -> Result<Boxed, Failure> {
         let named = |failure: Failure| failure.within(&format!("proxy {} ({})", proxy.address, proxy.variable));
         let https = proxy.address.scheme_str() == Some("https");
@@ -142,7 +142,7 @@ impl Transport {
 }
 
 impl Failure {
-    /// The same, of a part of the way.
+    /// The same failure, with the step in which it occurred.
     fn within(self, part: &str) -> Self {
         match self {
             Self::Passing(why) => Self::Passing(format!("{part}: {why}")),
@@ -167,7 +167,8 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
     dial((name, port), name, OPEN).await.map_err(Failure::Passing)
 }
 
-/// TLS over a connection. A certificate that does not fit will not fit next time.
+/// TLS over a connection. A certificate that does not match will not match the next
+/// time either.
 async fn secure(tls: &TlsConnector, host: &str, stream: Boxed) -> Result<Boxed, Failure> {
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let server = ServerName::try_from(name).map_err(|error| Failure::Lasting(format!("{host}: {error}")))?;
@@ -203,7 +204,7 @@ async fn read(sender: &mut SendRequest<Empty<Bytes>>, request: Request<Empty<Byt
     Ok(Reply { status, headers, body: body.to_bytes().to_vec() })
 }
 
-/// An error with what it was caused by.
+/// An error with its chain of causes.
 fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),

@@ -1,4 +1,4 @@
-//! Which documents a command asks for.
+//! The documents that a command requests.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use portcullis_attester::OpenMachine;
 
 use super::fetch::vcek_path;
 
-/// Where a report comes from.
+/// The source of a report.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ReportSource<'a> {
     /// This machine's secure processor.
@@ -20,18 +20,19 @@ pub(super) enum ReportSource<'a> {
     File(&'a Path),
 }
 
-/// What is to be fetched.
+/// The documents to fetch.
 #[derive(Debug)]
 pub(super) enum Wanted {
     /// Chains and lists of generations.
     Products(Vec<Generation>),
-    /// The same of one, and the certificate of the key that signed a report.
+    /// Chain and list of one generation, and the certificate of the key that signed a
+    /// report.
     Report(Box<Report>, Generation),
 }
 
 impl Wanted {
-    /// What options ask for: products alone, or a report, whose product must be
-    /// named where the report does not name it.
+    /// The documents for the given options: products alone, or a report. A report that does
+    /// not name its product needs a product option.
     pub(super) fn of(
         source: Option<ReportSource<'_>>,
         products: &[Generation],
@@ -43,12 +44,12 @@ impl Wanted {
         };
         let report = read_report(source, platform)?;
         let generation = generation(&report, source, products)?;
-        // Before anybody is asked: is there a certificate to ask for?
+        // Check before any request that a certificate for the report can be requested.
         vcek_path(&report, generation)?;
         Ok(Self::Report(Box::new(report), generation))
     }
 
-    /// The generations whose chains and lists are wanted.
+    /// The generations whose chains and lists are needed.
     pub(super) fn generations(&self) -> Vec<Generation> {
         match self {
             Self::Products(generations) => generations.clone(),
@@ -72,7 +73,7 @@ fn read_report(source: ReportSource<'_>, platform: &dyn OpenMachine) -> Result<R
     Ok(report)
 }
 
-/// The generation of a report: as it says, or as somebody says for it.
+/// The generation of a report, from the report itself or from the product option.
 fn generation(report: &Report, source: ReportSource<'_>, products: &[Generation]) -> Result<Generation> {
     ensure!(products.len() <= 1, "a report is of one product: name one with --product");
     match (report.cpuid_generation(), products) {

@@ -1,5 +1,5 @@
-//! A clock to wake up by that goes on while the machine sleeps: leases are counted
-//! by `CLOCK_BOOTTIME`, and the runtime's own timers are not.
+//! A timer that continues while the machine sleeps. Leases are counted by
+//! `CLOCK_BOOTTIME`, unlike the runtime's own timers.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,16 +26,16 @@ impl Alarm {
     pub(super) async fn at(&self, time: Duration) {
         let set = |timer: &OwnedFd| set_alarm(timer, time);
         if set(self.0.get_ref()).is_err() || self.0.async_io(Interest::READABLE, rang).await.is_err() {
-            // The caller looks at its clock again; it must not do so all the time.
+            // The caller reads its clock again; the pause keeps it from spinning.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
 
-/// Sets a timer to a time, `CLOCK_BOOTTIME`; one that is past rings at once.
+/// Sets a timer to a time, `CLOCK_BOOTTIME`; a time in the past fires at once.
 pub(super) fn set_alarm(timer: &OwnedFd, time: Duration) -> io::Result<()> {
     let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-    // A time of zero would switch the timer off.
+    // A time of zero would disarm the timer.
     let time = Timespec::try_from(time.max(Duration::from_nanos(1))).map_err(io::Error::other)?;
     let alarm = Itimerspec { it_interval: never, it_value: time };
     timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &alarm)?;

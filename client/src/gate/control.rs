@@ -1,4 +1,4 @@
-//! Messages between the gate and the init of the program's namespace, one a
+//! Messages between the gate and the init of the program's namespace. Each is a
 //! datagram of nine bytes: a tag and a number.
 
 use std::fmt;
@@ -13,7 +13,7 @@ pub(super) enum Order {
     Start(u64),
     /// The permit was renewed: run until this time instead.
     Extend(u64),
-    /// The gate got this signal.
+    /// The gate received this signal.
     Signal(u64),
 }
 
@@ -28,15 +28,15 @@ pub(super) enum Event {
     Signalled(u64),
     /// The deadline passed; everything in the namespace is dead.
     Expired,
-    /// Init could not do its work.
+    /// Init could not complete a task.
     Failed(Failure<Task>),
     /// The program was never executed.
     NotExecuted(Failure<Step>),
-    /// Init is gone, and all with it. It does not say so itself.
+    /// Init has ended, and every process with it. Init does not send this event.
     Lost,
 }
 
-/// What failed, and what the kernel said.
+/// The failed operation, and the kernel's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failure<T> {
     pub(super) what: T,
@@ -53,7 +53,7 @@ impl<T> Failure<T> {
     }
 }
 
-/// What init does.
+/// The tasks of init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Task {
@@ -94,7 +94,7 @@ fn parts(bytes: &[u8]) -> Option<(u8, u64)> {
     Some((*tag, u64::from_le_bytes(*number)))
 }
 
-/// A failure as a number: what failed above, the errno below.
+/// A failure as a number: the operation in the upper half, errno in the lower half.
 fn pack(what: u8, errno: i32) -> u64 {
     u64::from(what) << 32 | u64::from(errno.unsigned_abs())
 }
@@ -136,7 +136,7 @@ impl Event {
         }
     }
 
-    /// What is no event means that init is gone.
+    /// Bytes that are no event mean that init has ended.
     pub(super) fn decode(bytes: &[u8]) -> Self {
         let task = |number| Task::ALL.into_iter().find(|task| *task as u8 == number);
         let event = parts(bytes).and_then(|parts| match parts {

@@ -1,35 +1,35 @@
-//! Which signals of the gate the program has already.
+//! Determines which signals to the gate the program has already received.
 //!
-//! A key of the terminal, `kill -- -GROUP`, and a service manager that ends a
-//! unit reach the gate, init and the program alike; passing such a signal on
-//! would deliver it twice. What a `kill` sends to the gate reaches the gate alone.
-//! Nothing in a signal tells one from the other, but init stands beside the
-//! program: what init got as well, the program has.
+//! A key of the terminal, `kill -- -GROUP`, and a service manager that stops a unit
+//! signal the gate, init and the program alike; to pass such a signal on would deliver
+//! it twice. A `kill` of the gate signals the gate alone. A signal does not show which
+//! case applies, but init is in the same process group and unit as the program: a
+//! signal that init received, the program received too.
 //!
-//! The kernel takes back a stop that waits when a `CONT` comes, and the reverse:
-//! what was taken back from init needs no passing on either.
+//! The kernel discards a pending stop signal when a `CONT` arrives, and the reverse. A
+//! signal that was discarded for init need not be passed on either.
 
 use std::time::{Duration, Instant};
 
 use super::signals::{CONT, STOPS};
 
-/// How long a signal may be on its way to init after the gate told of it: those
-/// who send to one process after another take that long.
+/// How long a signal may take to reach init after the gate reported it: senders that
+/// signal one process after another take that long.
 const ON_ITS_WAY: Duration = Duration::from_millis(30);
-/// How long the gate may take to tell of a signal that init got, too.
+/// How long the gate may take to report a signal that init received too.
 const TELLING: Duration = Duration::from_secs(1);
 
-/// Pairs what init got with what the gate tells of.
+/// Matches the signals that init received with those that the gate reports.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
-    /// Got by init, not told of by the gate: the number, and until when to wait.
+    /// Received by init, not reported by the gate: the number, and the end of the wait.
     got: Vec<(i32, Instant)>,
-    /// Told of by the gate, not got by init: the number, and when to pass it on.
+    /// Reported by the gate, not received by init: the number, and when to pass it on.
     told: Vec<(i32, Instant)>,
 }
 
 impl Delivery {
-    /// Init got a signal.
+    /// Init received a signal.
     pub(super) fn got(&mut self, number: i32, now: Instant) {
         self.told.retain(|(told, _)| !undoes(number, *told));
         if !take(&mut self.told, number) {
@@ -37,7 +37,7 @@ impl Delivery {
         }
     }
 
-    /// The gate tells of a signal.
+    /// The gate reports a signal.
     pub(super) fn told(&mut self, number: i32, now: Instant) {
         self.got.retain(|(_, until)| now < *until);
         let undone = self.got.iter().any(|(got, _)| undoes(*got, number));
@@ -46,25 +46,25 @@ impl Delivery {
         }
     }
 
-    /// The signals that went to the gate alone, in the order in which they came.
+    /// The signals that only the gate received, in the order of arrival.
     pub(super) fn due(&mut self, now: Instant) -> Vec<i32> {
         let (due, told): (Vec<_>, Vec<_>) = self.told.iter().partition(|(_, at)| *at <= now);
         self.told = told;
         due.into_iter().map(|(number, _)| number).collect()
     }
 
-    /// How long until there is something to pass on.
+    /// Time until a signal must be passed on.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         self.told.iter().map(|(_, at)| at.saturating_duration_since(now)).min()
     }
 }
 
-/// Whether the kernel takes back one signal that waits when another comes.
+/// Whether the kernel discards one pending signal when another arrives.
 fn undoes(one: i32, other: i32) -> bool {
     one == CONT && STOPS.contains(&other) || STOPS.contains(&one) && other == CONT
 }
 
-/// Takes the oldest entry of a signal out of a list.
+/// Removes the oldest entry of a signal from a list.
 fn take(list: &mut Vec<(i32, Instant)>, number: i32) -> bool {
     let place = list.iter().position(|(of, _)| *of == number);
     place.map(|place| list.remove(place)).is_some()
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(delivery.due(at(50)), [] as [i32; 0]);
     }
 
-    /// A job that is stopped and continued before init has read of either.
+    /// A job that is stopped and continued before init has read either signal.
     #[test]
     fn a_stop_that_was_taken_back_is_not_passed_on() {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Descriptors that are waited for by the runtime.
+//! File descriptors on which the runtime waits.
 
 use std::io;
 use std::os::fd::OwnedFd;

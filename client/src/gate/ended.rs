@@ -1,4 +1,4 @@
-//! How an execution ended, with the gate's exit code.
+//! The result of an execution, with the gate's exit code.
 
 use std::fmt;
 use std::io;
@@ -11,16 +11,16 @@ use super::control::Failure;
 use super::program::ProgramError;
 use crate::refusal::ClientError;
 
-/// How far the gate came.
+/// The stage that the gate reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The program cannot be executed: nothing ran.
+    /// The program cannot be executed; nothing ran.
     Program,
-    /// Attesting, asking, verifying: nothing ran.
+    /// Attestation, request or verification failed; nothing ran.
     Permit,
-    /// The program ran and ended by itself.
+    /// The program ran and ended without the gate's action.
     Ended,
-    /// The program ran and was stopped.
+    /// The program ran and the gate stopped it.
     Stopped,
 }
 
@@ -37,24 +37,24 @@ impl Stage {
     }
 }
 
-/// How it ended.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// How far the gate came.
+    /// The stage that the gate reached.
     pub stage: Stage,
     /// Exit code of the gate.
     pub code: u8,
     /// Check that refused or stopped.
     pub check: Option<String>,
-    /// For people.
+    /// Message for people.
     pub message: String,
-    /// The permit that was in force last.
+    /// The last permit in force.
     pub permit: Option<PermitId>,
-    /// The permit that the program was started under: the first of its line.
+    /// The permit under which the program was started: the first of its line.
     pub first_permit: Option<PermitId>,
     /// Renewals that succeeded.
     pub renewals: u64,
-    /// Time from the decision to kill until everything was dead.
+    /// Time from the decision to kill until every process was dead.
     pub time_to_kill: Option<Duration>,
 }
 
@@ -72,7 +72,7 @@ impl Ended {
         }
     }
 
-    /// The gate failed before anything ran.
+    /// The gate itself failed before anything ran.
     pub(super) fn own(error: impl fmt::Display) -> Self {
         Self::new(Stage::Program, 125, None, error)
     }
@@ -87,13 +87,13 @@ impl Ended {
         Self::new(Stage::Permit, code, error.first_check(), error)
     }
 
-    /// The caller ended the gate before there was a permit.
+    /// A signal ended the gate before there was a permit.
     pub(super) fn before_permit(signal: i32) -> Self {
         let message = format!("ended by signal {signal} before there was a permit; nothing ran");
         Self::new(Stage::Permit, by_signal(signal), None, message)
     }
 
-    /// The program ended by itself.
+    /// The program exited.
     pub(super) fn exited(code: u64) -> Self {
         Self::new(Stage::Ended, u8::try_from(code).unwrap_or(255), None, format!("exit code {code}"))
     }
@@ -104,8 +104,8 @@ impl Ended {
         Self::new(Stage::Ended, code, None, format!("ended by signal {signal}"))
     }
 
-    /// The kernel did not execute the program: 127 where a part of it is missing,
-    /// else 126, as env(1).
+    /// The kernel did not execute the program: 127 if a part of it is missing, otherwise
+    /// 126, as for env(1).
     pub(super) fn not_executed(program: &str, failure: Failure<Step>) -> Self {
         let reason = failure.reason();
         if failure.what != Step::Execution {

@@ -1,5 +1,5 @@
-//! Something that the gate asks of its authority again and again: a task of its
-//! own, at most one at a time, so that nothing waits behind it.
+//! A recurring request of the gate to its authority. It runs as a separate task, at
+//! most one at a time, so that nothing waits for it.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use tokio::task::JoinHandle;
 
 use crate::refusal::{ClientError, aside};
 
-/// Bounds of the pause before something is tried again, and of the patience with
-/// an attempt.
+/// Bounds of the pause before a retry, and of the time limit for an attempt.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(1500), crate::http::PATIENCE);
 
-/// An errand that is due at a time, or under way.
+/// A request that is due at a time, or in progress.
 pub(super) struct Errand<T> {
     name: &'static str,
     /// `CLOCK_BOOTTIME`.
     due: Duration,
     task: Option<JoinHandle<Result<T, ClientError>>>,
-    /// Asked for while it was under way: the answer may be older than the reason.
+    /// Requested again while in progress: the answer may be older than the reason for the
+    /// new request.
     again: bool,
-    /// Why the last attempt failed, if it did.
+    /// Why the last attempt failed; `None` if it did not.
     trouble: Option<String>,
 }
 
@@ -30,18 +30,18 @@ impl<T: Send + 'static> Errand<T> {
         Self { name, due, task: None, again: false, trouble: None }
     }
 
-    /// Has it done at once, or once more if it is under way.
+    /// Makes the request due at once; if one is in progress, another follows.
     pub(super) const fn hurry(&mut self) {
         self.due = Duration::ZERO;
         self.again = self.task.is_some();
     }
 
-    /// When the gate has to wake up for it.
+    /// When the gate must wake up for it.
     pub(super) const fn wakes(&self) -> Duration {
         if self.task.is_some() { Duration::MAX } else { self.due }
     }
 
-    /// Starts it, if it is due. `left` is the time until it must have succeeded.
+    /// Starts the request if it is due. `left` is the time within which it must succeed.
     pub(super) fn start_if_due<F>(&mut self, now: Duration, left: Duration, ask: impl FnOnce(Duration) -> F)
     where
         F: Future<Output = Result<T, ClientError>> + Send + 'static,
@@ -52,7 +52,7 @@ impl<T: Send + 'static> Errand<T> {
         }
     }
 
-    /// What came of it; never, where it is not under way.
+    /// The outcome; pending forever if no request is in progress.
     pub(super) async fn outcome(&mut self) -> Result<T, ClientError> {
         let Some(task) = &mut self.task else { return std::future::pending().await };
         let outcome = task.await;
@@ -60,7 +60,7 @@ impl<T: Send + 'static> Errand<T> {
         outcome.unwrap_or_else(|stopped| Err(ClientError::Own(stopped.into())))
     }
 
-    /// It succeeded; it is due again at this time.
+    /// Records success; the request is due again at this time.
     pub(super) fn succeeded(&mut self, due: Duration) {
         self.plan(due);
         if self.trouble.take().is_some() {
@@ -68,8 +68,8 @@ impl<T: Send + 'static> Errand<T> {
         }
     }
 
-    /// It failed in a way that may pass. It is tried again soon; people are told
-    /// once why.
+    /// Records a failure that may pass. The request is retried soon; the reason is printed
+    /// once.
     pub(super) fn failed(&mut self, now: Duration, left: Duration, why: &impl fmt::Display) {
         let pause = left.checked_div(10).unwrap_or_default().clamp(PAUSE.0, PAUSE.1);
         self.plan(now.saturating_add(pause));
@@ -85,7 +85,7 @@ impl<T: Send + 'static> Errand<T> {
         self.due = if std::mem::take(&mut self.again) { Duration::ZERO } else { due };
     }
 
-    /// Why it did not succeed, for the end of a message.
+    /// Why the request did not succeed, for the end of a message.
     pub(super) fn reason(&self) -> String {
         match (&self.trouble, &self.task) {
             (Some(why), _) => format!("; {} failed last because: {why}", self.name),

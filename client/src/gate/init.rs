@@ -1,6 +1,6 @@
-//! Pid 1 of the program's namespace. It holds its own deadline: a gate that is
-//! frozen or dead cannot let a lease run over. When it ends, the kernel kills
-//! everything in the namespace.
+//! Pid 1 of the program's namespace. It enforces the deadline itself, so a frozen or
+//! dead gate cannot extend a lease. When it ends, the kernel kills every process in the
+//! namespace.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,11 +21,11 @@ use super::delivery::Delivery;
 use super::program::Program;
 use super::signals::forwarded;
 
-/// How often orphans are reaped that ended while nothing else happened.
+/// How often ended orphans are reaped while no other event occurs.
 const REAP_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// Runs in the child. The result is its exit code, which nobody looks at: what
-/// happened goes through the socket.
+/// Runs in the child. The gate ignores the returned exit code: the result is sent
+/// through the socket.
 pub(super) fn main(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> i32 {
     match supervise(control, program, uid, gid) {
         Ok(event) => {
@@ -40,18 +40,18 @@ pub(super) fn main(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> 
 }
 
 fn tell(control: &OwnedFd, event: Event) {
-    // If the gate is gone there is nobody to tell, and this process ends anyway.
+    // If the gate has ended, nobody receives the event, and this process ends anyway.
     let _told = retry_on_intr(|| send(control, &event.encode(), SendFlags::NOSIGNAL));
 }
 
-/// Names what failed.
+/// Adds the failed task to an error.
 fn doing<T>(what: Task, outcome: io::Result<T>) -> Result<T, Failure<Task>> {
     outcome.map_err(|error| Failure::of(what, &error))
 }
 
 fn supervise(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> Result<Event, Failure<Task>> {
     let (received, blocked) = doing(Task::Signals, hold_signals())?;
-    // Without a first order the gate got no permit: nothing ever runs.
+    // Without a first order, the gate got no permit: the program never runs.
     let Some(Order::Start(deadline)) = doing(Task::Orders, receive(control))? else { return Ok(Event::Exited(0)) };
     doing(Task::Proc, private_proc())?;
     doing(Task::Devices, hide_sources_of_evidence())?;
@@ -75,16 +75,16 @@ fn supervise(control: &OwnedFd, program: &Program, uid: u32, gid: u32) -> Result
     running.attend(control, &timer, &received)
 }
 
-/// Blocks the signals that the gate passes on: what the gate and this process
-/// both get, the program has. Returns where they are read, and what the program
-/// starts with blocked.
+/// Blocks the signals that the gate passes on: a signal that the gate and this process
+/// both receive, the program has received too. Returns the descriptor from which they
+/// are read, and the set that is blocked when the program starts.
 fn hold_signals() -> io::Result<(OwnedFd, Set)> {
     let set = Set::of(forwarded())?;
     let blocked = set.block()?;
     Ok((set.descriptor()?, blocked))
 }
 
-/// The program, executed.
+/// The executed program.
 struct Running {
     pid: i32,
     child: OwnedFd,
@@ -106,7 +106,7 @@ impl Running {
             if let Some(event) = doing(Task::Children, reap(self.pid))? {
                 return Ok(event);
             }
-            // What init got comes before what the gate tells of.
+            // Signals that init received are read before the gate's reports.
             while signals && let Ok(signal) = signals::next(received) {
                 self.delivery.got(signal.number, Instant::now());
             }
@@ -118,22 +118,22 @@ impl Running {
                     Some(Order::Signal(number)) => {
                         self.delivery.told(i32::try_from(number).unwrap_or(0), Instant::now());
                     }
-                    // The gate is gone, or speaks nonsense: so does the program go.
+                    // The gate has ended or sent an invalid order: end the program too.
                     Some(Order::Start(_)) | None => return Ok(Event::Expired),
                 }
             } else if expired {
-                // No order is left that may have set another deadline.
+                // No unread order remains that could have set another deadline.
                 return Ok(Event::Expired);
             }
             for number in self.delivery.due(Instant::now()) {
-                // An error means that the program has ended, which comes next.
+                // An error means that the program has ended, which is handled next.
                 let _sent = signals::send(self.pid, number);
             }
         }
     }
 }
 
-/// The program sees its own namespace in /proc, not the gate's.
+/// Mounts /proc of the new namespace, so that the program does not see the gate's.
 fn private_proc() -> io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -141,12 +141,12 @@ fn private_proc() -> io::Result<()> {
     Ok(())
 }
 
-/// Devices and folders with which evidence of this machine can be made.
+/// Devices and folders from which evidence of this machine can be made.
 const SOURCES: [&str; 6] =
     ["/dev/tpm0", "/dev/tpmrm0", "/dev/sev-guest", "/dev/tdx_guest", "/sys/kernel/config", "/sys/kernel/security"];
 
-/// In the program's mounts, devices cannot be opened and folders are empty,
-/// whatever their permissions say: the gate alone speaks for this machine.
+/// In the program's mounts, these devices cannot be opened and the folders are empty,
+/// whatever their permissions: only the gate attests this machine.
 fn hide_sources_of_evidence() -> io::Result<()> {
     for path in SOURCES {
         let Ok(found) = std::fs::metadata(path) else { continue };
@@ -161,7 +161,7 @@ fn hide_sources_of_evidence() -> io::Result<()> {
     Ok(())
 }
 
-/// Which of these descriptors have something to say; none, once it is time.
+/// Which of these descriptors are readable; none once the deadline is reached.
 fn wait_for<const N: usize>(descriptors: [BorrowedFd<'_>; N], time: Option<Duration>) -> io::Result<[bool; N]> {
     let mut waiting = descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     let time = time.and_then(|time| Timespec::try_from(time).ok()).map_or(REAP_EVERY, |time| time.min(REAP_EVERY));
@@ -172,15 +172,14 @@ fn wait_for<const N: usize>(descriptors: [BorrowedFd<'_>; N], time: Option<Durat
     }
 }
 
-/// One order; `None` once the gate has closed its end.
+/// Receives one order; `None` after the gate has closed its end.
 fn receive(control: &OwnedFd) -> io::Result<Option<Order>> {
     let mut buffer = [0; 9];
     let (length, _) = retry_on_intr(|| recv(control, &mut buffer, RecvFlags::empty()))?;
     Ok(buffer.get(..length).and_then(Order::decode))
 }
 
-/// Reaps what has ended, orphans included; returns how the program ended, once
-/// it has.
+/// Reaps ended processes, orphans included; returns how the program ended, once it has.
 fn reap(main: i32) -> io::Result<Option<Event>> {
     loop {
         match wait(WaitOptions::NOHANG) {

@@ -4,20 +4,20 @@
 //! |---|---|
 //! | the program's bytes, sealed and hashed | `program` |
 //! | pid 1 of the program's namespace, with its own deadline | `init` |
-//! | which signals the program has already | `delivery` |
-//! | what gate and init tell each other | `control` |
-//! | reaching init | `reach` |
+//! | signals that the program has already received | `delivery` |
+//! | messages between gate and init | `control` |
+//! | connection to init | `reach` |
 //! | signals to the gate | `signals` |
-//! | waiting for descriptors | `descriptor` |
-//! | waking up in time, also after sleep | `alarm` |
-//! | asking again and again, beside everything else | `errand` |
-//! | what the answers mean for a running program | `running` |
+//! | waiting on file descriptors | `descriptor` |
+//! | timer that works across sleep | `alarm` |
+//! | recurring requests in the background | `errand` |
+//! | reaction of a running program to the answers | `running` |
 //! | reports for the log | `reports` |
-//! | how it ended | `ended` |
+//! | the result | `ended` |
 //! | permit, start, renew, kill | `supervise` |
 //!
-//! The program stays in the cgroup in which the gate was started, with its limits.
-//! It is killed as a whole by its PID namespace, and leaves nothing behind.
+//! The program stays in the cgroup in which the gate was started, with its limits. The
+//! end of its PID namespace kills every process of the program.
 
 mod alarm;
 mod control;

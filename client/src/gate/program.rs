@@ -1,4 +1,5 @@
-//! The program: its bytes in a sealed memory file. What is hashed is what runs.
+//! The program: its bytes in a sealed memory file. The executed bytes are the hashed
+//! ones.
 
 use std::ffi::{CString, OsString};
 use std::fmt;
@@ -15,18 +16,18 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 /// Largest program, in bytes.
 const MAX_PROGRAM: u64 = 1 << 30;
-/// Most program headers looked at.
+/// Largest number of program headers that are read.
 const MAX_HEADERS: u16 = 128;
 const PT_INTERP: u32 = 3;
 
-/// Why there is nothing to run.
+/// Why a program cannot be run.
 #[derive(Debug)]
 pub enum ProgramError {
-    /// No such program: exit code 127.
+    /// The program does not exist: exit code 127.
     NotFound(PathBuf, io::Error),
-    /// It cannot be executed: exit code 126.
+    /// The program cannot be executed: exit code 126.
     NotExecutable(PathBuf, &'static str),
-    /// The gate failed: exit code 125.
+    /// The gate itself failed: exit code 125.
     Own(io::Error),
 }
 
@@ -57,12 +58,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Reads a program into sealed memory. A name without a slash is looked for
-    /// in `PATH`, as a shell does.
+    /// Reads a program into sealed memory. A name without a slash is searched in `PATH`, as
+    /// a shell does.
     ///
     /// # Errors
-    /// [`ProgramError`]: scripts are refused, since their interpreter, not
-    /// they, is what runs.
+    /// [`ProgramError`]: scripts are refused, because the kernel would run their
+    /// interpreter instead.
     pub fn open(command: &[OsString], environment: Vec<(OsString, OsString)>) -> Result<Self, ProgramError> {
         let name = command.first().cloned().unwrap_or_default();
         let (path, file) = find(Path::new(&name), &environment)?;
@@ -91,13 +92,13 @@ impl Program {
         Ok(Self { sealed, arguments, environment, workload })
     }
 
-    /// What a permit must be for.
+    /// The workload that a permit must name.
     #[must_use]
     pub const fn workload(&self) -> &Workload {
         &self.workload
     }
 
-    /// What the caller calls it, for messages.
+    /// The name that the caller gave, for messages.
     pub(super) fn name(&self) -> String {
         self.arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
@@ -126,7 +127,7 @@ fn find(name: &Path, environment: &[(OsString, OsString)]) -> Result<(PathBuf, F
     found.ok_or_else(|| not_found(io::Error::from(io::ErrorKind::NotFound)))
 }
 
-/// Copies the file into memory that nobody can change any more.
+/// Copies the file into memory that cannot be changed any more.
 fn seal(path: &Path, mut file: File) -> Result<File, ProgramError> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -144,7 +145,7 @@ fn seal(path: &Path, mut file: File) -> Result<File, ProgramError> {
     Ok(sealed)
 }
 
-/// Whether an ELF file asks for an interpreter.
+/// Whether an ELF file names an interpreter.
 fn linking(bytes: &[u8]) -> Result<DynamicLinking, &'static str> {
     if bytes.starts_with(b"#!") {
         return Err("a script: run its interpreter as the workload instead");

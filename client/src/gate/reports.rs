@@ -1,5 +1,5 @@
-//! Reports for the log, one after another, by a task of their own. A program does
-//! not die for want of one, and nothing waits for one while a program runs.
+//! Reports for the log, sent one after another by a separate task. A missing report
+//! does not end the program, and nothing waits for a report while a program runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::http::PATIENCE;
 use crate::line::Line;
 use crate::refusal::aside;
 
-/// Bounds of the pause before a report is sent again.
+/// Pause before a report is sent again.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long the gate waits for its last report where the authority answers.
+/// How long the gate waits for its last report if the authority answers.
 const GRACE: Duration = Duration::from_secs(2);
-/// Without a sign of life for so long, the authority does not answer: it sends a
-/// heartbeat every two seconds. The gate does not wait then.
+/// After this time without a sign of life, the authority counts as unreachable, because
+/// it sends a heartbeat every two seconds. The gate then does not wait.
 const SILENCE: Duration = Duration::from_secs(3);
 const LITTLE_GRACE: Duration = Duration::from_millis(20);
 
@@ -42,7 +42,7 @@ impl Reports {
         drop(self.queue.send(execution));
     }
 
-    /// Waits until all are delivered, for a short time.
+    /// Waits a short time until all reports are delivered.
     pub(super) async fn finish(self) {
         drop(self.queue);
         let grace = if self.line.silence() > SILENCE { LITTLE_GRACE } else { GRACE };

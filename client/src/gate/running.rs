@@ -1,9 +1,9 @@
-//! What a gate holds while its program runs, and what follows from the answers of
-//! the authority.
+//! The state of a gate while its program runs, and its reaction to the authority's
+//! answers.
 //!
-//! The lease ends, or the last good status list does: then the program is killed.
-//! Both are asked for long before, and again until they are there. Only the
-//! authority's own word kills earlier.
+//! The program is killed when the lease or the last good status list ends. Both are
+//! renewed long before, with retries. Only a signed statement of the authority kills it
+//! earlier.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::line::{Granted, Line};
 use crate::refusal::ClientError;
 use crate::session::Ask;
 
-/// What the gate asks with.
+/// Parameters of the gate's requests.
 pub(super) struct Asker {
     pub(super) line: Arc<Line>,
     pub(super) key: Arc<SigningKey>,
@@ -47,13 +47,13 @@ impl Stop {
         Self { check: check.to_owned(), why }
     }
 
-    /// The authority's word.
+    /// A decision of the authority.
     fn decided(error: &ClientError) -> Self {
         Self::because(error.first_check().unwrap_or("lease.renewal"), error.to_string())
     }
 }
 
-/// A program's permit and its errands. Times are `CLOCK_BOOTTIME`.
+/// A program's permit and its pending requests. Times are `CLOCK_BOOTTIME`.
 pub(super) struct Running {
     pub(super) permit: Arc<VerifiedPermit>,
     pub(super) first: PermitId,
@@ -81,12 +81,12 @@ impl Running {
         }
     }
 
-    /// When there is something to do next.
+    /// When the gate must act next.
     pub(super) fn wakes(&self) -> Duration {
         self.renewal.wakes().min(self.look.wakes()).min(self.deadline).min(self.status_until)
     }
 
-    /// Starts the errands that are due.
+    /// Starts the requests that are due.
     pub(super) fn start_errands(&mut self, asker: &Arc<Asker>, now: Duration) {
         let (lease, status) = (self.deadline.saturating_sub(now), self.status_until.saturating_sub(now));
         self.renewal.start_if_due(now, lease, |patience| {
@@ -99,7 +99,8 @@ impl Running {
         });
     }
 
-    /// Whether time has run out. Where both have, the program died of its lease.
+    /// Whether the lease or the status list has ended. If both have, the lease is the
+    /// stated reason.
     pub(super) fn lapsed(&self, now: Duration) -> Option<Stop> {
         if now >= self.deadline {
             let reason = self.renewal.reason();
@@ -112,7 +113,7 @@ impl Running {
         None
     }
 
-    /// A renewal came back. `extend` moves the deadline that init holds.
+    /// Handles the answer to a renewal. `extend` moves the deadline that init enforces.
     pub(super) fn renewed(
         &mut self,
         outcome: Result<Granted, ClientError>,
@@ -129,7 +130,7 @@ impl Running {
                 (self.permit, self.deadline) = (Arc::new(granted.permit), granted.deadline);
                 self.renewals = self.renewals.saturating_add(1);
                 self.renewal.succeeded(half_life(&self.permit, self.deadline));
-                // The new permit has a status of its own.
+                // The new permit has a separate status.
                 self.look.hurry();
                 Ok(())
             }
@@ -141,7 +142,7 @@ impl Running {
         }
     }
 
-    /// A look at the status came back.
+    /// Handles the answer to a status check.
     pub(super) fn looked(&mut self, outcome: Result<Duration, ClientError>, now: Duration) -> Result<(), Stop> {
         match outcome {
             Ok(until) => {
@@ -158,14 +159,14 @@ impl Running {
     }
 }
 
-/// A permit is renewed from the middle of its lease on.
+/// A permit is renewed from the middle of its lease.
 fn half_life(permit: &VerifiedPermit, deadline: Duration) -> Duration {
     let granted = Duration::from_secs(permit.granted_seconds());
     deadline.saturating_sub(granted.checked_div(2).unwrap_or_default())
 }
 
-/// A status list is replaced after a third of its time: an authority may be away
-/// for the rest of it.
+/// A status list is replaced after a third of its validity, so that the authority may
+/// be unreachable for the rest of it.
 fn next_look(now: Duration, until: Duration) -> Duration {
     now.saturating_add(until.saturating_sub(now).checked_div(3).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Signals to the gate, one by one, in the order in which the kernel gives them.
+//! Signals to the gate, one by one, in the kernel's order.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,28 +9,29 @@ use tokio::io::unix::AsyncFd;
 
 use super::descriptor::readable;
 
-/// Signals below the real-time ones that are not passed on: `KILL` and `STOP` ask
-/// nobody; `CHLD` tells of the gate's own child; the rest are the gate's own faults.
+/// Signals below the real-time ones that are not passed on: `KILL` and `STOP` cannot be
+/// caught; `CHLD` concerns the gate's own child; the others are faults of the gate
+/// itself.
 const NOT_FORWARDED: [i32; 9] = [9, 19, 17, 4, 5, 7, 8, 11, 31];
-/// `TSTP`, `TTIN`, `TTOU`: stop a process that has no handler.
+/// `TSTP`, `TTIN`, `TTOU`: they stop a process without a handler.
 pub(super) const STOPS: [i32; 3] = [20, 21, 22];
-/// Continues a process that is stopped.
+/// Continues a stopped process.
 pub(super) const CONT: i32 = 18;
-/// `CHLD`, `CONT`, `URG`, `WINCH`: do not end a process that has no handler.
+/// `CHLD`, `CONT`, `URG`, `WINCH`: they do not end a process without a handler.
 const HARMLESS: [i32; 4] = [17, CONT, 23, 28];
-/// `XCPU`, `XFSZ`: of the kernel, they are about the gate's own limits.
+/// `XCPU`, `XFSZ`: sent by the kernel, they concern the gate's own limits.
 const OF_LIMITS: [i32; 2] = [24, 25];
 
-/// Every signal that a program can be sent by way of the gate.
+/// Every signal that the gate passes on to the program.
 pub(super) fn forwarded() -> impl Iterator<Item = i32> {
     (1..=31).filter(|number| !NOT_FORWARDED.contains(number)).chain(signals::real_time())
 }
 
-/// Signals to the gate. They are blocked from here on, in this thread and in those
+/// Signals to the gate. They are blocked from now on, in this thread and in the threads
 /// that it starts.
 pub(super) struct Signals(AsyncFd<OwnedFd>);
 
-/// Signals that are blocked, before there is a runtime to wait for them.
+/// Blocked signals, before a runtime exists that can wait for them.
 pub(super) struct Blocked(OwnedFd);
 
 impl Blocked {
@@ -46,11 +47,11 @@ impl Blocked {
 }
 
 impl Signals {
-    /// The next signal that is the program's business.
+    /// The next signal for the program.
     pub(super) async fn next(&self) -> i32 {
         loop {
             let Ok(received) = self.0.async_io(Interest::READABLE, |fd| signals::next(fd)).await else {
-                // Nothing was ever read from a signal descriptor but signals.
+                // A signal descriptor returns nothing but signals.
                 return std::future::pending().await;
             };
             let Received { number, by_kernel } = received;
@@ -73,16 +74,16 @@ impl Signals {
     }
 }
 
-/// Whether a signal ends a process that has no handler.
+/// Whether a signal ends a process without a handler.
 fn ends(number: i32) -> bool {
     !STOPS.contains(&number) && !HARMLESS.contains(&number)
 }
 
-/// A gate stops with its program, so that a shell sees the job stop. Its lease
-/// runs on meanwhile.
+/// Stops the gate together with its program, so that a shell sees the job stop. The
+/// lease continues to run.
 pub(super) fn stop_if_told(number: i32) {
     if STOPS.contains(&number) {
-        // Then it does not stop, and the program is looked after.
+        // On an error the gate does not stop, and continues to supervise the program.
         let _stopped = signals::take_default_action(number);
     }
 }

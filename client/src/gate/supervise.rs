@@ -2,13 +2,12 @@
 //!
 //! 1. read and seal the program (one thread: init is forked here)
 //! 2. attest, ask, verify; start with a deadline that init holds
-//! 3. renew at half-life; look at the status when told to, and often enough
-//! 4. kill when the authority says no, or the lease or the last status list ends
+//! 3. renew at half-life; check the status on events and periodically
+//! 4. kill when the authority denies, or the lease or the last status list ends
 //!
-//! The main loop waits for whichever of these comes first, and for nothing else:
-//! what init tells, a signal, an event of the authority, the answer to a renewal
-//! or to a look, a deadline. Whoever talks to the authority, a device or a disk is
-//! a task of its own.
+//! The main loop waits only for the first of these: an event of init, a signal, an
+//! event of the authority, the answer to a renewal or to a status check, a deadline.
+//! All communication with the authority, a device or a disk runs in separate tasks.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,10 +39,10 @@ use crate::line::Line;
 use crate::refusal::{ClientError, aside, warnings};
 use crate::waiting::telling;
 
-/// How long messages and devices that do not answer may hold up the gate's end.
+/// How long unanswered messages and devices may delay the end of the gate.
 const LEAVING: Duration = Duration::from_millis(50);
 
-/// What to run.
+/// The program to run.
 #[derive(Clone, Debug)]
 pub struct GateOptions {
     /// Program and arguments.
@@ -52,8 +51,8 @@ pub struct GateOptions {
     pub environment: Vec<(OsString, OsString)>,
 }
 
-/// Runs a program under the gate. Must be called before the process has threads;
-/// afterwards this thread has its signals blocked.
+/// Runs a program under the gate. Must be called before the process has several
+/// threads; afterwards this thread has its signals blocked.
 #[must_use]
 pub fn run(config: &Config, platform: &dyn OpenMachine, options: &GateOptions) -> Ended {
     let program = match Program::open(&options.command, options.environment.clone()) {
@@ -72,7 +71,7 @@ fn prepare(config: &Config, platform: &dyn OpenMachine, program: &Program) -> an
     let child = spawn_init(&[theirs.as_fd(), program.executable()], || init::main(&theirs, program, uid, gid));
     let child = child.context("a PID namespace for the program (needs CAP_SYS_ADMIN)")?;
     drop(theirs);
-    // Until here, a signal ends the gate as it ends any program.
+    // Up to this point, a signal ends the gate like any program.
     let (trust, devices) = match open(config, platform) {
         Ok(opened) => opened,
         Err(error) => return Ok(Ended::without_permit(&error)),
@@ -135,7 +134,7 @@ impl Gate {
         ended
     }
 
-    /// Attest, ask, verify, look at the status: everything before the start.
+    /// All steps before the start: attest, request, verify, check the status.
     async fn obtain(&self) -> Result<Running, ClientError> {
         let granted = self.asker.permit(None, PATIENCE).await?;
         warnings(granted.permit.permit()).for_each(aside);
@@ -168,7 +167,7 @@ impl Gate {
                     Ok(())
                 }
                 Some(signal) = stream.recv() => {
-                    // A trip needs no proof beyond silence: without renewals the lease ends.
+                    // A trip needs no further action: without renewals the lease ends.
                     if signal == Signal::Look {
                         running.look.hurry();
                     }
@@ -189,14 +188,14 @@ impl Gate {
         ended
     }
 
-    /// Has init pass a signal on, unless the program has it already.
+    /// Makes init pass a signal on, unless the program has received it already.
     fn pass_on(&self, number: i32) {
-        // An error means that the program is about to end, which is seen next.
+        // An error means that the program is about to end, which is handled next.
         drop(self.init.order(Order::Signal(u64::try_from(number).unwrap_or(0))));
         stop_if_told(number);
     }
 
-    /// Kills the whole tree and measures how long that takes.
+    /// Kills all processes of the program and measures how long that takes.
     async fn kill(&self, stop: Stop) -> Ended {
         let started = Instant::now();
         let dead = self.init.kill().await;
@@ -217,7 +216,7 @@ impl Gate {
         });
     }
 
-    /// The last report. Whoever has had enough does not wait for it.
+    /// Sends the last report. A further ending signal cancels the wait for it.
     async fn report_end(self, running: &Running, ended: &Ended) {
         let stage = match ended.stage {
             Stage::Ended => ExecutionStage::Ended,
@@ -232,7 +231,7 @@ impl Gate {
     }
 }
 
-/// What an event of init says of the program's end.
+/// The result of the execution, from an event of init.
 fn ended(event: Event, running: &Running, program: &str) -> Ended {
     match event {
         Event::Exited(code) => Ended::exited(code),

@@ -10,29 +10,29 @@ use zeroize::Zeroize;
 /// Forbids core dumps and tracing by other processes of the same user.
 ///
 /// # Errors
-/// I/O errors; a process with secrets must then not go on.
+/// I/O errors; a process with secrets must then not continue.
 pub fn forbid_dumps() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
-/// Keeps every page of this process out of swap, those to come included, as they
-/// are touched: keys lie in the cryptographic library's heap, too.
+/// Keeps every page of this process out of swap, including future pages, as they are
+/// touched: the heap of the cryptographic library holds keys too.
 ///
 /// # Errors
 /// I/O errors, such as a `RLIMIT_MEMLOCK` that is too low for a process without
-/// `CAP_IPC_LOCK`; a process with secrets must then not go on.
+/// `CAP_IPC_LOCK`; a process with secrets must then not continue.
 pub fn lock_all_memory() -> io::Result<()> {
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(|error| {
         io::Error::new(error.kind(), format!("memory cannot be locked ({error}): raise RLIMIT_MEMLOCK"))
     })
 }
 
-/// Has the C library overwrite what it frees. The TPM software stack hands out
-/// what it unsealed in memory that it frees without clearing; our own allocator
-/// and keys are not concerned. Without glibc, where there is no such switch, an
-/// error: a process with secrets must then not go on.
+/// Makes the C library overwrite memory that it frees. The TPM software stack returns
+/// unsealed secrets in memory that it frees without clearing; our own allocator and
+/// keys do not depend on it. Without glibc there is no such setting, and the function
+/// returns an error: a process with secrets must then not continue.
 ///
 /// # Errors
 /// [`io::ErrorKind::Unsupported`].
@@ -51,15 +51,15 @@ pub fn wipe_freed_c_memory() -> io::Result<()> {
 /// Bytes that are locked in memory, kept out of core dumps, and overwritten
 /// when they are dropped.
 pub struct Secret {
-    /// Never grows: growing would leave a copy behind.
+    /// Never grows, because that would leave a copy behind.
     bytes: Vec<u8>,
 }
 
 impl Secret {
-    /// Takes over bytes and locks them.
+    /// Takes ownership of bytes and locks them.
     ///
     /// # Errors
-    /// I/O errors, such as a `RLIMIT_MEMLOCK` that is used up.
+    /// I/O errors, such as an exhausted `RLIMIT_MEMLOCK`.
     pub fn new(bytes: Vec<u8>) -> io::Result<Self> {
         let mut secret = Self { bytes };
         let (start, length) = (secret.bytes.as_mut_ptr().cast(), secret.bytes.len());

@@ -14,16 +14,16 @@ use crate::signals::Set;
 /// A child in a fresh PID and mount namespace.
 #[derive(Debug)]
 pub struct Child {
-    /// Its pid as seen from here.
+    /// Its pid in this namespace.
     pub pid: i32,
-    /// Its descriptor: signals through it never hit another process.
+    /// Its pid descriptor: signals through it never reach another process.
     pub pidfd: OwnedFd,
 }
 
-/// Starts a child that is pid 1 of a new PID namespace, in a new mount
-/// namespace, and runs `main` in it. When the child ends, the kernel kills
-/// everything in the namespace. When this process ends, the child is killed.
-/// Of this process's descriptors the child has 0, 1, 2 and those in `keep`.
+/// Starts a child that is pid 1 of a new PID namespace, in a new mount namespace, and
+/// runs `main` in it. When the child ends, the kernel kills every process in the
+/// namespace. When this process ends, the child is killed. The child inherits only the
+/// descriptors 0, 1, 2 and those in `keep`.
 ///
 /// # Errors
 /// Refused unless this process has exactly one thread: only then may the child
@@ -59,8 +59,8 @@ pub fn spawn_init(keep: &[BorrowedFd<'_>], main: impl FnOnce() -> i32) -> io::Re
     }
 }
 
-/// Closes every descriptor from 3 on but these: the gate's end of a socket that
-/// stayed open here would hide the gate's death.
+/// Closes all descriptors from 3 on except these: if the gate's end of a socket stayed
+/// open here, the child would not notice the gate's death.
 fn close_all_but(keep: &[BorrowedFd<'_>]) -> bool {
     let mut kept: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
     kept.sort_unstable();
@@ -104,27 +104,27 @@ pub struct Program<'a> {
     pub blocked: Set,
 }
 
-/// What a child does before it is the program.
+/// The steps of a child before it executes the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Step {
-    /// Made by `fork`, with a pipe to tell what became of it.
+    /// Created by `fork`, with a pipe that reports the outcome.
     Fork = 1,
     /// Dies with its parent.
     ParentDeath,
     /// Drops supplementary groups.
     Groups,
-    /// Takes its group.
+    /// Sets its group.
     Group,
-    /// Takes its user.
+    /// Sets its user.
     User,
-    /// Can gain no privileges.
+    /// Disables gaining privileges.
     NoNewPrivileges,
-    /// Has no descriptors but 0, 1 and 2.
+    /// Closes all descriptors except 0, 1 and 2.
     Descriptors,
-    /// Has the caller's signal mask, and `SIGPIPE` as the kernel has it.
+    /// Restores the caller's signal mask, and the default action of `SIGPIPE`.
     Signals,
-    /// Is executed.
+    /// Executes the program.
     Execution,
 }
 
@@ -147,7 +147,7 @@ impl Step {
         Self::ALL.into_iter().find(|step| *step as u8 == number)
     }
 
-    /// The system call that did not succeed.
+    /// The system call that failed.
     #[must_use]
     pub const fn call(self) -> &'static str {
         match self {
@@ -164,12 +164,12 @@ impl Step {
     }
 }
 
-/// The program does not run.
+/// The program was not executed.
 #[derive(Debug)]
 pub struct NotExecuted {
     /// The step that failed.
     pub step: Step,
-    /// What the kernel said.
+    /// The kernel's error.
     pub error: io::Error,
 }
 
@@ -179,17 +179,17 @@ impl NotExecuted {
     }
 }
 
-/// Forks and executes a program: descriptor, arguments and environment are
-/// exactly those given, all other descriptors but 0, 1 and 2 are closed, no
-/// privileges can be gained. Returns the pid, once the program is executed.
+/// Forks and executes a program. Descriptor, arguments and environment are exactly
+/// those given, all descriptors except 0, 1 and 2 are closed, and no privileges can be
+/// gained. Returns the pid once the program is executed.
 ///
 /// # Errors
-/// [`NotExecuted`]; then there is no child.
+/// [`NotExecuted`]; no child remains.
 pub fn execute(program: &Program<'_>) -> Result<i32, NotExecuted> {
     // Everything that allocates happens before the fork.
     let arguments = pointers(&program.arguments);
     let environment = pointers(&program.environment);
-    // The kernel closes the child's end when it has executed the program.
+    // The kernel closes the child's end when it executes the program.
     let (outcome, childs) = pipe_with(PipeFlags::CLOEXEC).map_err(NotExecuted::fork)?;
     // SAFETY: the child calls nothing but async-signal-safe functions.
     match unsafe { libc::fork() } {
@@ -198,7 +198,7 @@ pub fn execute(program: &Program<'_>) -> Result<i32, NotExecuted> {
             let step = become_program(program, &arguments, &environment);
             let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
             let [a, b, c, d] = errno.to_le_bytes();
-            // An error here leaves the parent with the exit code alone.
+            // On an error here, the parent learns only the exit code.
             let _told = rustix::io::write(&childs, &[step as u8, a, b, c, d]);
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(126) }
@@ -209,7 +209,7 @@ pub fn execute(program: &Program<'_>) -> Result<i32, NotExecuted> {
             let length = retry_on_intr(|| rustix::io::read(&outcome, &mut told)).map_err(NotExecuted::fork)?;
             let ([step, errno @ ..], 5) = (told, length) else { return Ok(pid) };
             let child = Pid::from_raw(pid);
-            // It has ended, or does so now.
+            // The child has ended, or is about to.
             let _reaped = retry_on_intr(|| waitpid(child, WaitOptions::empty()));
             let step = Step::from_number(step).unwrap_or(Step::Execution);
             Err(NotExecuted { step, error: io::Error::from_raw_os_error(i32::from_le_bytes(errno)) })
@@ -222,8 +222,8 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-/// Gives up every privilege, then becomes the program. Returns only on failure,
-/// with the step that failed; `errno` says why.
+/// Drops every privilege, then executes the program. Returns only on failure, with the
+/// step that failed; `errno` has the reason.
 fn become_program(
     program: &Program<'_>,
     arguments: &[*const libc::c_char],
@@ -256,7 +256,7 @@ fn become_program(
     if unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } != 0 {
         return Step::Descriptors;
     }
-    // Rust programs ignore SIGPIPE, and what is ignored would stay so.
+    // Rust programs ignore SIGPIPE, and an ignored signal stays ignored after execution.
     // SAFETY: sets a default action; async-signal-safe.
     if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR || program.blocked.restore().is_err() {
         return Step::Signals;

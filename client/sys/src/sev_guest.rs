@@ -1,7 +1,7 @@
 //! `SNP_GET_DERIVED_KEY` of `/dev/sev-guest` (linux/include/uapi/linux/sev-guest.h).
 //!
-//! The `sev` crate's request has no `KEY_SEL`, so with it a chip with a VLEK
-//! derives from the VLEK, which a whole cloud shares. Here `KEY_SEL` is 1: VCEK.
+//! The `sev` crate's request has no `KEY_SEL`, so a chip with a VLEK would derive from
+//! the VLEK, which a whole cloud shares. Here `KEY_SEL` is 1: VCEK.
 
 use std::fs::File;
 use std::io;
@@ -72,8 +72,8 @@ pub fn derived_key(device: &File, fields: u64, guest_svn: u32, tcb_version: u64)
         (0, 0) => Ok(key),
         (0, status) => Err(io::Error::other(format!("firmware status {status:#x}"))),
         _ => {
-            // The kind tells whether to ask again; a throttled host shows in the upper
-            // half of exit_info.
+            // The kind shows whether to retry; a throttled host is visible in the upper half of
+            // exit_info.
             let error = io::Error::last_os_error();
             let kind = if ioctl.exit_info >> 32 == THROTTLED { io::ErrorKind::ResourceBusy } else { error.kind() };
             Err(io::Error::new(kind, format!("{error}, exit info {:#x}", ioctl.exit_info)))

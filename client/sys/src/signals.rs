@@ -1,5 +1,5 @@
 //! Signals as data: blocked, read from a descriptor, and sent by number. Unlike
-//! handlers, this keeps each real-time signal, and every number has a name.
+//! handlers, this keeps every real-time signal, and supports every number.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,7 +15,8 @@ pub struct Set(libc::sigset_t);
 pub struct Received {
     /// Its number.
     pub number: i32,
-    /// The kernel sent it: a key of the terminal, a limit; not `kill`.
+    /// Whether the kernel sent it, for example for a key of the terminal or a limit, and
+    /// not `kill`.
     pub by_kernel: bool,
 }
 
@@ -29,7 +30,7 @@ impl Set {
     /// A set of these signals.
     ///
     /// # Errors
-    /// A number that is no signal's, or one that the C library keeps.
+    /// A number that is not a signal, or a signal that the C library reserves.
     pub fn of(numbers: impl IntoIterator<Item = i32>) -> io::Result<Self> {
         let mut set = MaybeUninit::uninit();
         // SAFETY: sigemptyset initialises the set that the pointer is for.
@@ -43,8 +44,8 @@ impl Set {
         Ok(Self(set))
     }
 
-    /// Blocks these signals in this thread and in those that it starts. Returns
-    /// what was blocked before.
+    /// Blocks these signals in this thread and in the threads that it starts. Returns the
+    /// previously blocked set.
     ///
     /// # Errors
     /// I/O errors.
@@ -52,7 +53,7 @@ impl Set {
         self.mask(libc::SIG_BLOCK)
     }
 
-    /// Has exactly these signals blocked.
+    /// Blocks exactly these signals.
     pub(crate) fn restore(&self) -> io::Result<()> {
         self.mask(libc::SIG_SETMASK).map(|_| ())
     }
@@ -67,8 +68,8 @@ impl Set {
         }
     }
 
-    /// A descriptor that gives these signals, once they are blocked. It does not
-    /// wait: [`next`].
+    /// A descriptor from which these signals are read once they are blocked. Reads do not
+    /// block: [`next`].
     ///
     /// # Errors
     /// I/O errors.
@@ -81,7 +82,7 @@ impl Set {
     }
 }
 
-/// The next signal of a descriptor; [`io::ErrorKind::WouldBlock`] where there is none.
+/// The next signal of a descriptor; [`io::ErrorKind::WouldBlock`] if there is none.
 ///
 /// # Errors
 /// I/O errors.
@@ -102,15 +103,15 @@ pub fn next(descriptor: impl AsFd) -> io::Result<Received> {
 /// Sends a signal to a process.
 ///
 /// # Errors
-/// There is no such process or signal.
+/// The process or signal does not exist.
 pub fn send(pid: i32, number: i32) -> io::Result<()> {
     // SAFETY: plain system call on integers.
     succeeded(unsafe { libc::kill(pid, number) })
 }
 
-/// Does to this process what the signal does to one that has no handler for it:
-/// for the signals that stop a process, until it is continued. The signal must be
-/// blocked, and is again afterwards.
+/// Applies the default action of a signal to this process: for a signal that stops a
+/// process, until it is continued. The signal must be blocked, and is blocked again
+/// afterwards.
 ///
 /// # Errors
 /// I/O errors.
