@@ -142,7 +142,7 @@ impl State {
         if same { Ok(()) } else { write_durably(&path, origin.as_bytes()) }
     }
 
-    /// The newest bundle that this node has verified, if it differs from `bytes`.
+    /// The newest bundle that this node has verified, if it differs from the configured one.
     ///
     /// # Errors
     /// [`StateError`].
