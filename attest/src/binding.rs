@@ -1,19 +1,19 @@
-//! Evidence belongs to this channel, this key, this request.
+//! Binds evidence to this channel, this key, this request.
 //!
-//! The binder is what a machine puts into its report and quote. It covers the
-//! nonce, the TLS channel, both TLS keys, the attestation key and the context,
-//! so evidence cannot be relayed, reflected, replayed or moved to another
-//! request. An authority answers many sessions with one report: their binders
-//! are leaves of a tree, and each session gets its inclusion proof.
+//! The binder is the value that a machine puts into its report and quote. It covers the
+//! nonce, the TLS channel, both TLS keys, the attestation key and the context, so
+//! evidence cannot be relayed, reflected, replayed or moved to another request. An
+//! authority answers many sessions with one report: their binders are leaves of a tree,
+//! and each session gets its inclusion proof.
 
 use portcullis_wire::{Value, bstr, encode, merkle, or_null};
 
 use crate::crypto::{sha256, sha512};
 
-/// Most sessions in one batch of authority evidence.
+/// Largest number of sessions in one batch of authority evidence.
 pub const MAX_BATCH: usize = 4096;
 
-/// Who makes the evidence.
+/// The party that makes the evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The permit authority.
@@ -31,7 +31,7 @@ impl Role {
     }
 }
 
-/// What both ends of a TLS session know about it.
+/// The facts that both ends of a TLS session share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channel {
     /// RFC 9266 exporter value.
@@ -53,7 +53,7 @@ impl Channel {
 /// Everything that evidence is bound to.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding<'a> {
-    /// Who makes the evidence.
+    /// The party that makes the evidence.
     pub role: Role,
     /// The verifier's nonce.
     pub nonce: &'a [u8; 32],
@@ -64,7 +64,7 @@ pub struct Binding<'a> {
 }
 
 impl Binding<'_> {
-    /// The binder for evidence with this attestation key, if it has a TPM.
+    /// The binder for evidence with this attestation key, or without a TPM.
     #[must_use]
     pub fn binder(&self, ak_name: Option<&[u8]>) -> [u8; 64] {
         sha512(&[&encode(&Value::Array(vec![
@@ -86,7 +86,7 @@ pub fn quote_nonce(report_data: &[u8; 64]) -> [u8; 32] {
     sha256(&[report_data])
 }
 
-/// Where a binder stands in a batch of authority evidence.
+/// Position of a binder in a batch of authority evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchProof {
     /// Position of the binder, from zero.
@@ -98,8 +98,8 @@ pub struct BatchProof {
 }
 
 impl BatchProof {
-    /// The `REPORT_DATA` of a batch that includes the binder there; `None`
-    /// where the proof does not fit its own numbers.
+    /// The `REPORT_DATA` of a batch that includes the binder at this position; `None` if
+    /// the proof is inconsistent.
     #[must_use]
     pub fn report_data(&self, binder: &[u8; 64]) -> Option<[u8; 64]> {
         let leaf = merkle::leaf_hash(binder);
@@ -108,7 +108,7 @@ impl BatchProof {
     }
 }
 
-/// A batch of binders that one report and one quote will cover.
+/// A batch of binders that one report and one quote cover.
 #[derive(Clone, Debug)]
 pub struct Batch {
     leaves: Vec<[u8; 32]>,
@@ -123,7 +123,7 @@ impl Batch {
             .then(|| Self { leaves: binders.iter().map(|b| merkle::leaf_hash(b)).collect() })
     }
 
-    /// What the report must carry.
+    /// The `REPORT_DATA` that the report must carry.
     #[must_use]
     pub fn report_data(&self) -> [u8; 64] {
         batch_report_data(self.leaves.len() as u64, &merkle::root(&self.leaves))

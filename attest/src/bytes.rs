@@ -1,9 +1,9 @@
-//! Reading bytes without ever indexing: every read is checked, and the end
-//! must be reached exactly.
+//! A reader for bytes without indexing: every read is checked, and the end must be
+//! reached exactly.
 
 use std::fmt;
 
-/// The input ended early, or went on too long.
+/// The input ended early, or has trailing bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated;
 
@@ -26,7 +26,7 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    /// What has not been read yet.
+    /// The unread bytes.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.0
@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
     /// The next `count` bytes.
     ///
     /// # Errors
-    /// [`Truncated`] where fewer are left.
+    /// [`Truncated`] if fewer are left.
     pub const fn take(&mut self, count: usize) -> Result<&'a [u8], Truncated> {
         match self.0.split_at_checked(count) {
             Some((head, tail)) => {
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
         self.take(usize::from(length))
     }
 
-    /// Refuses what was not read.
+    /// Refuses unread bytes.
     ///
     /// # Errors
     /// [`Truncated`].

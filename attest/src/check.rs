@@ -6,14 +6,14 @@ use std::fmt;
 /// A stable dotted id such as `snp.tcb.order` or `tpm.pcr.11`.
 pub type CheckId = Cow<'static, str>;
 
-/// How a check ended.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The requirement holds.
     Pass,
     /// The requirement does not hold, or could not be evaluated.
     Fail,
-    /// What the check needs was not supplied. The authority denies on it.
+    /// An input of the check was not supplied. The authority denies in this case.
     Missing,
 }
 
@@ -29,29 +29,29 @@ impl Outcome {
     }
 }
 
-/// One check: what was required and what was found.
+/// One check: the required and the found value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// Stable dotted id, documented in `docs/checks.md`.
     pub id: CheckId,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What the evidence says.
+    /// The value in the evidence.
     pub found: Option<String>,
-    /// What had to be there.
+    /// The required value.
     pub required: Option<String>,
-    /// One line on what was checked.
+    /// One line on the subject of the check.
     pub detail: Cow<'static, str>,
 }
 
-/// What a list of checks amounts to. Fail outranks missing.
+/// The verdict of a list of checks. Fail outranks missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every check passed.
     Pass,
     /// At least one check failed.
     Fail,
-    /// Nothing failed, but something that a check needs is missing.
+    /// Nothing failed, but an input of a check is missing.
     Undetermined,
 }
 
@@ -67,14 +67,14 @@ impl Verdict {
     }
 }
 
-/// Which checks a list keeps.
+/// The checks that a list keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     All,
     Refusals,
 }
 
-/// Checks in the order in which they were made.
+/// Checks in the order in which they ran.
 #[derive(Clone, Debug)]
 pub struct Checks {
     keep: Keep,
@@ -82,19 +82,19 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Keeps every check: for people and reports.
+    /// Keeps every check, for people and reports.
     #[must_use]
     pub const fn all() -> Self {
         Self { keep: Keep::All, list: Vec::new() }
     }
 
-    /// Keeps only what did not pass: for the hot path. The same checks run.
+    /// Keeps only checks that did not pass, for the hot path. The same checks run.
     #[must_use]
     pub const fn refusals() -> Self {
         Self { keep: Keep::Refusals, list: Vec::new() }
     }
 
-    /// An empty list that keeps what this one keeps.
+    /// An empty list with the same setting.
     #[must_use]
     pub const fn another(&self) -> Self {
         Self { keep: self.keep, list: Vec::new() }
@@ -132,7 +132,7 @@ impl Checks {
         self.require(id, found == required, || found.to_string(), || required.to_string(), detail)
     }
 
-    /// Records a step that either yields a value or an error, and returns the value.
+    /// Records a step that yields a value or an error, and returns the value.
     pub fn step<T, E: fmt::Display>(
         &mut self,
         id: impl Into<CheckId>,
@@ -157,8 +157,8 @@ impl Checks {
         self.record_missing(id.into(), None, required.into(), detail);
     }
 
-    /// Records that a check could not be made, since what was supplied does not
-    /// hold what it needs.
+    /// Records that a check could not be made, because the supplied input lacks a value
+    /// that the check needs.
     pub fn lacking(
         &mut self,
         id: impl Into<CheckId>,
@@ -180,7 +180,7 @@ impl Checks {
         self.list.extend(other.list.iter().filter(|c| keep == Keep::All || c.outcome != Outcome::Pass).cloned());
     }
 
-    /// What was recorded, in order.
+    /// The recorded checks, in order.
     #[must_use]
     pub fn list(&self) -> &[Check] {
         &self.list
@@ -192,7 +192,7 @@ impl Checks {
         with(Outcome::Fail).chain(with(Outcome::Missing))
     }
 
-    /// What the list amounts to.
+    /// The verdict of the list.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self.refused().next().map(|c| c.outcome) {

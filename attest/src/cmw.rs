@@ -1,7 +1,6 @@
-//! Conceptual message wrappers (RFC 9999) as others write them, in CBOR and in
-//! JSON: records, tagged records, collections, and one form inside of the other.
-//! Our own evidence is read more strictly, see
-//! [`crate::evidence`].
+//! Conceptual message wrappers (RFC 9999) from other systems, in CBOR and in JSON:
+//! records, tagged records, collections, and one form inside the other. Our own
+//! evidence is parsed more strictly, see [`crate::evidence`].
 
 use std::fmt;
 
@@ -24,23 +23,23 @@ const MAX_FORMAT: u64 = 0xffff;
 const MAX_INDICATOR: u64 = 0xffff_ffff;
 /// `__cmwc_t`.
 const COLLECTION_TYPE: &str = "__cmwc_t";
-/// Types of records that carry a wrapper of the other form: CBOR in JSON, and
-/// JSON in CBOR.
+/// Types of records that carry a wrapper in the other form: CBOR in JSON, and JSON in
+/// CBOR.
 const CBOR_IN_JSON: &str = "#cmw-c2j-tunnel";
 const JSON_IN_CBOR: &str = "#cmw-j2c-tunnel";
 
-/// Why bytes are no wrapper.
+/// Why bytes are not a wrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CmwError {
     /// Longer than 4 MiB.
     TooLong,
-    /// No CBOR, or something behind it.
+    /// Not CBOR, or followed by trailing bytes.
     Cbor,
-    /// No JSON, or something behind it.
+    /// Not JSON, or followed by trailing bytes.
     Json,
     /// Well-formed, but neither record nor collection.
     Form,
-    /// A label twice in one collection.
+    /// A label occurs twice in one collection.
     Label,
 }
 
@@ -58,7 +57,7 @@ impl fmt::Display for CmwError {
 
 impl std::error::Error for CmwError {}
 
-/// What a message is.
+/// The type of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageType {
     /// A content format (CoAP registry).
@@ -67,7 +66,7 @@ pub enum MessageType {
     Media(String),
 }
 
-/// Where an item stands in its collection.
+/// The label of an item in its collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Label {
     /// An integer.
@@ -81,14 +80,14 @@ pub enum Label {
 pub enum Cmw {
     /// One message.
     Record {
-        /// What it is.
+        /// Its type.
         kind: MessageType,
         /// The message.
         message: Vec<u8>,
-        /// What it is good for, as bits; absent where it does not say.
+        /// Purpose of the message, as bits; absent if not stated.
         indicator: Option<u64>,
     },
-    /// Several.
+    /// Several wrappers.
     Collection {
         /// `__cmwc_t`.
         kind: Option<String>,
@@ -98,8 +97,8 @@ pub enum Cmw {
 }
 
 impl Cmw {
-    /// Reads a wrapper that fills `bytes`: JSON where they begin with a bracket or a
-    /// brace, which begin no wrapper in CBOR.
+    /// Reads a wrapper that fills `bytes`. Bytes that begin with a bracket or a brace are
+    /// JSON, because no wrapper in CBOR begins with these.
     ///
     /// # Errors
     /// [`CmwError`].
@@ -147,8 +146,8 @@ impl Cmw {
     }
 }
 
-/// One item that fills the bytes. Other people's encodings need not be
-/// deterministic: nothing is signed or hashed by what is read here.
+/// One item that fills the bytes. Encodings of other systems need not be deterministic:
+/// nothing that is read here is signed or hashed again.
 pub(crate) fn cbor(bytes: &[u8]) -> Result<Value, CmwError> {
     if bytes.len() > MAX_LENGTH {
         return Err(CmwError::TooLong);
@@ -185,7 +184,7 @@ fn record(parts: Vec<Value>) -> Result<Cmw, CmwError> {
     }
     let indicator = match parts.next() {
         None => None,
-        // No bit at all is written by leaving the indicator out.
+        // An indicator without any bit is encoded by omitting it.
         Some(Value::Integer(bits)) => Some(number_in(1, bits, MAX_INDICATOR)?),
         Some(_) => return Err(CmwError::Form),
     };

@@ -1,5 +1,5 @@
-//! The cryptography that evidence needs, by `aws-lc-rs`: hashes, and the
-//! verification of exactly the signature forms that AMD and the TCG define.
+//! The cryptography for evidence, from `aws-lc-rs`: hashes, and verification of exactly
+//! the signature forms that AMD and the TCG define.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{
@@ -21,7 +21,7 @@ pub fn sha512(parts: &[&[u8]]) -> [u8; 64] {
     hash(&digest::SHA512, parts)
 }
 
-/// SHA-1: only to replay old event logs for display. Nothing trusts it.
+/// SHA-1: only to replay old event logs for display. No check trusts it.
 #[must_use]
 pub fn sha1(parts: &[&[u8]]) -> [u8; 20] {
     hash(&digest::SHA1_FOR_LEGACY_USE_ONLY, parts)
@@ -66,7 +66,7 @@ impl Scheme {
     }
 }
 
-/// Whether `signature` over `message` is by the key.
+/// Whether the key made `signature` over `message`.
 ///
 /// `key` is an uncompressed point for ECDSA and a PKCS#1 `RSAPublicKey` for RSA.
 /// A malformed key verifies nothing.
@@ -75,7 +75,7 @@ pub fn verify(scheme: Scheme, key: &[u8], message: &[u8], signature: &[u8]) -> b
     scheme.algorithm().verify_sig(key, message, signature).is_ok()
 }
 
-/// A P-384 public key that was decoded once and verifies many reports.
+/// A P-384 public key that is decoded once and verifies many reports.
 pub(crate) struct PreparedP384(ParsedPublicKey);
 
 impl PreparedP384 {

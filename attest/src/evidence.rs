@@ -20,8 +20,8 @@ const TPM_QUOTE: &str = "application/vnd.portcullis.tpm-quote+cbor";
 /// CMW indicator: bit 2, evidence.
 const IND_EVIDENCE: u64 = 1 << 2;
 
-/// What a machine can show. What a class is worth is written in
-/// `docs/threat-model.md`.
+/// Class of the evidence that a machine can give. `docs/threat-model.md` describes what
+/// each class proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EvidenceClass {
     /// A TPM alone.
@@ -58,9 +58,8 @@ impl EvidenceClass {
         Self::ALL.into_iter().find(|class| class.name() == name)
     }
 
-    /// Whether this class shows everything that `minimum` asks for. Two TPMs of
-    /// different kinds do not stand in for each other, and neither do `tpm` and
-    /// `snp`.
+    /// Whether this class proves everything that `minimum` requires. Two kinds of TPM do
+    /// not replace each other, and neither do `tpm` and `snp`.
     #[must_use]
     pub const fn satisfies(self, minimum: Self) -> bool {
         match minimum {
@@ -79,25 +78,25 @@ impl fmt::Display for EvidenceClass {
     }
 }
 
-/// A TSM report: what configfs-tsm calls `outblob` and `auxblob`.
+/// A TSM report: `outblob` and `auxblob` of configfs-tsm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnpEvidence {
     /// The attestation report.
     pub report: Vec<u8>,
-    /// The host's certificate table; empty where it has none.
+    /// The host's certificate table; empty if it has none.
     pub certificates: Vec<u8>,
 }
 
-/// What Azure's paravisor keeps of the SNP report.
+/// The evidence from Azure's paravisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AzureEvidence {
     /// The HCL report.
     pub hcl: Vec<u8>,
-    /// A certificate table; empty where the verifier has the certificates.
+    /// A certificate table; empty if the verifier has the certificates.
     pub certificates: Vec<u8>,
 }
 
-/// What a service module says of its vTPM.
+/// A service module's evidence of its vTPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SvsmEvidence {
     /// The module's report.
@@ -106,7 +105,7 @@ pub struct SvsmEvidence {
     pub manifest: Vec<u8>,
 }
 
-/// A TPM quote with what is needed to judge it.
+/// A TPM quote with the inputs for its verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TpmEvidence {
     /// `TPMS_ATTEST`.
@@ -119,13 +118,13 @@ pub struct TpmEvidence {
     pub pcrs: PcrValues,
     /// Event log.
     pub event_log: Vec<u8>,
-    /// IMA measurement list, where PCR 10 was quoted and Linux has one.
+    /// IMA measurement list, if PCR 10 was quoted and Linux has one.
     pub measured_files: Option<Vec<u8>>,
-    /// What user space measured: systemd's `tpm2-measure.log`, where there is one.
+    /// Measurements of user space: systemd's `tpm2-measure.log`, if there is one.
     pub user_space_log: Option<Vec<u8>>,
 }
 
-/// What a machine collects, before it is encoded.
+/// The collected evidence of a machine, before it is encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Collected {
     /// An SNP report and the quote of a TPM.
@@ -153,7 +152,7 @@ impl Collected {
         }
     }
 
-    /// The SNP part, where it is the guest's own.
+    /// The SNP part, if the guest itself requested it.
     #[must_use]
     pub const fn snp(&self) -> Option<&SnpEvidence> {
         match self {
@@ -172,7 +171,7 @@ impl Collected {
     }
 }
 
-/// Parsed evidence, together with the bytes that it came from.
+/// Parsed evidence, together with its original bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     bytes: Vec<u8>,
@@ -212,7 +211,7 @@ impl Evidence {
         Ok(Self { bytes: bytes.to_vec(), digest: sha256(&[bytes]), collected })
     }
 
-    /// Encodes what a machine collected.
+    /// Encodes collected evidence.
     #[must_use]
     pub fn of(collected: Collected) -> Self {
         let mut entries = vec![(Value::from("__cmwc_t"), Value::from(COLLECTION_TYPE))];
@@ -296,7 +295,7 @@ fn snp_value(snp: &SnpEvidence, manifest: Option<&Vec<u8>>) -> Value {
     Value::Map(members)
 }
 
-/// A TSM report with no other members than those that are defined.
+/// A TSM report with defined members only.
 fn read_snp(bytes: &[u8]) -> Result<TsmReport, Error> {
     TsmReport::from_cbor(decode(bytes, MAX_LENGTH)?, Others::Refused).map_err(|error| match error {
         TsmError::Unknown(name) => Error::UnknownKey(name),

@@ -1,13 +1,13 @@
 //! Attestation evidence of AMD SEV-SNP and TPM 2.0: parsing and verification.
 //!
-//! Pure: no device, clock, network or file is touched; time is an argument.
+//! No device, clock, network or file is used; time is an argument.
 //!
 //! ```text
 //! &[u8] --Evidence::parse--> Evidence --verified::verify--> VerifiedEvidence
 //! ```
 //!
-//! Every requirement is a [`check::Check`] with a stable id, what was found and
-//! what is required; a `Verified…` value exists only if all of them passed.
+//! Every requirement is a [`check::Check`] with a stable id, the found and the required
+//! value; a `Verified…` value exists only if all of them passed.
 //!
 //! ```
 //! use portcullis_attest::check::{Checks, Outcome};
@@ -19,8 +19,8 @@
 //! assert_eq!(checks.list()[0].outcome, Outcome::Fail);
 //! ```
 //!
-//! What it does not check: whether a verified machine is one to trust. Reference
-//! values, TCB floors and classes are policy (`portcullis-firmware-policy`).
+//! It does not check whether a verified machine should be trusted. Reference values,
+//! TCB floors and classes are policy (`portcullis-firmware-policy`).
 
 pub mod azure;
 pub mod binding;

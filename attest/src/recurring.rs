@@ -1,5 +1,5 @@
-//! What comes again with every evidence of a machine: certificates, event log,
-//! log of user space, list of measured files. An archive stores them once.
+//! The parts that repeat in every evidence of a machine: certificates, event log, log
+//! of user space, list of measured files. An archive stores them once.
 
 use std::ops::Range;
 
@@ -8,9 +8,8 @@ use memchr::memmem;
 use crate::evidence::{Collected, Evidence};
 
 impl Evidence {
-    /// Where in [`Evidence::bytes`] the recurring parts are, in ascending order.
-    /// What is not found as one piece is left out: this saves space, nothing
-    /// depends on it.
+    /// Positions of the recurring parts in [`Evidence::bytes`], in ascending order. A part
+    /// that is not found as one piece is omitted: this only saves space.
     #[must_use]
     pub fn recurring(&self) -> Vec<Range<usize>> {
         let mut parts: Vec<&[u8]> = Vec::new();

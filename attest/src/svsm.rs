@@ -7,11 +7,11 @@
 //! REPORT_DATA = SHA-512(64-byte nonce ‖ manifest)
 //! ```
 //!
-//! COCONUT-SVSM hashes nonce and manifest so, and its manifest is the marshalled
-//! `TPMT_PUBLIC` of the endorsement key, without a length before it.
+//! COCONUT-SVSM hashes nonce and manifest in this way, and its manifest is the
+//! marshalled `TPMT_PUBLIC` of the endorsement key, without a length prefix.
 //!
-//! An endorsement key quotes nothing: which attestation key lives beside it,
-//! credential activation shows.
+//! An endorsement key cannot sign quotes. Credential activation proves which
+//! attestation key is in the same TPM.
 
 use crate::check::Checks;
 use crate::crypto::sha512;
@@ -19,10 +19,10 @@ use crate::snp::verify::{Presented, SnpVerifier, VerifiedSnpReport};
 use crate::tpm::credential::EndorsementKey;
 use portcullis_wire::hex::hex;
 
-/// The level at which the module runs, and its report must be of.
+/// The VMPL at which the module runs; its report must have this level.
 const LEVEL: u32 = 0;
 
-/// What a module vouches for. Only [`verify`] makes one.
+/// The statement of a module about its vTPM. Only [`verify`] makes one.
 #[derive(Clone, Debug)]
 pub struct VerifiedSvsm {
     snp: VerifiedSnpReport,
@@ -55,7 +55,7 @@ pub fn report_data(nonce: &[u8], manifest: &[u8]) -> [u8; 64] {
     sha512(&[nonce, manifest])
 }
 
-/// What a service module shows, and what it must answer to.
+/// The evidence of a service module, and the nonce that it must answer.
 #[derive(Clone, Copy, Debug)]
 pub struct SvsmInput<'a> {
     /// The module's report.
@@ -64,7 +64,8 @@ pub struct SvsmInput<'a> {
     pub manifest: &'a [u8],
     /// Certificates for the report.
     pub certificates: Presented<'a>,
-    /// What the guest wrote to `inblob`; absent, the binding's check is missing.
+    /// The value that the guest wrote to `inblob`; if absent, the binding's check is
+    /// missing.
     pub nonce: Option<&'a [u8]>,
 }
 
@@ -84,7 +85,7 @@ pub fn verify(input: &SvsmInput<'_>, verifier: &SnpVerifier, at: u64, checks: &m
         }
     };
     checks.equal("svsm.vmpl", &snp.report().vmpl, &LEVEL, "privilege level of the service module");
-    // What the report does not vouch for is not read.
+    // A manifest that the report does not vouch for is not read.
     if !bound {
         return None;
     }

@@ -1,14 +1,14 @@
-//! The TSM report: what configfs-tsm of Linux gives for one request
+//! The TSM report: the attributes that configfs-tsm of Linux returns for one request
 //! (Documentation/ABI/testing/configfs-tsm-report), as one message.
 //!
 //! ```text
 //! tsm-report = { outblob, provider, ? auxblob, ? service_provider, ? manifestblob }
 //! ```
 //!
-//! Attributes of configfs end with a newline, and most programs archive them as
-//! they are read: `sev_guest` and `sev_guest\n` are the same provider. In CBOR
-//! the blobs are byte strings; in JSON they are base64url (RFC 4648 §5) or, as
-//! older programs write them, base64, both with or without padding.
+//! Attributes of configfs end with a newline, and most programs archive them unchanged:
+//! `sev_guest` and `sev_guest
+//! ` are the same provider. In CBOR the blobs are byte strings; in JSON they are
+//! base64url (RFC 4648 §5) or, in older programs, base64, both with or without padding.
 
 use std::fmt;
 
@@ -20,8 +20,8 @@ use crate::cmw::{self, CmwError};
 use crate::evidence::{SnpEvidence, SvsmEvidence};
 use crate::snp::report;
 
-/// What a TSM report is called in wrappers: as registered, and as Veraison's
-/// programs called it before.
+/// Media types of a TSM report in wrappers: the registered one, and the one that
+/// Veraison's programs used before.
 pub const MEDIA_TYPES: [&str; 4] = [
     CBOR,
     "application/vnd.veraison.tsm-report+json",
@@ -30,9 +30,9 @@ pub const MEDIA_TYPES: [&str; 4] = [
 ];
 /// The form that Portcullis writes.
 pub const CBOR: &str = "application/vnd.veraison.tsm-report+cbor";
-/// The provider whose reports are of AMD SEV-SNP.
+/// The provider of AMD SEV-SNP reports.
 pub const SEV_GUEST: &str = "sev_guest";
-/// The service provider that is a module at VMPL 0.
+/// The service provider for a module at VMPL 0.
 pub const SVSM: &str = "svsm";
 
 /// Longest name of a provider that a message repeats.
@@ -41,11 +41,11 @@ const SHOWN: usize = 32;
 /// Why a TSM report is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TsmError {
-    /// No map of members, or a member twice.
+    /// Not a map of members, or a member occurs twice.
     Form,
-    /// A member that is not what it must be, or is missing.
+    /// A member that is invalid or missing.
     Member(&'static str),
-    /// A member that is not defined, in a report that must have no other.
+    /// An undefined member, in a report that must not have any.
     Unknown(String),
     /// A report of another kind of machine.
     Provider(String),
@@ -67,7 +67,7 @@ impl fmt::Display for TsmError {
 
 impl std::error::Error for TsmError {}
 
-/// Whose report it is.
+/// The requester of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TsmReport {
     /// The guest's own.
@@ -76,10 +76,10 @@ pub enum TsmReport {
     Service(SvsmEvidence),
 }
 
-/// What to do with members that are not defined.
+/// The treatment of undefined members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
-    /// They matter to somebody else.
+    /// They are ignored.
     PassedOver,
     /// The report is refused.
     Refused,
@@ -98,8 +98,7 @@ impl TsmReport {
         Self::from_cbor(value, Others::PassedOver)
     }
 
-    /// Whether a map looks like a TSM report: whatever is wrong with it then is
-    /// worth saying.
+    /// Whether a map looks like a TSM report, so that a fault in it should be reported.
     #[must_use]
     pub fn is_meant_by(value: &Value) -> bool {
         let Some(entries) = value.as_map() else { return false };
@@ -118,7 +117,7 @@ impl TsmReport {
     }
 
     fn from_json(bytes: &[u8]) -> Result<Self, TsmError> {
-        // A member that is there twice is an error of this deserializer.
+        // This deserializer refuses a member that occurs twice.
         let json: Json = serde_json::from_slice(bytes).map_err(|_| TsmError::Form)?;
         let service = json.service.unwrap_or_default();
         let text = |text: Option<String>| text.map(|text| name_of(&text));
@@ -133,7 +132,7 @@ impl TsmReport {
     }
 }
 
-/// The members, in whatever form they came.
+/// The members, from either form.
 #[derive(Default)]
 struct Members {
     outblob: Option<Vec<u8>>,
@@ -144,8 +143,8 @@ struct Members {
 }
 
 impl Members {
-    /// Takes the members of a map; those of a service may stand in a map of
-    /// their own, as older programs write them.
+    /// Takes the members of a map; those of a service may be in a nested map, as older
+    /// programs write them.
     fn take(&mut self, value: Value, others: Others) -> Result<(), TsmError> {
         for (key, value) in value.into_map().map_err(|_| TsmError::Form)? {
             let twice = match key.as_text() {
@@ -175,7 +174,7 @@ impl Members {
             Some("") | None => return Err(TsmError::Member("provider")),
             Some(other) => return Err(TsmError::Provider(shown(other))),
         }
-        // A member that configfs has and that is empty is as good as none.
+        // An empty member of configfs counts as absent.
         let filled = |blob: Option<Vec<u8>>| blob.filter(|blob| !blob.is_empty());
         let report = filled(self.outblob).filter(|report| report.len() <= report::LENGTH.saturating_mul(2));
         let snp = SnpEvidence {
@@ -226,12 +225,12 @@ fn blob(name: &'static str, blob: Option<Blob>) -> Result<Option<Vec<u8>>, TsmEr
 }
 
 /// Base64url or base64, with or without padding; lines may be broken, as the
-/// tools of that name break them.
+/// command-line tools of that name do.
 pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let bare = text.trim_end_matches('=').as_bytes();
     let padding = text.len().checked_sub(bare.len())?;
-    // Padding fills four characters, or is left out.
+    // Padding completes a group of four characters, or is omitted.
     if padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
         return None;
     }
@@ -254,7 +253,7 @@ fn text(name: &'static str, value: Value) -> Result<String, TsmError> {
     }
 }
 
-/// The value of an attribute, without the newline that configfs puts behind it.
+/// The value of an attribute, without the newline that configfs appends.
 fn name_of(attribute: &str) -> String {
     attribute.trim_ascii_end().to_owned()
 }

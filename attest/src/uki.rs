@@ -1,9 +1,9 @@
-//! What PCR 11 will be after a unified kernel image has booted (systemd-stub(7),
-//! systemd-pcrphase.service(8), `systemd-measure`).
+//! Computes the value of PCR 11 after a unified kernel image has booted
+//! (systemd-stub(7), systemd-pcrphase.service(8), `systemd-measure`).
 //!
-//! The stub measures, for each section that the image has and in a fixed order,
-//! its name with a final zero and then its content; user space goes on with the
-//! words of the boot's phases.
+//! For each section of the image, in a fixed order, the stub measures its name with a
+//! final zero and then its content. User space then measures the words of the boot's
+//! phases.
 
 use crate::tpm::pcr::Bank;
 
@@ -17,19 +17,19 @@ pub const SECTIONS: [&str; 14] = [
     ".dtbauto", ".hwids", ".efifw",
 ];
 
-/// The signature of PCR values: in the stub's list, and never measured.
+/// The signature of PCR values: in the stub's list, but never measured.
 pub const SIGNATURE: &str = ".pcrsig";
 
-/// The newest systemd whose stub was looked at.
+/// The newest systemd version whose stub was examined.
 pub const NEWEST_STUB: u32 = 262;
 
-/// The sections that the stub of a version of systemd measures, in order; none
-/// where that is not known. What a stub does not know it does not measure, even
-/// where the image has it.
+/// The sections that the stub of a systemd version measures, in order; `None` if
+/// unknown. A stub does not measure sections that it does not know, even if the image
+/// has them.
 ///
-/// From the list in the stubs of Debian (252, 254, 257, 262), and for the versions
-/// between from systemd-stub(7), which says in which version each section was
-/// added. Stubs before 252 measure no sections into PCR 11.
+/// Taken from the list in the stubs of Debian (252, 254, 257, 262), and for the
+/// versions in between from systemd-stub(7), which states the version in which each
+/// section was added. Stubs before 252 measure no sections into PCR 11.
 #[must_use]
 pub fn sections_of_stub(version: u32) -> Option<&'static [&'static str]> {
     match version {
@@ -44,16 +44,16 @@ pub fn sections_of_stub(version: u32) -> Option<&'static [&'static str]> {
     }
 }
 
-/// Words that user space measures on the way up, in order.
+/// Words that user space measures during boot, in order.
 pub const PHASES: [&str; 4] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
 
-/// Words that user space measures on the way down.
+/// Words that user space measures during shutdown.
 pub const PHASES_DOWN: [&str; 2] = ["shutdown", "final"];
 
 /// The value of PCR 11 in a bank after these sections and phases.
 ///
-/// Sections are measured in [`SECTIONS`]' order, whatever the order given; one
-/// that is not in it is not measured.
+/// Sections are measured in the order of [`SECTIONS`], whatever the given order; a
+/// section that is not in it is not measured.
 #[must_use]
 pub fn pcr11(bank: Bank, sections: &[(&str, &[u8])], phases: &[&str]) -> Vec<u8> {
     let given = |name: &str| sections.iter().find(|(given, _)| *given == name).map(|(_, content)| *content);
@@ -61,7 +61,7 @@ pub fn pcr11(bank: Bank, sections: &[(&str, &[u8])], phases: &[&str]) -> Vec<u8>
     pcr11_in_order(bank, &present, phases)
 }
 
-/// As [`pcr11`], of sections in the order in which the stub measures them.
+/// As [`pcr11`], for sections in the stub's order.
 #[must_use]
 pub fn pcr11_in_order(bank: Bank, sections: &[(&str, &[u8])], phases: &[&str]) -> Vec<u8> {
     let after_sections = sections.iter().fold(bank.initial(PCR), |value, (name, content)| {

@@ -1,5 +1,5 @@
-//! From evidence to [`VerifiedEvidence`]: signatures, chains, and the binding
-//! to one challenge.
+//! Verifies evidence: signatures, chains, and the binding to one challenge. The result
+//! is a [`VerifiedEvidence`].
 
 use crate::azure::{self, AzureInput, UserData, VerifiedAzure};
 use crate::binding::{BatchProof, Binding, quote_nonce};
@@ -13,28 +13,28 @@ use crate::tpm::pcr::Selection;
 use crate::tpm::verify::{KeySource, QuoteInput, SelectionRule, VerifiedQuote, verify as verify_quote};
 use portcullis_wire::hex::hex;
 
-/// How the binder reaches the report.
+/// How the report carries the binder.
 #[derive(Clone, Copy, Debug)]
 pub enum Carriage<'a> {
-    /// The report carries the binder itself: nodes.
+    /// The report carries the binder itself. Used by nodes.
     Direct,
-    /// The report carries a batch that includes the binder: authorities.
+    /// The report carries a batch that includes the binder. Used by authorities.
     Batch(&'a BatchProof),
 }
 
-/// What evidence must answer to.
+/// The challenge that evidence must answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Challenge<'a> {
     /// Everything that evidence is bound to.
     pub binding: Binding<'a>,
-    /// How the binder reaches the report.
+    /// How the report carries the binder.
     pub carriage: Carriage<'a>,
     /// PCRs that a quote must cover, exactly.
     pub selection: &'a Selection,
 }
 
-/// Evidence that is authentic and answers to the challenge. Whether it shows a
-/// machine worth trusting is for appraisal. Only [`verify`] makes one.
+/// Evidence that is authentic and answers the challenge. Appraisal decides whether the
+/// machine should be trusted. Only [`verify`] makes one.
 #[derive(Clone, Debug)]
 pub struct VerifiedEvidence {
     class: EvidenceClass,
@@ -79,7 +79,7 @@ impl VerifiedEvidence {
 
 /// Verifies evidence against a challenge at a time (Unix seconds).
 ///
-/// A value comes back only if every check passed.
+/// Returns a value only if every check passed.
 pub fn verify(
     evidence: &Evidence,
     challenge: &Challenge<'_>,
@@ -134,7 +134,7 @@ pub fn verify(
     })
 }
 
-/// What the parts of evidence came to.
+/// The verified parts of evidence.
 struct Parts {
     snp: Option<VerifiedSnpReport>,
     tpm: Option<VerifiedQuote>,
@@ -186,7 +186,7 @@ fn quote_input<'a>(tpm: &'a TpmEvidence, nonce: &'a [u8; 32], selection: &'a Sel
         expected: None,
         event_log: Some(tpm.event_log.as_slice()),
         user_space_log: tpm.user_space_log.as_deref(),
-        // Appraisal has reference values, and refuses what none of them admits.
+        // Appraisal has reference values, and refuses values that none of them admits.
         unlogged: Unlogged::Listed,
         measured_files: tpm.measured_files.as_deref(),
         nonce: Some(nonce),
@@ -194,8 +194,8 @@ fn quote_input<'a>(tpm: &'a TpmEvidence, nonce: &'a [u8; 32], selection: &'a Sel
     }
 }
 
-/// The paravisor's report is fresh because it repeats the binder as user data;
-/// the quote, because it names it.
+/// The paravisor's report is fresh because it repeats the binder as user data, and the
+/// quote because it carries the binder as its nonce.
 fn verify_azure(
     azure: &AzureEvidence,
     tpm: &TpmEvidence,

@@ -1,27 +1,27 @@
-//! What X.509 certificates may be used for (RFC 5280 §4.2.1.3 and §4.2.1.9),
-//! where `webpki` does not look: it builds paths by names, signatures and CA
-//! flags, and passes `KeyUsage` over.
+//! Permitted uses of X.509 certificates (RFC 5280 §4.2.1.3 and §4.2.1.9) that `webpki`
+//! does not check: it builds paths by names, signatures and CA flags, and ignores
+//! `KeyUsage`.
 
 use der::Decode;
 use webpki::VerifiedPath;
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
 
-/// The uses that a certificate names for its key; `None` where it names none.
+/// The key usage of a certificate; `None` if it names none.
 #[must_use]
 pub fn key_usage(certificate: &Certificate) -> Option<KeyUsage> {
     let (_, usage) = certificate.tbs_certificate.get::<KeyUsage>().ok().flatten()?;
     Some(usage)
 }
 
-/// Whether a certificate claims to be of an authority.
+/// Whether a certificate claims to be a CA.
 #[must_use]
 pub fn is_ca(certificate: &Certificate) -> bool {
     matches!(certificate.tbs_certificate.get::<BasicConstraints>(), Ok(Some((_, constraints))) if constraints.ca)
 }
 
-/// Whether the key of a certificate in DER may sign others: no extension of it
-/// says otherwise. An extension that cannot be read does.
+/// Whether the key of a DER certificate may sign certificates: no extension forbids it.
+/// An unreadable extension forbids it.
 #[must_use]
 pub fn may_issue(der: &[u8]) -> bool {
     let Ok(certificate) = Certificate::from_der(der) else { return false };
@@ -37,7 +37,7 @@ pub fn may_issue(der: &[u8]) -> bool {
     constraints && usage
 }
 
-/// Whether the key of a certificate in DER may sign what is no certificate.
+/// Whether the key of a DER certificate may sign data other than certificates.
 #[must_use]
 pub fn may_sign(der: &[u8]) -> bool {
     let Ok(certificate) = Certificate::from_der(der) else { return false };
@@ -47,7 +47,8 @@ pub fn may_sign(der: &[u8]) -> bool {
     }
 }
 
-/// For paths of `webpki`: every issuer in it may issue. Roots are the caller's.
+/// For paths of `webpki`: checks that every issuer in it may issue. The caller is
+/// responsible for the roots.
 ///
 /// # Errors
 /// [`webpki::Error::EndEntityUsedAsCa`].
@@ -56,7 +57,7 @@ pub fn issuers_may_issue(path: &VerifiedPath<'_>) -> Result<(), webpki::Error> {
     if all { Ok(()) } else { Err(webpki::Error::EndEntityUsedAsCa) }
 }
 
-/// What a usage is called, bit by bit.
+/// The name of a usage, bit by bit.
 #[must_use]
 pub fn describe(usage: Option<KeyUsage>) -> String {
     const NAMES: [(KeyUsages, &str); 9] = [

@@ -1,68 +1,68 @@
-//! Why a device gave nothing.
+//! Errors of devices.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-/// A refusal of this machine's devices.
+/// An error of this machine's devices.
 #[derive(Debug)]
 pub enum AttesterError {
-    /// No device: what was looked for, and what the system said.
+    /// No device: the missing device, and the system's errors.
     NoDevice {
-        /// What is missing.
+        /// The missing device.
         what: &'static str,
         /// Paths that were tried.
         tried: Vec<(PathBuf, String)>,
     },
     /// A device failed.
     Device {
-        /// Which.
+        /// The device.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// The TPM refused a command.
     Tpm {
         /// Command.
         command: &'static str,
-        /// What the TPM said.
+        /// The TPM's error.
         error: String,
-        /// Whether it may answer when it is asked again.
+        /// Whether a retry may succeed.
         passing: bool,
     },
-    /// What a device, named by its path, ended with.
+    /// The final error of a device, with its path.
     At {
         /// Path of the device.
         device: String,
-        /// How often it was asked.
+        /// Number of attempts.
         attempts: u32,
         /// The last error.
         error: Box<Self>,
     },
-    /// Somebody else wrote to the same configfs entry meanwhile.
+    /// Another process wrote to the same configfs entry meanwhile.
     Generation {
         /// Generation before the read.
         before: String,
         /// Generation after the read.
         after: String,
     },
-    /// What was read in several steps changed in between, every time.
+    /// Readings in several steps changed in between, in every attempt.
     Moving {
-        /// What changed.
+        /// The readings that changed.
         what: &'static str,
-        /// How often it was read.
+        /// Number of attempts.
         attempts: u32,
     },
-    /// Something is larger than evidence may be.
+    /// A part is larger than evidence may be.
     TooLarge {
-        /// What.
+        /// The part.
         what: &'static str,
         /// Its length in bytes.
         length: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// A device returned something of another form than it should.
+    /// A device returned data of an unexpected form.
     Form(&'static str),
 }
 
@@ -75,14 +75,14 @@ impl AttesterError {
         move |error| Self::Tpm { command, error: error.to_string(), passing: passes(error) }
     }
 
-    /// Whether the device may answer when it is asked again: it is busy, tests
-    /// itself, was interrupted, or changed while it was read.
+    /// Whether a retry may succeed: the device is busy, tests itself, was interrupted, or
+    /// changed while it was read.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Device { error, .. } => matches!(
                 error.kind(),
-                // A name that is taken is another one the next time.
+                // A name that is taken differs in the next attempt.
                 ErrorKind::ResourceBusy
                     | ErrorKind::WouldBlock
                     | ErrorKind::Interrupted
@@ -97,8 +97,8 @@ impl AttesterError {
     }
 }
 
-/// Warnings after which a TPM has not run the command and takes it again (TPM 2.0
-/// Part 2, §6.6.3, `RC_WARN`).
+/// Warnings that mean that the TPM has not run the command and accepts it again (TPM
+/// 2.0 Part 2, §6.6.3, `RC_WARN`).
 fn passes(error: tss_esapi::Error) -> bool {
     use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
     let tss_esapi::Error::Tss2Error(code) = error else { return false };

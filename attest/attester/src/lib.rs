@@ -6,14 +6,14 @@
 //! SVSM configfs-tsm, service provider svsm    report over the vTPM's manifest
 //! Azure NV indices of the vTPM                HCL report, user data
 //! log  /sys/kernel/security/tpm0/…            event log of the firmware
-//!      /run/log/systemd/tpm2-measure.log      what user space measured later
+//!      /run/log/systemd/tpm2-measure.log      later measurements of user space
 //!      /sys/kernel/security/ima/…             files that Linux measured
 //! ```
 //!
-//! A device that is busy is asked again, and a machine that measures while it is
-//! read is read again, both for some two seconds.
+//! A busy device is retried, and a machine that measures while it is read is read
+//! again, both for about two seconds.
 //!
-//! A machine without a device is refused with the list of what was looked for.
+//! If a device is missing, the error lists every path that was tried.
 //!
 //! ```
 //! use portcullis_attester::{OpenMachine, RealPlatform};
@@ -24,7 +24,7 @@
 //! }
 //! ```
 //!
-//! What it does not do: judge. It returns bytes.
+//! It does not judge evidence; it returns bytes.
 
 mod error;
 mod machine;

@@ -1,4 +1,4 @@
-//! A machine: its devices put together to evidence.
+//! A machine: its devices combined into evidence.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ const TPM: &str = "/dev/tpmrm0";
 const SVSM_DRIVER: &str = "/sys/bus/platform/drivers/tpm-svsm/tpm-svsm";
 const EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 const MEASURED_FILES: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
-/// systemd-pcrextend(8) and all of systemd that measures.
+/// Log of systemd-pcrextend(8) and all other parts of systemd that measure.
 const USER_SPACE: &str = "/run/log/systemd/tpm2-measure.log";
 
 /// A secure processor.
@@ -33,14 +33,14 @@ pub trait SnpDevice: Send {
     /// [`AttesterError`].
     fn report(&mut self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError>;
 
-    /// A key that only this guest on this chip gets.
+    /// A key that only this guest on this chip can derive.
     ///
     /// # Errors
     /// [`AttesterError`].
     fn derived_key(&mut self, request: &DerivedKeyRequest) -> Result<Zeroizing<[u8; 32]>, AttesterError>;
 }
 
-/// Something that quotes PCRs.
+/// A device that quotes PCRs.
 pub trait QuoteDevice: Send {
     /// Name of the attestation key.
     fn ak_name(&self) -> &[u8];
@@ -51,14 +51,15 @@ pub trait QuoteDevice: Send {
     /// [`AttesterError`].
     fn quote(&mut self, nonce: &[u8; 32], selection: &Selection) -> Result<TpmEvidence, AttesterError>;
 
-    /// Values of the selected PCRs now.
+    /// Current values of the selected PCRs.
     ///
     /// # Errors
     /// [`AttesterError`].
     fn read_pcrs(&mut self, selection: &Selection) -> Result<PcrValues, AttesterError>;
 }
 
-/// Something that proves that its attestation key lives beside its endorsement key.
+/// A device that proves that its attestation key and its endorsement key are in one
+/// TPM.
 pub trait ActivateDevice: QuoteDevice {
     /// `TPMT_PUBLIC` of the endorsement key.
     ///
@@ -72,32 +73,32 @@ pub trait ActivateDevice: QuoteDevice {
     /// Releases the secret of a credential that was made for both keys.
     ///
     /// # Errors
-    /// [`AttesterError`]: among others, that it was made for other keys.
+    /// [`AttesterError`]: for example if it was made for other keys.
     fn activate(&mut self, credential: &Credential) -> Result<Zeroizing<[u8; 32]>, AttesterError>;
 }
 
 /// Bytes of an anchor: size, root, counter, a flag, a MAC.
 pub const ANCHOR_LENGTH: usize = 81;
 
-/// What a TPM keeps of an authority's log.
+/// The state of an authority's log that a TPM stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
-    /// A counter that never goes back.
+    /// A counter that never decreases.
     pub counter: u64,
-    /// What was written beside it.
+    /// The bytes that were written beside it.
     pub data: [u8; ANCHOR_LENGTH],
 }
 
-/// Something that keeps a counter and a few bytes that only this machine in its
+/// A device that stores a counter and a few bytes that only this machine in its
 /// measured state can write.
 pub trait AnchorDevice: Send {
-    /// Makes both anew, for a machine in the state that it is in.
+    /// Defines both again, bound to the current state of the machine.
     ///
     /// # Errors
     /// [`AttesterError`].
     fn define_anchor(&mut self, selection: &Selection) -> Result<(), AttesterError>;
 
-    /// Reads both; `None` where there is none.
+    /// Reads both; `None` if they are not defined.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -112,17 +113,17 @@ pub trait AnchorDevice: Send {
     /// Increments the counter.
     ///
     /// # Errors
-    /// [`AttesterError`]: among others, that the machine is in another state.
+    /// [`AttesterError`]: for example if the machine is in another state.
     fn increment_counter(&mut self, selection: &Selection) -> Result<(), AttesterError>;
 
     /// Writes the bytes.
     ///
     /// # Errors
-    /// [`AttesterError`]: among others, that the machine is in another state.
+    /// [`AttesterError`]: for example if the machine is in another state.
     fn write_anchor(&mut self, data: &[u8; ANCHOR_LENGTH], selection: &Selection) -> Result<(), AttesterError>;
 }
 
-/// Something that seals a secret to the values of PCRs.
+/// A device that seals a secret to the values of PCRs.
 pub trait SealDevice: ActivateDevice + AnchorDevice {
     /// Seals a secret.
     ///
@@ -130,7 +131,7 @@ pub trait SealDevice: ActivateDevice + AnchorDevice {
     /// [`AttesterError`].
     fn seal(&mut self, secret: &[u8; 32], selection: &Selection) -> Result<SealedBlob, AttesterError>;
 
-    /// Unseals it, if the PCRs have the values that they had then.
+    /// Unseals it, if the PCRs have the same values as at sealing.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -146,18 +147,18 @@ pub trait ServiceDevice: Send {
     fn service_report(&mut self, nonce: &[u8; 64]) -> Result<SvsmEvidence, AttesterError>;
 }
 
-/// Azure's paravisor, which speaks through the vTPM that it runs.
+/// Azure's paravisor, which communicates through the vTPM that it runs.
 pub trait AzureDevice: Send {
-    /// The HCL report, made anew with this user data.
+    /// A new HCL report with this user data.
     ///
     /// # Errors
     /// [`AttesterError`].
     fn hcl_report(&mut self, user_data: &[u8; 64]) -> Result<AzureEvidence, AttesterError>;
 
-    /// The vTPM, to ask what it is.
+    /// The vTPM, for reading its properties.
     fn tpm(&self) -> &dyn SealDevice;
 
-    /// The vTPM, to use it.
+    /// The vTPM, for commands.
     fn tpm_mut(&mut self) -> &mut dyn SealDevice;
 }
 
@@ -207,7 +208,7 @@ impl Machine {
         }
     }
 
-    /// A report of this machine, for nobody's challenge: to see what it is.
+    /// A report of this machine without a challenge, for inspection.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -224,7 +225,7 @@ impl Machine {
         }
     }
 
-    /// The secure processor, where the guest itself talks to it.
+    /// The secure processor, if the guest itself has access to it.
     pub fn snp(&mut self) -> Option<&mut dyn SnpDevice> {
         match self {
             Self::SnpTpm(snp, _) | Self::Snp(snp) => Some(snp.as_mut()),
@@ -232,8 +233,8 @@ impl Machine {
         }
     }
 
-    /// Collects evidence that answers to `report_data`: a report that carries it
-    /// in the way of its class, and a quote that names it.
+    /// Collects evidence that answers `report_data`: a report that carries it in the form
+    /// of its class, and a quote with it as nonce.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -254,8 +255,8 @@ impl Machine {
     }
 }
 
-/// A verifier reads no more than [`MAX_LENGTH`] bytes: the machine says so itself,
-/// with the part that is to blame.
+/// A verifier reads at most [`MAX_LENGTH`] bytes. The machine detects larger evidence
+/// itself, and names the part that is too large.
 fn within_limits(evidence: Evidence) -> Result<Evidence, AttesterError> {
     if evidence.bytes().len() <= MAX_LENGTH {
         return Ok(evidence);
@@ -273,7 +274,7 @@ fn within_limits(evidence: Evidence) -> Result<Evidence, AttesterError> {
     Err(AttesterError::TooLarge { what, length, limit: MAX_LENGTH })
 }
 
-/// How a program gets at its machine. Shipped binaries know one way.
+/// Opens the machine of a program. Shipped binaries have one implementation.
 pub trait OpenMachine: Send + Sync {
     /// Opens the devices.
     ///
@@ -300,7 +301,7 @@ impl OpenMachine for RealPlatform {
                 tried.extend(also);
                 Err(AttesterError::NoDevice { what: "source of evidence", tried })
             }
-            // A device that is there and fails is not the same as none.
+            // A device that exists and fails is different from an absent one.
             (Err(error @ AttesterError::NoDevice { .. }), Err(failed)) | (Err(failed), Err(error)) => {
                 drop(error);
                 Err(failed)
@@ -310,8 +311,8 @@ impl OpenMachine for RealPlatform {
     }
 }
 
-/// A machine whose report is not the guest's to make: Azure's paravisor, which
-/// shows by its NV index, or a service module, which shows by its vTPM's driver.
+/// A machine whose report the guest cannot request itself: Azure's paravisor, detected
+/// by its NV index, or a service module, detected by its vTPM's driver.
 fn open_paravisor() -> Result<Option<Machine>, AttesterError> {
     if Path::new(SVSM_DRIVER).exists() {
         return Ok(Some(Machine::SvsmVtpm(Box::new(ConfigfsTsm::open()?), open_tpm()?)));
@@ -344,7 +345,7 @@ fn open_snp() -> Result<Box<dyn SnpDevice>, AttesterError> {
 
 fn open_tpm() -> Result<Box<dyn SealDevice>, AttesterError> {
     probe("TPM 2.0", Path::new(TPM))?;
-    // The library behind Tpm hides why a device cannot be opened.
+    // The library behind `Tpm` hides why a device cannot be opened.
     patiently(TPM, || {
         let opened = fs::OpenOptions::new().read(true).write(true).open(TPM);
         opened.map(drop).map_err(AttesterError::device("open"))
@@ -352,7 +353,7 @@ fn open_tpm() -> Result<Box<dyn SealDevice>, AttesterError> {
     Ok(Box::new(Tpm::open(&format!("device:{TPM}"), read_logs()?)?))
 }
 
-/// Whether a path is there, as an error that names it.
+/// Checks that a path exists; the error names it.
 pub(crate) fn probe(what: &'static str, path: &Path) -> Result<(), AttesterError> {
     match fs::metadata(path) {
         Ok(_) => Ok(()),

@@ -1,18 +1,18 @@
-//! A device that is busy, tests itself or was interrupted is asked again, for a
-//! bounded time. Every error that comes out names the device.
+//! Retries a device that is busy, tests itself or was interrupted, for a bounded time.
+//! Every returned error names the device.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::error::AttesterError;
 
-/// Attempts, and the pauses between them, which double: some two seconds in all. The
-/// kernel waits by itself for a secure processor that a host throttles.
+/// Number of attempts, and the doubling pauses between them: about two seconds in
+/// total. The kernel itself waits for a secure processor that a host throttles.
 const ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs until it succeeds, or fails with an error that does not pass by itself.
+/// Runs until success, or until an error for which a retry is useless.
 ///
 /// # Errors
 /// [`AttesterError::At`] with the last error.

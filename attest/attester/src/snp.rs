@@ -1,4 +1,4 @@
-//! The secure processor: through configfs-tsm, or through `/dev/sev-guest`.
+//! The secure processor, through configfs-tsm or `/dev/sev-guest`.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -21,14 +21,14 @@ const GUEST: &str = "/dev/sev-guest";
 const VTPM_SERVICE: &str = "c476f1eb-0123-45a5-9641-b4e7dde5bfe3";
 const WHAT: &str = "SEV-SNP guest device";
 
-/// Which key to derive (SEV-SNP ABI, MSG_KEY_REQ): root VCEK always, fields
-/// that are mixed in as the bits say.
+/// The key to derive (SEV-SNP ABI, MSG_KEY_REQ): always from the root VCEK, mixed with
+/// the fields that the bits select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DerivedKeyRequest {
     /// Lowest guest SVN that may derive it.
     pub guest_svn: u32,
-    /// TCB version that is mixed in, at most the committed one. It is kept with
-    /// what the key protects, so the key outlives firmware upgrades.
+    /// TCB version that is mixed in, at most the committed one. It is stored with the data
+    /// that the key protects, so the key outlives firmware upgrades.
     pub tcb_version: u64,
 }
 
@@ -44,7 +44,7 @@ pub struct ConfigfsTsm {
 }
 
 impl ConfigfsTsm {
-    /// Whether the kernel has it.
+    /// Checks that the kernel supports it.
     ///
     /// # Errors
     /// [`AttesterError::NoDevice`].
@@ -53,7 +53,7 @@ impl ConfigfsTsm {
         Ok(Self { folder: PathBuf::from(TSM) })
     }
 
-    /// configfs keeps one entry a directory: each request gets its own.
+    /// configfs has one entry per directory; each request uses a new one.
     fn request<T>(&self, mut read: impl FnMut(&Path) -> Result<T, AttesterError>) -> Result<T, AttesterError> {
         patiently(&self.folder.display().to_string(), || self.request_once(&mut read))
     }
@@ -71,7 +71,7 @@ impl ConfigfsTsm {
     }
 }
 
-/// Asks for a service's report: `service_provider` and `service_guid` first.
+/// Requests a service's report: `service_provider` and `service_guid` first.
 fn read_service(entry: &Path, nonce: &[u8; 64]) -> Result<SvsmEvidence, AttesterError> {
     let write =
         |file: &'static str, value: &str| fs::write(entry.join(file), value).map_err(AttesterError::device(file));
@@ -83,8 +83,8 @@ fn read_service(entry: &Path, nonce: &[u8; 64]) -> Result<SvsmEvidence, Attester
     Ok(SvsmEvidence { snp, manifest })
 }
 
-/// Writes `inblob` and reads the rest, with `generation` before and after: it
-/// counts writes to the entry, ours being the only ones.
+/// Writes `inblob` and reads the other attributes, with `generation` before and after:
+/// it counts writes to the entry, and ours must be the only ones.
 fn read_entry(entry: &Path, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
     let read = |file: &'static str| fs::read(entry.join(file)).map_err(AttesterError::device(file));
     let text = |file: &'static str| read(file).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
@@ -111,7 +111,7 @@ impl SnpDevice for ConfigfsTsm {
         self.request(|entry| read_entry(entry, report_data))
     }
 
-    /// configfs-tsm has no derived keys; the ioctl does.
+    /// configfs-tsm has no derived keys, so the ioctl is used.
     fn derived_key(&mut self, request: &DerivedKeyRequest) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
         SevGuest::open()?.derived_key(request)
     }
@@ -164,7 +164,7 @@ impl SnpDevice for SevGuest {
     }
 }
 
-/// A host that throttles requests says so (GHCB specification, "SNP Guest Request":
+/// A host that throttles requests reports it (GHCB specification, "SNP Guest Request":
 /// 0x2 in the upper half of `SW_EXITINFO2`).
 fn guest_error(error: UserApiError) -> AttesterError {
     let error = match error {
@@ -184,8 +184,8 @@ mod tests {
 
     use super::*;
 
-    /// Errors of configfs-tsm that pass (`Documentation/ABI/testing/configfs-tsm-report`:
-    /// a read ends with EWOULDBLOCK where the entry changed), and the throttled host.
+    /// Temporary errors of configfs-tsm (`Documentation/ABI/testing/configfs-tsm-report`: a
+    /// read ends with EWOULDBLOCK if the entry changed), and the throttled host.
     #[test]
     fn a_request_that_somebody_disturbs_is_made_again_in_a_new_entry() {
         let folder = tempfile::tempdir().unwrap();
@@ -218,8 +218,8 @@ mod tests {
         assert!(!guest_error(UserApiError::Unknown).is_passing());
     }
 
-    /// What configfs-tsm of Linux shows in an entry: attributes of text end with a
-    /// newline, blobs are bytes.
+    /// An entry as configfs-tsm of Linux presents it: text attributes end with a newline,
+    /// blobs are bytes.
     fn entry(provider: &str, table: &[u8]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let files: [(&str, &[u8]); 6] = [
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(snp.report, [7; LENGTH]);
         let read = CertificateTable::parse(&snp.certificates).unwrap();
         assert_eq!(read.to_string(), "ARK, ASK, VCEK");
-        // And it is what evidence carries.
+        // The evidence carries the same report.
         let evidence = Evidence::of(Collected::Snp(snp.clone()));
         assert_eq!(Evidence::parse(evidence.bytes()).unwrap().collected().snp(), Some(&snp));
         // A host without certificates leaves the attribute empty.

@@ -1,6 +1,6 @@
-//! The HCL report, as it stands in NV index 0x01400001 (layout as in Microsoft's
-//! "Azure confidential VM guest attestation" and in the open-source tools that
-//! read it; every value is confirmed on real evidence in the tests).
+//! The HCL report, as stored in NV index 0x01400001 (layout as in Microsoft's "Azure
+//! confidential VM guest attestation" and in the open-source tools that read it; the
+//! tests confirm every value on real evidence).
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ use crate::tpm::pcr::Bank;
 /// Largest HCL report accepted, in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
 const SIGNATURE: [u8; 4] = *b"HCLA";
-/// Header versions that are known.
+/// Supported header versions.
 const VERSIONS: [u32; 2] = [1, 2];
 /// A report on a confidential VM.
 const REQUEST_CVM: u32 = 2;
 const TYPE_SNP: u32 = 2;
 const TYPE_TDX: u32 = 4;
-/// Bytes of the header of the runtime data.
+/// Length of the header of the runtime data, in bytes.
 const RUNTIME_HEADER: u32 = 20;
 const AK_NAME: &str = "HCLAkPub";
 const EK_NAME: &str = "HCLEkPub";
@@ -32,7 +32,7 @@ const EK_NAME: &str = "HCLEkPub";
 pub enum HclError {
     /// A length does not fit, or the report is longer than [`MAX_LENGTH`].
     Truncated,
-    /// It does not begin as an HCL report does, or is of an unknown version.
+    /// Not an HCL report, or one of an unknown version.
     NotHcl,
     /// The report inside is of Intel TDX.
     Tdx,
@@ -40,9 +40,9 @@ pub enum HclError {
     Kind(u32),
     /// An unknown hash of the runtime data, or SHA-1.
     Hash(u32),
-    /// The runtime data are not the JSON that they should be.
+    /// The runtime data are not the expected JSON.
     RuntimeData(String),
-    /// The runtime data have no RSA key of this name.
+    /// The runtime data have no RSA key with this name.
     Key(&'static str),
 }
 
@@ -73,15 +73,15 @@ impl From<Truncated> for HclError {
 pub struct HclReport<'a> {
     /// The SNP report inside, 1184 bytes.
     pub snp: &'a [u8],
-    /// Hash under which the runtime data stand in REPORT_DATA.
+    /// Hash algorithm of the runtime data in REPORT_DATA.
     pub hash: Bank,
     /// The runtime data, as hashed.
     pub json: &'a [u8],
 }
 
 impl<'a> HclReport<'a> {
-    /// Parses an HCL report. What follows the runtime data is left over in the NV
-    /// index, and not looked at: neither signature nor hash covers it.
+    /// Parses an HCL report. Bytes after the runtime data are left over in the NV index and
+    /// ignored: neither signature nor hash covers them.
     ///
     /// # Errors
     /// [`HclError`].
@@ -126,18 +126,18 @@ impl<'a> HclReport<'a> {
     }
 }
 
-/// What the paravisor says of the VM.
+/// The paravisor's statements about the VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeData {
     /// The vTPM's attestation key.
     pub ak: KeyMaterial,
-    /// The vTPM's endorsement key, where it is named.
+    /// The vTPM's endorsement key, if it is named.
     pub ek: Option<KeyMaterial>,
-    /// What the guest wrote to NV index 0x01400002, as the report repeats it.
+    /// The guest's data in NV index 0x01400002, as the report repeats them.
     pub user_data: Vec<u8>,
-    /// Whether Secure Boot is on, where the paravisor says so.
+    /// Whether Secure Boot is on, if the paravisor states it.
     pub secure_boot: Option<bool>,
-    /// Whether the serial console is on, where the paravisor says so.
+    /// Whether the serial console is on, if the paravisor states it.
     pub console: Option<bool>,
     /// Azure's id of the VM.
     pub vm_id: Option<String>,
@@ -173,11 +173,11 @@ struct Configuration {
 }
 
 impl RuntimeData {
-    /// Reads the JSON. Members that are not known are passed over: they are
-    /// hashed, and nothing here believes them.
+    /// Reads the JSON. Unknown members are ignored: they are hashed, and no check uses
+    /// them.
     ///
     /// # Errors
-    /// [`HclError`]; two keys of one name are an error, too.
+    /// [`HclError`]; two keys with one name are an error, too.
     pub fn parse(json: &[u8]) -> Result<Self, HclError> {
         let json: Json = serde_json::from_slice(json).map_err(|error| HclError::RuntimeData(error.to_string()))?;
         let user_data = match &json.user_data {
@@ -196,7 +196,7 @@ impl RuntimeData {
     }
 }
 
-/// The RSA key of a name (JWK, RFC 7518 §6.3).
+/// The RSA key with a name (JWK, RFC 7518 §6.3).
 fn key(keys: &[Jwk], name: &'static str) -> Result<Option<KeyMaterial>, HclError> {
     let mut named = keys.iter().filter(|key| key.kid == name);
     let (first, second) = (named.next(), named.next());

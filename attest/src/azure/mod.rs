@@ -17,7 +17,7 @@ mod verify;
 pub use hcl::{HclError, HclReport, MAX_LENGTH, RuntimeData};
 pub use verify::{AzureInput, UserData, VerifiedAzure, verify};
 
-/// The SNP report in an HCL report, unjudged; empty where that cannot be read.
+/// The SNP report in an HCL report, unverified; empty if it cannot be read.
 #[must_use]
 pub fn report_in(hcl: &[u8]) -> &[u8] {
     HclReport::parse(hcl).map_or(&[], |hcl| hcl.snp)

@@ -13,26 +13,26 @@ use crate::tpm::key::AttestationKey;
 use crate::tpm::verify::{KeySource, QuoteInput, VerifiedQuote, verify as verify_quote, verify_named};
 use portcullis_wire::hex::hex;
 
-/// What an Azure VM shows.
+/// The evidence of an Azure VM.
 #[derive(Clone, Copy, Debug)]
 pub struct AzureInput<'a> {
     /// The HCL report.
     pub hcl: &'a [u8],
     /// The host's certificates for the SNP report.
     pub certificates: Presented<'a>,
-    /// The quote; absent, its checks are missing. Its key is the one that the
-    /// runtime data name; one that is presented is compared with it.
+    /// The quote; if it is absent, its checks are missing. Its key is the one that the
+    /// runtime data name; a presented key is compared with it.
     pub quote: Option<QuoteInput<'a>>,
-    /// What the guest must have written as user data before the report was made.
+    /// The user data that the guest must have written before the report was made.
     pub user_data: UserData<'a>,
 }
 
-/// What the guest was to write to NV index 0x01400002.
+/// The data that the guest had to write to NV index 0x01400002.
 #[derive(Clone, Copy, Debug)]
 pub enum UserData<'a> {
-    /// Nobody knows: the check is missing.
+    /// Unknown: the check is missing.
     Unknown,
-    /// Nothing: the index is not there, or holds zeroes.
+    /// None: the index is absent or holds zeroes.
     Nothing,
     /// These bytes.
     Exactly(&'a [u8]),
@@ -59,7 +59,7 @@ impl VerifiedAzure {
         self.quote.as_ref()
     }
 
-    /// What the paravisor says of the VM.
+    /// The paravisor's statements about the VM.
     #[must_use]
     pub const fn runtime(&self) -> &RuntimeData {
         &self.runtime
@@ -85,7 +85,7 @@ pub fn verify(input: &AzureInput<'_>, verifier: &SnpVerifier, at: u64, checks: &
         || hex(&hcl.report_data()),
         "REPORT_DATA, against the hash of the runtime data",
     );
-    // What nothing vouches for is not even read.
+    // Runtime data that the report does not vouch for are not read.
     if !bound {
         return None;
     }
@@ -116,7 +116,7 @@ fn check_quote(
             checks.require("azure.ak", same, found, required, DETAIL);
             verify_quote(quote, checks)
         }
-        // A signature by another key does not verify.
+        // A signature by another key does not verify against the named key.
         KeySource::Platform => {
             checks.require("azure.ak", true, required, required, DETAIL);
             verify_named(quote, &runtime.ak, vouched, checks)
@@ -128,7 +128,7 @@ fn check_user_data(input: &AzureInput<'_>, runtime: &RuntimeData, checks: &mut C
     const DETAIL: &str = "user data in the report, which make it fresh";
     let found = &runtime.user_data;
     match input.user_data {
-        // Empty data make nothing fresh: whoever expects none says so.
+        // Empty data prove no freshness; a caller that expects none uses `Nothing`.
         UserData::Unknown | UserData::Exactly([]) => {
             checks.missing("azure.user_data", "what the guest was to write to NV index 0x01400002", DETAIL);
         }

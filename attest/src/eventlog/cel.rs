@@ -1,5 +1,5 @@
-//! Canonical event logs (TCG Canonical Event Log Format 1.0): TLV, as written by
-//! verifiers' agents, and JSON, as systemd keeps for user space.
+//! Canonical event logs (TCG Canonical Event Log Format 1.0): TLV, as verifiers' agents
+//! write it, and JSON, as systemd writes it for user space.
 
 use portcullis_wire::hex::unhex;
 use serde::Deserialize;
@@ -13,35 +13,34 @@ const RECORD: u8 = 0;
 const PCR: u8 = 1;
 const NV_INDEX: u8 = 2;
 const DIGESTS: u8 = 3;
-/// Content that is an event of firmware, and its fields: type and data (§5.1.5).
+/// Content type of a firmware event, and its fields: type and data (§5.1.5).
 const PCCLIENT_STD: u8 = 5;
 const EVENT_TYPE: u8 = 0;
 const EVENT_CONTENT: u8 = 1;
-/// Most digests of one record.
+/// Largest number of digests in one record.
 const MAX_DIGESTS: usize = 8;
 /// Record separator of JSON text sequences (RFC 7464).
 const RS: u8 = 0x1e;
 
-/// A measurement into an NV index that is extended like a PCR (systemd 258 and
-/// later: "NvPCR"). A quote of PCRs does not cover it: it is listed, and proves
-/// nothing.
+/// A measurement into an NV index that is extended like a PCR (systemd 258 and later:
+/// "NvPCR"). A quote of PCRs does not cover it: it is listed, and proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NvRecord {
     /// Handle of the index, such as 0x01D10201.
     pub index: u32,
     /// Digests of known algorithms.
     pub digests: Vec<(Bank, Vec<u8>)>,
-    /// What was measured, as the log claims.
+    /// The measured data, as the log claims.
     pub data: Vec<u8>,
 }
 
-/// What a record says was extended.
+/// The register that a record extended, as the record claims.
 enum Measured {
     Pcr(Event),
     Nv(NvRecord),
 }
 
-/// Records in the order of the log, as they are read.
+/// Records in the order of the log.
 #[derive(Default)]
 struct Records {
     events: Vec<Event>,
@@ -85,7 +84,8 @@ impl EventLog {
             }
             let (number, at) = (big_endian(number), records.count() as u64);
             let record = tlv_record(&mut r)?;
-            // Some writers number the records of the log, others those of each PCR.
+            // Some writers number the records of the whole log, others number those of each
+            // PCR.
             let slot = match &record {
                 Measured::Pcr(event) => event.pcr.and_then(|pcr| of_pcr.get_mut(usize::from(pcr))),
                 Measured::Nv(_) => None,
@@ -125,8 +125,8 @@ impl EventLog {
         Ok(records.into_log())
     }
 
-    /// Adds what user space measured after firmware and boot loader: the text of
-    /// `tpm2-measure.log`. A file in which nothing was written yet adds nothing.
+    /// Adds the measurements of user space after firmware and boot loader: the text of
+    /// `tpm2-measure.log`. An empty file adds nothing.
     ///
     /// # Errors
     /// [`EventLogError`].
@@ -137,7 +137,7 @@ impl EventLog {
         Ok(self.followed_by(Self::parse_cel_json(text)?))
     }
 
-    /// The log of user space after that of firmware.
+    /// Appends the log of user space to that of firmware.
     #[must_use]
     pub fn followed_by(mut self, later: Self) -> Self {
         self.user_space = self.events.len();
@@ -188,7 +188,7 @@ fn tlv_record(r: &mut Reader<'_>) -> Result<Measured, EventLogError> {
     let (content, value) = any_tlv(r)?;
     let (event, data) = match content {
         PCCLIENT_STD => firmware_event(value)?,
-        // Kinds of content have numbers that are types of TCG events too.
+        // Numbers of content types are also types of TCG events, so they are not used.
         _ => (OTHER_CONTENT, value.to_vec()),
     };
     match kind {
@@ -198,7 +198,7 @@ fn tlv_record(r: &mut Reader<'_>) -> Result<Measured, EventLogError> {
     }
 }
 
-/// Type and data of an event as firmware logged it.
+/// Type and data of an event, as firmware logged them.
 fn firmware_event(value: &[u8]) -> Result<(u32, Vec<u8>), EventLogError> {
     let mut r = Reader::new(value);
     let kind: [u8; 4] = tlv(&mut r, EVENT_TYPE)?.try_into().map_err(|_| EventLogError::Truncated)?;
@@ -243,7 +243,7 @@ struct Digest {
 }
 
 impl Record {
-    /// What the record at this position says.
+    /// Reads the record at this position.
     fn read(&self, at: usize) -> Result<Measured, EventLogError> {
         let mut digests = Vec::new();
         for Digest { algorithm, digest } in &self.digests {
@@ -254,8 +254,8 @@ impl Record {
         if digests.is_empty() {
             return Err(EventLogError::Digests);
         }
-        // systemd logs the string that it hashes, but for secrets; any other
-        // content stays unread.
+        // systemd logs the string that it hashes, except for secrets; any other content is
+        // ignored.
         let string = self.content.as_ref().and_then(|content| content.get("string")).and_then(|s| s.as_str());
         let data = string.unwrap_or_default().as_bytes().to_vec();
         match (self.pcr, self.nv_index) {
@@ -268,6 +268,6 @@ impl Record {
     }
 }
 
-/// The type of an event whose content is none of firmware's: no type of TCG events,
+/// The type of an event whose content is not from firmware: not a type of TCG events,
 /// and not `EV_NO_ACTION`, which is never extended.
 const OTHER_CONTENT: u32 = u32::MAX;

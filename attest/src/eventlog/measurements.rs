@@ -1,8 +1,8 @@
-//! What was measured into one PCR, event by event, for rules that go by words.
+//! The measurements into one PCR, event by event, for rules on text.
 //!
-//! A quote proves the digests. The text beside a digest is what was measured only
-//! if it hashes to the digest; which log an event stands in proves nothing,
-//! because whoever holds both logs can move it from one to the other.
+//! A quote proves the digests. The text beside a digest was measured only if it hashes
+//! to the digest. The log in which an event occurs proves nothing, because the holder
+//! of both logs can move it from one to the other.
 
 use super::parse::{EventLog, NO_ACTION};
 use crate::tpm::pcr::Bank;
@@ -10,11 +10,11 @@ use crate::tpm::pcr::Bank;
 /// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measurement<'a> {
-    /// What the PCR was extended with.
+    /// The digest with which the PCR was extended.
     pub digest: &'a [u8],
-    /// The text that hashes to it, where the log has it.
+    /// The text that hashes to it, if the log has it.
     pub text: Option<&'a str>,
-    /// Whether the log of user space has it.
+    /// Whether the event is in the log of user space.
     pub user_space: bool,
 }
 

@@ -1,10 +1,10 @@
-//! TCG event logs (PC Client Platform Firmware Profile, §10): what firmware and
-//! boot loaders say that they measured.
+//! TCG event logs (PC Client Platform Firmware Profile, §10): the measurements that
+//! firmware and boot loaders claim.
 //!
-//! A log proves nothing by itself. Replayed, it must yield exactly the quoted
-//! PCRs; then its *digests* are as good as the quote. Its event *data* counts
-//! where it hashes to its digest ([`BootClaims`]). User space keeps a log of its
-//! own, which is replayed behind that of the firmware.
+//! A log alone proves nothing. Replayed, it must yield exactly the quoted PCRs; then
+//! its *digests* are as good as the quote. Event *data* count only if they hash to
+//! their digest ([`BootClaims`]). User space has a separate log, which is replayed
+//! after that of the firmware.
 
 mod cel;
 mod claims;

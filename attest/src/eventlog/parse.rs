@@ -1,4 +1,4 @@
-//! Reading both forms of the log, with every count and length bounded.
+//! Reads both forms of the log, with a limit on every count and length.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use crate::tpm::pcr::{Bank, PCR_COUNT};
 
 /// Largest log accepted, in bytes. Firmware reserves 64 KiB to 256 KiB.
 pub const MAX_LENGTH: usize = 1 << 20;
-/// Most events accepted; real logs have a few hundred.
+/// Largest number of events accepted; real logs have a few hundred.
 pub(super) const MAX_EVENTS: usize = 16 * 1024;
-/// Most digest algorithms accepted in a crypto-agile log.
+/// Largest number of digest algorithms accepted in a crypto-agile log.
 const MAX_ALGORITHMS: u32 = 8;
 /// `EV_NO_ACTION`: information, never extended.
 pub(super) const NO_ACTION: u32 = 3;
@@ -25,7 +25,7 @@ pub enum EventLogError {
     Empty,
     /// A length or count does not fit.
     Truncated,
-    /// The first event is of no register of a TPM: a CC (TDX) log, or no log.
+    /// The first event is not for a PCR of a TPM: a CC (TDX) log, or not a log.
     NotATpmLog,
     /// The header lists no algorithm, too many, or one of them twice.
     Algorithms,
@@ -33,14 +33,13 @@ pub enum EventLogError {
     Pcr(u32),
     /// An event with other digests than the header lists.
     Digests,
-    /// A record of a handle that is of no NV index.
+    /// A record with a handle that is not an NV index.
     NvIndex(u64),
-    /// Records that are not numbered from zero on.
+    /// The records are not numbered consecutively from zero.
     Order,
-    /// A JSON record, counted from zero, that is not one JSON object of a
-    /// canonical event log.
+    /// A JSON record, counted from zero, that is not an object of a canonical event log.
     Record(usize),
-    /// A record, counted from zero, of neither a PCR nor an NV index, or of both.
+    /// A record, counted from zero, for neither a PCR nor an NV index, or for both.
     Target(usize),
 }
 
@@ -91,7 +90,7 @@ pub struct Event {
     pub kind: u32,
     /// Digests of known algorithms.
     pub digests: Vec<(Bank, Vec<u8>)>,
-    /// Event data: a claim, proven by nothing here.
+    /// Event data: an unproven claim.
     pub data: Vec<u8>,
 }
 
@@ -110,8 +109,8 @@ pub struct EventLog {
     pub format: Format,
     /// Its events, without the header.
     pub events: Vec<Event>,
-    /// Position in `events` from which on a log of user space was added; the
-    /// number of events where none was.
+    /// Position in `events` of the first event of user space; the number of events if there
+    /// is none.
     pub user_space: usize,
     /// Measurements into NV indices, which no quote of PCRs covers.
     pub nv_records: Vec<NvRecord>,
@@ -142,7 +141,7 @@ impl EventLog {
             read_all(&mut r, &mut events, read_sha1_event)?;
             return Ok(Self::of(Format::Sha1, events));
         }
-        // A confidential-computing log counts its registers from one.
+        // A confidential-computing log numbers its registers from one.
         if first.pcr != Some(0) {
             return Err(EventLogError::NotATpmLog);
         }
@@ -213,8 +212,8 @@ fn read_agile_event(r: &mut Reader<'_>, algorithms: &[(u16, u16)]) -> Result<Eve
     let (number, kind) = (r.u32_le()?, r.u32_le()?);
     let pcr = pcr_number(number, kind)?;
     let count = r.u32_le()? as usize;
-    // Windows logs its own events with fewer digests than firmware does; a bank
-    // without a digest then cannot be replayed.
+    // Windows logs its events with fewer digests than firmware does; a bank without a
+    // digest cannot be replayed then.
     if count == 0 || count > algorithms.len() {
         return Err(EventLogError::Digests);
     }

@@ -1,4 +1,4 @@
-//! From events to PCR values.
+//! Computes PCR values from events.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,13 +46,13 @@ impl Replayed {
         self.bank
     }
 
-    /// The value of a PCR: its reset value where no event extended it.
+    /// The value of a PCR: its reset value if no event extended it.
     #[must_use]
     pub fn value(&self, pcr: u8) -> Vec<u8> {
         self.values.get(&pcr).cloned().unwrap_or_else(|| self.bank.initial(pcr))
     }
 
-    /// Whether the log has anything on a PCR.
+    /// Whether the log has an event for a PCR.
     #[must_use]
     pub fn covers(&self, pcr: u8) -> bool {
         self.values.contains_key(&pcr)

@@ -4,7 +4,7 @@
 use crate::bytes::{Reader, Truncated};
 use crate::crypto::sha256;
 
-/// Most characters in a variable's name.
+/// Largest number of characters in a variable's name.
 const MAX_NAME: u64 = 512;
 /// `EFI_GLOBAL_VARIABLE` 8be4df61-93ca-11d2-aa0d-00e098032b8c.
 pub(super) const GLOBAL: [u8; 16] =
@@ -45,7 +45,7 @@ pub(super) fn utf16(bytes: &[u8]) -> Option<String> {
     let units = bytes.chunks(2).map(|pair| <[u8; 2]>::try_from(pair).map(u16::from_le_bytes));
     let units: Vec<u16> = units.collect::<Result<_, _>>().ok()?;
     let text = units.split(|unit| *unit == 0).next().unwrap_or_default();
-    // Nothing but zeroes may follow.
+    // Only zeroes may follow.
     let rest = units.get(text.len()..).unwrap_or_default();
     if rest.iter().any(|unit| *unit != 0) {
         return None;
@@ -53,7 +53,7 @@ pub(super) fn utf16(bytes: &[u8]) -> Option<String> {
     String::from_utf16(text).ok()
 }
 
-/// What a signature database holds.
+/// The contents of a signature database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignatureDatabase {
     /// SHA-256 of each X.509 certificate.
@@ -74,7 +74,7 @@ impl SignatureDatabase {
             let body = list.checked_sub(28).ok_or(Truncated)?;
             let mut entries = Reader::new(r.take(body as usize)?);
             entries.take(header as usize)?;
-            // An owner's GUID stands before each signature.
+            // An owner's GUID precedes each signature.
             let length = entry.checked_sub(16).ok_or(Truncated)? as usize;
             while !entries.rest().is_empty() {
                 let _owner: [u8; 16] = entries.array()?;

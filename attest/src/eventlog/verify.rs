@@ -1,4 +1,4 @@
-//! From a log and PCR values to [`VerifiedLog`].
+//! Verifies a log against PCR values; the result is a [`VerifiedLog`].
 
 use super::claims::BootClaims;
 use super::measurements::{Measurement, measurements};
@@ -11,15 +11,14 @@ use portcullis_wire::hex::hex;
 
 const IMA_DETAIL: &str = "quoted value, against the replay of its log";
 
-/// What it means that the log does not lead to the value of a PCR.
+/// The consequence if the log does not lead to the value of a PCR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unlogged {
-    /// The check `tpm.pcr.N` fails: for whoever has nothing but the log to judge
-    /// the value by.
+    /// The check `tpm.pcr.N` fails. For callers that can judge the value only by the log.
     Refused,
-    /// [`VerifiedLog::unlogged`] lists the PCR, for whoever has reference values:
-    /// the quote proves the value itself, whatever the log says. Who asks for this
-    /// must refuse every listed PCR that no reference value admits.
+    /// [`VerifiedLog::unlogged`] lists the PCR. For callers with reference values: the
+    /// quote proves the value itself, whatever the log contains. Such a caller must refuse
+    /// every listed PCR that no reference value admits.
     Listed,
 }
 
@@ -34,8 +33,8 @@ pub struct UnloggedPcr {
     pub replayed: Vec<u8>,
 }
 
-/// A log that leads to the given values of some PCRs of one bank. Only
-/// [`verify`] makes one. What it proves is worth what the values are worth.
+/// A log that leads to the given values of some PCRs of one bank. Only [`verify`] makes
+/// one. It proves only as much as the values do.
 #[derive(Clone, Debug)]
 pub struct VerifiedLog {
     log: EventLog,
@@ -45,61 +44,61 @@ pub struct VerifiedLog {
 }
 
 impl VerifiedLog {
-    /// The bank that it was replayed in.
+    /// The bank in which the log was replayed.
     #[must_use]
     pub const fn bank(&self) -> Bank {
         self.bank
     }
 
-    /// The PCRs that it leads to.
+    /// The PCRs to whose values the log leads.
     #[must_use]
     pub const fn pcrs(&self) -> PcrSet {
         self.pcrs
     }
 
-    /// The log. What it says of PCRs beyond [`Self::pcrs`], of NV indices, and in its
-    /// data, nothing proves.
+    /// The log. Its statements about PCRs beyond [`Self::pcrs`] and about NV indices, and
+    /// its data, are unproven.
     #[must_use]
     pub const fn log(&self) -> &EventLog {
         &self.log
     }
 
-    /// The values that it leads to in its bank: an IMA list goes on from them.
+    /// The values to which the log leads in its bank; an IMA list continues from them.
     #[must_use]
     pub fn replayed(&self) -> Option<Replayed> {
         self.log.replay(self.bank).ok()
     }
 
-    /// The selected PCRs that it does not lead to, where [`Unlogged::Listed`] was
-    /// asked for.
+    /// The selected PCRs to whose values the log does not lead, if [`Unlogged::Listed`] was
+    /// requested.
     #[must_use]
     pub fn unlogged(&self) -> &[UnloggedPcr] {
         &self.unlogged
     }
 
-    /// What it claims of the boot, as far as those PCRs prove it. Hashes the
-    /// log's data: ask once.
+    /// The log's claims about the boot, as far as those PCRs prove them. Hashes the log's
+    /// data, so call it once.
     #[must_use]
     pub fn claims(&self) -> BootClaims {
         BootClaims::of(&self.log, self.bank, self.pcrs)
     }
 
-    /// What was measured into a PCR, in order; `None` where the log does not lead
-    /// to its value. Hashes the log's data: ask once.
+    /// The measurements into a PCR, in order; `None` if the log does not lead to its value.
+    /// Hashes the log's data, so call it once.
     #[must_use]
     pub fn measurements(&self, pcr: u8) -> Option<Vec<Measurement<'_>>> {
         self.pcrs.iter().any(|proven| proven == pcr).then(|| measurements(&self.log, self.bank, pcr))
     }
 }
 
-/// Replays a log in every selected bank but SHA-1, and compares every selected
-/// PCR. Returns the first bank in which some of them matched.
+/// Replays a log in every selected bank except SHA-1, and compares every selected PCR.
+/// Returns the first bank in which some of them match.
 pub fn verify(bytes: &[u8], values: &PcrValues, selection: &Selection, checks: &mut Checks) -> Option<VerifiedLog> {
     verify_parsed(EventLog::parse(bytes), values, selection, None, Unlogged::Refused, checks)
 }
 
-/// As [`verify`], with a log that was read from another form, or put together of
-/// several, and with the IMA list that leads to PCR 10.
+/// As [`verify`], for a log that was read from another form or combined from several,
+/// and with the IMA list that leads to PCR 10.
 pub fn verify_parsed(
     parsed: Result<EventLog, EventLogError>,
     values: &PcrValues,
@@ -140,7 +139,7 @@ impl Comparison<'_> {
         let mut files = MeasuredFiles::of(self.measured_files);
         for pcr in set.iter() {
             let (found, required) = (self.values.value(bank, pcr).unwrap_or_default(), replayed.value(pcr));
-            // Linux's IMA has a log of its own, which goes on from the firmware's.
+            // Linux's IMA has a separate log, which continues from that of the firmware.
             if found != required && files.leads_to(pcr, replayed, self.values, checks) {
                 continue;
             }
@@ -163,9 +162,9 @@ impl Comparison<'_> {
     }
 }
 
-/// The IMA list, which accounts for what is in its PCRs beyond the event log. It is
-/// verified once a bank, for all its PCRs. What it accounts for proves nothing of
-/// the boot: anybody who runs later can add to it.
+/// The IMA list, which explains the values of its PCRs beyond the event log. It is
+/// verified once per bank, for all its PCRs. Its entries prove nothing about the boot,
+/// because any later code can add to it.
 struct MeasuredFiles<'a> {
     list: Option<&'a [u8]>,
     pcrs: PcrSet,
@@ -174,17 +173,18 @@ struct MeasuredFiles<'a> {
 
 impl<'a> MeasuredFiles<'a> {
     fn of(list: Option<&'a [u8]>) -> Self {
-        // A list that cannot be read is refused where it is verified.
+        // An unreadable list is refused when it is verified.
         let pcrs = list.and_then(|list| ima::pcrs(list).ok());
         Self { list, pcrs: pcrs.unwrap_or_else(|| PcrSet::of([ima::PCR])), verified: false }
     }
 
-    /// Whether a PCR is for the list to account for.
+    /// Whether the list, and not the event log, must explain a PCR. The list is then
+    /// verified.
     fn leads_to(&mut self, pcr: u8, log: &Replayed, values: &PcrValues, checks: &mut Checks) -> bool {
         match self.list {
             Some(list) if self.pcrs.iter().any(|of_list| of_list == pcr) => {
                 if !std::mem::replace(&mut self.verified, true) {
-                    // What it comes to is among the checks.
+                    // The result is among the checks.
                     let _covered = ima::verify_after(list, log, values, None, checks);
                 }
                 true

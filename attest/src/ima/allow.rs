@@ -13,9 +13,9 @@ const MAX_LINES: usize = 1 << 20;
 /// Why a line of an allow list is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No digest and name in the format of `sha256sum`.
+    /// Not a digest and name in the format of `sha256sum`.
     Form,
-    /// A digest of SHA-1 or MD5: somebody can make another file with it.
+    /// A SHA-1 or MD5 digest: an attacker can make another file with the same digest.
     Weak(&'static str),
     /// More than a million digests.
     TooMany,
@@ -26,7 +26,7 @@ pub enum Refusal {
 pub struct AllowError {
     /// The line, counted from one.
     pub line: usize,
-    /// What is wrong with it.
+    /// The reason.
     pub why: Refusal,
 }
 
@@ -47,16 +47,15 @@ impl fmt::Display for AllowError {
 
 impl std::error::Error for AllowError {}
 
-/// Digests that are allowed, whatever the file is called: a name proves nothing.
+/// Allowed digests, for any file name, because a name proves nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList {
     digests: HashSet<Vec<u8>>,
 }
 
 impl AllowList {
-    /// Reads lines of `digest  name`, or `digest *name`; names are any bytes. Empty
-    /// lines and those that begin with `#` are passed over. SHA-1 and MD5 are
-    /// refused.
+    /// Reads lines of `digest  name`, or `digest *name`; names are any bytes. Empty lines
+    /// and lines that begin with `#` are skipped. SHA-1 and MD5 are refused.
     ///
     /// # Errors
     /// [`AllowError`].
@@ -75,13 +74,13 @@ impl AllowList {
         Ok(Self { digests })
     }
 
-    /// How many digests are allowed.
+    /// Number of allowed digests.
     #[must_use]
     pub fn len(&self) -> usize {
         self.digests.len()
     }
 
-    /// Whether nothing is allowed.
+    /// Whether no digest is allowed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.digests.is_empty()
@@ -95,7 +94,7 @@ impl AllowList {
 }
 
 fn digest_of(line: &[u8]) -> Result<Vec<u8>, Refusal> {
-    // A backslash at the beginning says that the name has escapes.
+    // A leading backslash means that the name has escapes.
     let line = line.strip_prefix(b"\\").unwrap_or(line);
     let at = line.windows(2).position(|pair| pair == b"  " || pair == b" *").ok_or(Refusal::Form)?;
     let digest = line.get(..at).and_then(|digest| std::str::from_utf8(digest).ok()).and_then(unhex);

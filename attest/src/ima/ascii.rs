@@ -1,5 +1,5 @@
 //! The ASCII form: a line for each entry, `PCR template-hash template fields…`, from
-//! which the data are put together as the kernel does.
+//! which the data are rebuilt as the kernel does.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read};
@@ -13,8 +13,8 @@ use crate::tpm::pcr::{Bank, PCR_COUNT};
 
 /// Longest line, in bytes.
 const MAX_LINE: u64 = 4 << 20;
-/// Most lines that one entry takes: the kernel prints names as they are, with the
-/// newlines in them.
+/// Largest number of lines of one entry: the kernel prints names unescaped, including
+/// newlines.
 const MAX_LINES: usize = 16;
 
 /// Lines that were read ahead.
@@ -46,7 +46,7 @@ impl Lines {
         if let Ok((entry, true)) = first {
             return Ok(Some(entry));
         }
-        // Tools that turn newlines into those of other systems.
+        // Some tools convert newlines to those of other systems.
         if let Some(Ok((entry, true))) = line.strip_suffix(b"\r").map(whole) {
             return Ok(Some(entry));
         }
@@ -117,8 +117,8 @@ fn parse(line: &[u8], bank: Bank) -> Result<Entry, Fault> {
     if entry.file().is_ok() { Ok(entry) } else { Err(Fault::Malformed) }
 }
 
-/// The values of the fields. Names may hold blanks, the others do not: those before
-/// the name are split from the left, those behind it from the right.
+/// The values of the fields. Only names may contain blanks: fields before the name are
+/// split from the left, fields after it from the right.
 fn values(text: &[u8], fields: &[Field]) -> Option<Vec<Vec<u8>>> {
     let name = fields.iter().position(|field| field.is_name())?;
     let blank = |byte: &u8| *byte == b' ';
@@ -132,12 +132,12 @@ fn values(text: &[u8], fields: &[Field]) -> Option<Vec<Vec<u8>>> {
         let values: Vec<Vec<u8>> = all.map(|(field, text)| value(*field, text)).collect::<Option<_>>()?;
         (values.len() == fields.len()).then_some(values)
     };
-    // Where tools have cut the blanks at the end off, what is absent is empty.
+    // Tools may have removed trailing blanks; an absent field is empty.
     let cut = || read([rest].into_iter().chain(behind.iter().map(|_| &b""[..])).collect());
     read(after).or_else(cut)
 }
 
-/// The bytes of a field. What is absent is empty.
+/// The bytes of a field. An absent field is empty.
 fn value(field: Field, text: &[u8]) -> Option<Vec<u8>> {
     let utf8 = || std::str::from_utf8(text).ok();
     match field.form() {

@@ -1,4 +1,4 @@
-//! One measurement, and what it says.
+//! One measurement and its contents.
 
 use std::fmt;
 
@@ -22,8 +22,9 @@ pub struct FileDigest<'a> {
     pub digest: &'a [u8],
 }
 
-/// The name of a file: any bytes but zero. Shown, it is text from which the bytes
-/// follow: a backslash stands twice, and what is no printable UTF-8 as `\xNN`.
+/// The name of a file: any bytes but zero. It is displayed as text from which the bytes
+/// can be recovered: a backslash is doubled, and bytes that are not printable UTF-8
+/// appear as `\xNN`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileName<'a>(pub &'a [u8]);
 
@@ -68,27 +69,26 @@ impl PartialEq<&str> for FileName<'_> {
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// PCR that it was extended into, below 24: 10, unless the kernel's policy
-    /// says another (`pcr=`).
+    /// The extended PCR, below 24: 10, unless the kernel's policy names another (`pcr=`).
     pub pcr: u8,
     /// Hash over the template data as the list states it, or zeroes for a
     /// violation. Its length is that of the list's bank.
     pub template_hash: Vec<u8>,
     /// Template.
     pub template: Template,
-    /// What the hash is over.
+    /// The hashed template data.
     pub data: Vec<u8>,
 }
 
 impl Entry {
-    /// Whether the kernel found the file changed while it was measured: it then
-    /// states zeroes and extends ones, so that no PCR vouches for the data.
+    /// Whether the kernel found that the file changed while it was measured. It then lists
+    /// zeroes and extends the PCR with ones, so no PCR vouches for the data.
     #[must_use]
     pub fn is_violation(&self) -> bool {
         self.template_hash.iter().all(|byte| *byte == 0)
     }
 
-    /// What a bank of the PCR was extended with.
+    /// The digest with which a bank of the PCR was extended.
     #[must_use]
     pub fn extended(&self, bank: Bank) -> Vec<u8> {
         if self.is_violation() { vec![0xff; bank.length()] } else { self.hash(bank) }
@@ -109,7 +109,7 @@ impl Entry {
     /// Digest and name of the file or buffer.
     ///
     /// # Errors
-    /// [`Truncated`] where the data is not what the template says.
+    /// [`Truncated`] if the data do not match the template.
     pub fn file(&self) -> Result<(FileDigest<'_>, FileName<'_>), Truncated> {
         if self.template == Template::Ima {
             let (digest, name) = self.data.split_at_checked(OLD_DIGEST).ok_or(Truncated)?;
@@ -143,7 +143,7 @@ impl Entry {
     }
 }
 
-/// A counted field of template data.
+/// A length-prefixed field of template data.
 fn field<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], Truncated> {
     let length = r.u32_le()?;
     r.take(length as usize)

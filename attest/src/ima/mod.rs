@@ -5,9 +5,9 @@
 //! bytes --Entries--> Entry by Entry --verify--> VerifiedList (how many of them the PCRs cover)
 //! ```
 //!
-//! An entry's template hash is recomputed from its data, and the list must lead
-//! to the quoted PCRs. The kernel goes on measuring while somebody quotes, so a
-//! list may be longer than the PCRs; what lies beyond them is not believed.
+//! An entry's template hash is recomputed from its data, and the list must lead to the
+//! quoted PCRs. The kernel continues to measure during a quote, so a list may be longer
+//! than the PCRs; entries beyond them are not trusted.
 
 mod allow;
 mod ascii;

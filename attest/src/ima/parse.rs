@@ -17,8 +17,8 @@ const MAX_NAME: u32 = 256;
 const MAX_DATA: u32 = 1 << 20;
 /// Longest name in the template `ima`.
 const MAX_OLD_NAME: u32 = 255;
-/// Bytes of the first entry that tell the forms apart: PCR, longest template hash,
-/// and the template's name.
+/// Bytes of the first entry that identify the form: PCR, longest template hash, and the
+/// template's name.
 const HEAD: u64 = 4 + 64 + 4 + MAX_NAME as u64;
 
 /// Why a list is refused.
@@ -28,13 +28,13 @@ pub enum ListError {
     TooLarge,
     /// No entry at all.
     Empty,
-    /// An entry, counted from zero, that does not fit.
+    /// A malformed entry, counted from zero.
     Entry(usize),
-    /// An entry, counted from zero, of a template that nobody here knows.
+    /// An entry, counted from zero, with an unknown template.
     Template(usize, String),
-    /// An entry, counted from zero, of a PCR that does not exist.
+    /// An entry, counted from zero, for a PCR that does not exist.
     Pcr(usize, u32),
-    /// Numbers are in the order of a big-endian machine.
+    /// The numbers are big-endian.
     BigEndian,
     /// The file cannot be read.
     Unreadable(io::ErrorKind),
@@ -73,8 +73,8 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// The entries of a list in binary or ASCII form, in the order in which they
-/// were measured. After an error there is nothing more.
+/// The entries of a list in binary or ASCII form, in the order in which they were
+/// measured. An error ends the iteration.
 #[derive(Debug)]
 pub struct Entries<R> {
     reader: io::Take<Chain<Cursor<Vec<u8>>, R>>,
@@ -85,10 +85,10 @@ pub struct Entries<R> {
 }
 
 impl<R: BufRead> Entries<R> {
-    /// Begins to read: the length of the first template hash tells the bank.
+    /// Starts to read: the length of the first template hash identifies the bank.
     ///
     /// # Errors
-    /// [`ListError::Unreadable`], [`ListError::Empty`] where there is nothing,
+    /// [`ListError::Unreadable`], [`ListError::Empty`] if there is no entry,
     /// [`ListError::BigEndian`].
     pub fn of(mut reader: R) -> Result<Self, ListError> {
         let mut head = Vec::new();
@@ -97,19 +97,19 @@ impl<R: BufRead> Entries<R> {
         {
             return Err(ListError::Unreadable(error.kind()));
         }
-        // An error behind the head comes again behind the entries before it.
+        // A read error after the head is returned again, after the entries before it.
         let (lines, bank) = match head.as_slice() {
             [] => return Err(ListError::Empty),
             [0, 0, 0, number, ..] if *number > 0 => return Err(ListError::BigEndian),
             [b' ' | b'0'..=b'9', ..] => (Some(Lines::default()), Lines::bank(&head)),
             _ => (None, binary_bank(&head)),
         };
-        // One byte more than may be there shows that it is there.
+        // One byte beyond the limit is read, to detect a list that exceeds it.
         let reader = Cursor::new(head).chain(reader).take(MAX_LENGTH.saturating_add(1));
         Ok(Self { reader, lines, bank: bank.unwrap_or(Bank::Sha1), read: 0, ended: false })
     }
 
-    /// The bank whose template hashes the list states, as far as their length tells.
+    /// The bank of the listed template hashes, as far as their length identifies it.
     #[must_use]
     pub const fn bank(&self) -> Bank {
         self.bank
@@ -160,8 +160,8 @@ impl<R: BufRead> Iterator for Entries<R> {
     }
 }
 
-/// The bank of a binary list: the one with which a known template's name stands
-/// behind the hash.
+/// The bank of a binary list: the one for which a known template's name follows the
+/// hash.
 fn binary_bank(head: &[u8]) -> Option<Bank> {
     let named = |bank: &Bank| {
         let at = bank.length().checked_add(4)?;
@@ -178,7 +178,7 @@ fn binary_entry(r: &mut impl Read, bank: Bank) -> Result<Entry, Fault> {
     let name = counted_of(r, MAX_NAME)?;
     let template = Template::from_name(&name).ok_or(Fault::Template(name))?;
     let data = if template == Template::Ima {
-        // Digest, then a counted name: the hash is over both without the count.
+        // Digest, then a length-prefixed name: the hash covers both without the length.
         [bytes_of(r, OLD_DIGEST)?, counted_of(r, MAX_OLD_NAME)?].concat()
     } else {
         counted_of(r, MAX_DATA)?
@@ -200,7 +200,7 @@ fn u32_of(r: &mut impl Read) -> Result<u32, Fault> {
     Ok(u32::from_le_bytes(bytes))
 }
 
-/// A length, at most `most`, and as many bytes.
+/// A length, at most `most`, and that number of bytes.
 fn counted_of(r: &mut impl Read, most: u32) -> Result<Vec<u8>, Fault> {
     match u32_of(r)? {
         length if length <= most => bytes_of(r, length as usize),

@@ -1,9 +1,9 @@
-//! What the data of an entry consist of (`Documentation/security/IMA-templates.rst`
-//! of Linux): a template is a row of fields, each with its length before it.
+//! The structure of an entry's data (`Documentation/security/IMA-templates.rst` of
+//! Linux): a template is a sequence of length-prefixed fields.
 
 use std::sync::Arc;
 
-/// Most fields of a custom template (`IMA_TEMPLATE_NUM_FIELDS_MAX`).
+/// Largest number of fields of a custom template (`IMA_TEMPLATE_NUM_FIELDS_MAX`).
 const MAX_FIELDS: usize = 15;
 
 /// A field of template data, by the kernel's name.
@@ -35,9 +35,9 @@ pub(super) enum Form {
     Hex,
     /// The name of an algorithm, a colon, and a digest in hex.
     Digest,
-    /// Text, with a zero behind it in the data.
+    /// Text, followed by a zero in the data.
     Text,
-    /// A decimal number of so many bytes.
+    /// A decimal number, with its length in bytes.
     Number(usize),
 }
 
@@ -69,25 +69,25 @@ impl Field {
         Self::ALL.into_iter().find(|(field, ..)| *field == self).map_or(Form::Hex, |(.., form)| form)
     }
 
-    /// Whether it has the digest of the file or buffer.
+    /// Whether the field holds the digest of the file or buffer.
     pub(super) const fn is_digest(self) -> bool {
         matches!(self, Self::Digest | Self::DigestNg | Self::DigestNgV2)
     }
 
-    /// Whether it has the name of the file or buffer.
+    /// Whether the field holds the name of the file or buffer.
     pub(super) const fn is_name(self) -> bool {
         matches!(self, Self::Name | Self::NameNg)
     }
 }
 
-/// A row of fields that an administrator gave (`ima_template_fmt=`).
+/// A sequence of fields that an administrator configured (`ima_template_fmt=`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Custom {
     format: String,
     fields: Vec<Field>,
 }
 
-/// What an entry's data consist of.
+/// The structure of an entry's data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Template {
     /// `ima`: SHA-1 or MD5, and a name of at most 255 bytes, without lengths.
@@ -104,14 +104,14 @@ pub enum Template {
     ImaModSig,
     /// `ima-buf`: a buffer of the kernel, such as a command line or keys.
     ImaBuf,
-    /// `evm-sig`: as `ima-ng`, with what EVM protects.
+    /// `evm-sig`: as `ima-ng`, with the metadata that EVM protects.
     EvmSig,
-    /// Fields of the administrator's choice.
+    /// Fields that an administrator configured.
     Custom(Arc<Custom>),
 }
 
 impl Template {
-    /// Those with a name.
+    /// All named templates.
     pub const ALL: [Self; 8] = [
         Self::Ima,
         Self::ImaNg,
@@ -167,7 +167,7 @@ impl Template {
         }
     }
 
-    /// The template of this name. A custom one needs one digest and one name.
+    /// The template with this name. A custom one needs exactly one digest and one name.
     pub(super) fn from_name(name: &[u8]) -> Option<Self> {
         if let Some(known) = Self::ALL.into_iter().find(|template| template.name().as_bytes() == name) {
             return Some(known);

@@ -1,4 +1,4 @@
-//! From a list to the part of it that quoted PCRs vouch for.
+//! Determines the part of a list that quoted PCRs vouch for.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -11,15 +11,14 @@ use crate::eventlog::Replayed;
 use crate::tpm::pcr::{Bank, PcrSet, PcrValues};
 use portcullis_wire::hex::hex;
 
-/// The PCR of Linux's integrity measurement architecture, where nobody configured
-/// another one.
+/// The default PCR of Linux's integrity measurement architecture.
 pub const PCR: u8 = 10;
 /// The first entry's name: a digest over the PCRs of the boot.
 const BOOT_AGGREGATE: &str = "boot_aggregate";
 /// Longest part of a file's name that a message repeats, in characters.
 const SHOWN: usize = 200;
 
-/// How much of a list leads to the quoted PCRs. Only [`verify`] and
+/// The part of a list that leads to the quoted PCRs. Only [`verify`] and
 /// [`verify_after`] make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifiedList {
@@ -29,32 +28,32 @@ pub struct VerifiedList {
 }
 
 impl VerifiedList {
-    /// How many entries the PCRs cover, of each PCR from the first on.
+    /// Number of entries that the PCRs cover, counted from the first entry of each PCR.
     #[must_use]
     pub const fn covered(&self) -> usize {
         self.covered.entries
     }
 
-    /// How many of them are files that changed while they were measured.
+    /// Number of them that are files which changed while they were measured.
     #[must_use]
     pub const fn violations(&self) -> usize {
         self.covered.violations
     }
 
-    /// How many entries the list has beyond that. Nothing vouches for them.
+    /// Number of entries beyond the covered ones. No PCR vouches for them.
     #[must_use]
     pub const fn beyond(&self) -> usize {
         self.total.saturating_sub(self.covered.entries)
     }
 
-    /// The PCRs that the list leads to.
+    /// The PCRs to whose values the list leads.
     #[must_use]
     pub const fn pcrs(&self) -> PcrSet {
         self.pcrs
     }
 }
 
-/// The PCRs that a list has entries for.
+/// The PCRs for which a list has entries.
 ///
 /// # Errors
 /// [`ListError`].
@@ -68,7 +67,7 @@ pub fn pcrs(list: impl BufRead) -> Result<PcrSet, ListError> {
     Ok(PcrSet::of((0..).zip(found).filter(|(_, seen)| *seen).map(|(pcr, _)| pcr)))
 }
 
-/// Verifies a list that begins with the PCRs' reset values; see [`verify_after`].
+/// Verifies a list that starts from the PCRs' reset values; see [`verify_after`].
 pub fn verify(
     list: impl BufRead,
     bank: Bank,
@@ -79,9 +78,11 @@ pub fn verify(
     verify_after(list, &Replayed::nothing(bank), values, allow, checks)
 }
 
-/// Verifies a list against the PCR values of one bank, from the values on that the
-/// event log leads to; its beginning against the PCRs of the boot where they are
-/// among the values, and its files against an allow list where there is one. Every
+/// Verifies a list against the PCR values of one bank, starting from the values to
+/// which the event log leads. If the PCRs of the boot are among the values, the first
+/// entry is checked against them. If there is an allow list, the files are checked
+/// against it. Every PCR with entries needs its value. The list is read once and not
+/// stored.
 /// PCR with entries needs its value. The list is read once and not kept.
 pub fn verify_after(
     list: impl BufRead,
@@ -109,12 +110,12 @@ pub fn verify_after(
     checks.passed().then_some(VerifiedList { covered, total: walk.entries, pcrs })
 }
 
-/// What was counted up to some entry.
+/// Counts up to some entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     entries: usize,
     violations: usize,
-    /// Entries that are files, and not the boot aggregate.
+    /// Entries that are files, without the boot aggregate.
     files: usize,
 }
 
@@ -132,22 +133,22 @@ impl Seen {
 struct Chain {
     quoted: Option<Vec<u8>>,
     value: Vec<u8>,
-    /// The value had the kernel put zeroes behind SHA-1 digests, and whether it
-    /// was the quoted one somewhere. Every kernel that knows banks has SHA-256.
+    /// The value if the kernel had padded SHA-1 digests with zeroes, and whether it
+    /// equalled the quoted one at some entry. Every kernel that supports banks has SHA-256.
     padded: Option<Vec<u8>>,
     reached_by_padding: bool,
     seen: Seen,
-    /// What was seen when the value was the quoted one for the last time.
+    /// The counts when the value last equalled the quoted one.
     covered: Option<Seen>,
-    /// The first of its kind: how many entries of the PCR there were with it, and
-    /// what it is.
+    /// The first of its kind: the number of entries of the PCR up to it, and its
+    /// description.
     violation: Option<(usize, String)>,
     foreign: Option<(usize, String)>,
 }
 
 impl Chain {
-    /// The PCR before the list. Where it is not the first entry's, there may have
-    /// been no entry yet when somebody quoted.
+    /// The PCR before the list. If it is not the PCR of the first entry, it may have had no
+    /// entry at the time of the quote.
     fn of(pcr: u8, log: &Replayed, values: &PcrValues, first: bool) -> Self {
         let (bank, value) = (log.bank(), log.value(pcr));
         let quoted = values.value(bank, pcr).map(<[u8]>::to_vec);
@@ -163,7 +164,7 @@ impl Chain {
         }
     }
 
-    /// Extends by an entry, and looks for the quoted value.
+    /// Extends by an entry, and compares with the quoted value.
     fn take(&mut self, at: usize, entry: &Entry, bank: Bank, hash: Option<Vec<u8>>, allow: Option<&AllowList>) {
         let violation = entry.is_violation();
         let extended = hash.unwrap_or_else(|| entry.extended(bank));
@@ -205,8 +206,8 @@ impl Chain {
         };
         let reached = || match self.covered {
             Some(covered) => format!("after {} of {} entries", covered.entries, self.seen.entries),
-            // What a kernel extends that had no hash of the bank when it started
-            // is worth no more than SHA-1.
+            // A kernel that had no hash of the bank at its start extends padded SHA-1 digests,
+            // which prove no more than SHA-1.
             None if self.reached_by_padding => "reached by SHA-1 digests with zeroes behind".into(),
             None => "reached after no entry".into(),
         };
@@ -226,14 +227,14 @@ impl Chain {
     }
 }
 
-/// What one walk over a list leaves behind, whatever its length.
+/// The state after one pass over a list, of constant size.
 struct Walk {
-    /// The bank of the template hashes that the list states.
+    /// The bank of the listed template hashes.
     stated: Bank,
     chains: BTreeMap<u8, Chain>,
     entries: usize,
     first: Option<Entry>,
-    /// The first entry that does not have the hash that it states, and what it has.
+    /// The first entry whose listed hash is wrong, and what the listed value is.
     wrong_hash: Option<(usize, &'static str)>,
 }
 
@@ -253,7 +254,7 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Recomputes what the entry states, and hands it to its PCR.
+    /// Recomputes the hash of an entry, and passes the entry to its PCR.
     fn take(&mut self, entry: Entry, log: &Replayed, values: &PcrValues, allow: Option<&AllowList>) {
         let at = self.entries;
         let hash = (!entry.is_violation()).then(|| entry.hash(self.stated));
@@ -267,7 +268,7 @@ impl Walk {
         self.first.get_or_insert(entry);
     }
 
-    /// What the PCRs cover; nothing, where one of them does not lead anywhere.
+    /// The counts that the PCRs cover; `None` if one of them is not reached.
     fn covered(&self) -> Option<Seen> {
         self.chains.values().try_fold(Seen::default(), |sum, chain| Some(sum.and(chain.covered?)))
     }
@@ -283,8 +284,8 @@ impl Walk {
         );
     }
 
-    /// Only somebody who says which files may be there can say that one was not
-    /// the file that it seemed to be. What the PCRs do not cover does not count.
+    /// Checks the files against the allow list. Without one, a substituted file cannot be
+    /// detected. Entries that the PCRs do not cover do not count.
     fn check_files(&self, covered: Seen, allow: &AllowList, checks: &mut Checks) {
         let violation = self.chains.values().find_map(|chain| chain.within(chain.violation.as_ref()));
         checks.require(
@@ -305,7 +306,7 @@ impl Walk {
     }
 }
 
-/// What an entry states that is not the hash of its data.
+/// Description of a listed hash that is not the hash of the entry's data.
 fn instead(entry: &Entry, stated: Bank) -> &'static str {
     let mut padded = entry.hash(Bank::Sha1);
     padded.resize(stated.length(), 0);
@@ -320,7 +321,7 @@ fn instead(entry: &Entry, stated: Bank) -> &'static str {
     }
 }
 
-/// What to do about digests that no allow list may have.
+/// The remedy for digests that no allow list accepts.
 fn weak(algorithm: &str) -> &'static str {
     match algorithm {
         "sha1" | "md5" => ", which no allow list can have: boot with ima_hash=sha256",
@@ -328,8 +329,8 @@ fn weak(algorithm: &str) -> &'static str {
     }
 }
 
-/// The list begins with the boot: without that, entries may be of another one.
-/// Where the PCRs of that boot are known, they must be the ones of the aggregate.
+/// Checks that the list begins with the boot aggregate; otherwise entries may belong to
+/// another boot. If the PCRs of that boot are known, they must match the aggregate.
 fn check_boot_aggregate(first: Option<&Entry>, values: &PcrValues, checks: &mut Checks) {
     let file = first.and_then(|entry| entry.file().ok());
     let named = file.as_ref().is_some_and(|(_, name)| *name == BOOT_AGGREGATE);
@@ -356,8 +357,8 @@ fn check_boot_aggregate(first: Option<&Entry>, values: &PcrValues, checks: &mut 
     );
 }
 
-/// The aggregates that a kernel makes of a boot with these PCRs: over PCR 0 to 9,
-/// and with SHA-1 and before Linux 5.8 over PCR 0 to 7. None where a value lacks.
+/// The aggregates that a kernel computes for a boot with these PCRs: over PCR 0 to 9,
+/// and with SHA-1 and before Linux 5.8 over PCR 0 to 7. `None` if a value is missing.
 fn aggregates(bank: Bank, values: &PcrValues) -> Option<Vec<Vec<u8>>> {
     let over = |end: u8| Some(bank.hash(&(0..end).map(|pcr| values.value(bank, pcr)).collect::<Option<Vec<_>>>()?));
     Some(vec![over(PCR)?, over(8)?])

@@ -1,5 +1,5 @@
-//! Evidence as other systems archive it, brought into the form that is verified
-//! here. Reading an envelope proves nothing; it only says where the evidence is.
+//! Converts evidence that other systems archived into the form that is verified here.
+//! Parsing an envelope proves nothing; it only locates the evidence.
 
 mod report;
 mod trustee;
@@ -27,7 +27,7 @@ const CMW_FORMAT: u64 = 273;
 pub enum ImportError {
     /// Longer than [`MAX_LENGTH`].
     TooLong,
-    /// None of the forms that are known.
+    /// Not a known form.
     Unknown,
     /// A known form with a part that cannot be read.
     Part(&'static str),
@@ -90,9 +90,9 @@ pub struct ArchivedQuote {
 /// An envelope that was opened.
 #[derive(Clone, Debug)]
 pub struct Envelope {
-    /// What is in it.
+    /// The contents.
     pub evidence: Imported,
-    /// Its signature, which nobody has verified yet; none where it has none.
+    /// The signature, not verified yet; `None` if the envelope is unsigned.
     pub signed: Option<Sign1>,
 }
 
@@ -116,16 +116,16 @@ impl Envelope {
     }
 }
 
-/// Evidence out of an envelope.
+/// Evidence from an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Imported {
     /// Ours: a CMW collection.
     Portcullis(Box<Evidence>),
-    /// An SNP report with the host's certificates: a TSM report, or Trustee's.
+    /// An SNP report with the host's certificates: a TSM report, or one from Trustee.
     Snp {
-        /// Report and certificate table; empty where certificates come apart.
+        /// Report and certificate table; empty if the certificates are separate.
         snp: SnpEvidence,
-        /// Certificates that came beside it, PEM or DER.
+        /// Separate certificates, PEM or DER.
         certificates: Vec<Vec<u8>>,
     },
     /// The report of a service module, with its manifest: a TSM report.
@@ -136,13 +136,13 @@ pub enum Imported {
         hcl: Vec<u8>,
         /// The quote.
         quote: Box<ArchivedQuote>,
-        /// Certificates that came beside it, PEM or DER.
+        /// Separate certificates, PEM or DER.
         certificates: Vec<Vec<u8>>,
     },
 }
 
 impl Imported {
-    /// What the envelope is called.
+    /// Name of the envelope's form.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -179,7 +179,7 @@ fn binary(bytes: &[u8]) -> Result<Imported, ImportError> {
         return Ok(imported(TsmReport::from_cbor(value, tsm::Others::PassedOver)?));
     }
     let wrapper = Cmw::parse(bytes)?;
-    // Ours with a part that is refused: the rest of it is not taken for the whole.
+    // If a part of our own evidence is refused, the rest is not accepted as the whole.
     match &wrapper {
         Cmw::Collection { kind: Some(kind), .. } if kind == COLLECTION_TYPE => Err(ImportError::Portcullis(own)),
         _ => in_wrapper(&wrapper),
@@ -209,7 +209,8 @@ fn json(bytes: &[u8]) -> Result<Imported, ImportError> {
     }
 }
 
-/// The TSM report in a wrapper. Which of several counts is not guessed.
+/// The TSM report in a wrapper. Several reports are refused, because the right one
+/// cannot be guessed.
 fn in_wrapper(wrapper: &Cmw) -> Result<Imported, ImportError> {
     match wrapper.messages(&tsm::MEDIA_TYPES).as_slice() {
         [report] => Ok(imported(TsmReport::parse(report)?)),
@@ -224,7 +225,7 @@ fn imported(report: TsmReport) -> Imported {
     }
 }
 
-/// Names of the types in a wrapper, as far as they fit in a message.
+/// Names of the types in a wrapper, shortened to fit in a message.
 fn types(wrapper: &Cmw) -> String {
     const SHOWN: usize = 300;
     let text = match wrapper {

@@ -1,6 +1,6 @@
-//! An SNP report as the `sev` crate writes it in JSON: field by field. It is put
-//! back into the bytes of the ABI, and whether they are those that were signed,
-//! the signature tells.
+//! An SNP report in the JSON form of the `sev` crate: field by field. It is converted
+//! back into the bytes of the ABI; the signature shows whether they are the signed
+//! bytes.
 
 use serde_json::{Map, Value};
 
@@ -23,7 +23,7 @@ const BYTES: [(&str, usize, usize); 10] = [
     ("report_id_ma", 0x160, 32),
     ("chip_id", 0x1a0, 64),
 ];
-/// Numbers with their other names, offsets and lengths.
+/// Numbers with their alternative names, offsets and lengths.
 const NUMBERS: [(&[&str], usize, usize); 15] = [
     (&["version"], 0x00, 4),
     (&["guest_svn"], 0x04, 4),
@@ -45,10 +45,10 @@ const NUMBERS: [(&[&str], usize, usize); 15] = [
 const CPUID: [(&str, usize); 3] = [("cpuid_fam_id", 0x188), ("cpuid_mod_id", 0x189), ("cpuid_step", 0x18a)];
 const TCBS: [(&str, usize); 4] =
     [("current_tcb", 0x38), ("reported_tcb", 0x180), ("committed_tcb", 0x1e0), ("launch_tcb", 0x1f0)];
-/// Fields that must be there; the others differ from version to version.
+/// Required fields; the others differ between versions.
 const REQUIRED: [&str; 2] = ["version", "policy"];
 
-/// The report's bytes; `None` where a field has no place or no value.
+/// The report's bytes; `None` if a field is unknown or has no value.
 pub(super) fn encode_report(fields: &Fields) -> Option<Vec<u8>> {
     let mut report = vec![0; LENGTH];
     let mut put = |at: usize, bytes: &[u8]| {
@@ -86,7 +86,7 @@ pub(super) fn encode_report(fields: &Fields) -> Option<Vec<u8>> {
     Some(report)
 }
 
-/// A number, or an object with one member that is.
+/// A number, or an object whose only member is a number.
 fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Object(fields) if fields.len() == 1 => fields.values().next().and_then(Value::as_u64),
@@ -95,7 +95,7 @@ fn number(value: &Value) -> Option<u64> {
     }
 }
 
-/// With an FMC, in the order of Turin; without, in that of Milan and Genoa.
+/// With an FMC, in the layout of Turin; without, in that of Milan and Genoa.
 fn tcb(fields: &Fields) -> Option<[u8; 8]> {
     let level = |name: &str| fields.get(name).and_then(Value::as_u64).and_then(|n| u8::try_from(n).ok());
     let (boot, tee, snp, microcode) = (level("bootloader")?, level("tee")?, level("snp")?, level("microcode")?);

@@ -26,7 +26,7 @@ pub(super) fn parse(json: &Value) -> Result<Imported, ImportError> {
 
 fn snp(report: &Value, chain: Option<&Value>) -> Result<Imported, ImportError> {
     let report = match report {
-        // The crate's structure, as JSON: put back into the bytes that were signed.
+        // The crate's structure, as JSON: converted back into the signed bytes.
         Value::Object(fields) => encode_report(fields).ok_or(ImportError::Part("attestation report"))?,
         other => bytes_of(other).ok_or(ImportError::Part("attestation report"))?,
     };
@@ -71,8 +71,8 @@ fn azure(hcl: &Value, quote: &Value, vcek: Option<&Value>) -> Result<Imported, I
     Ok(Imported::Azure { hcl, quote, certificates })
 }
 
-/// Azure's vTPM signs with RSASSA and SHA-256; the archive keeps the bare
-/// signature. Another scheme then simply does not verify.
+/// Azure's vTPM signs with RSASSA and SHA-256, and the archive stores the bare
+/// signature. A signature of another scheme does not verify.
 fn rsassa(signature: &[u8]) -> Option<Vec<u8>> {
     let length = u16::try_from(signature.len()).ok()?;
     Some([&[0x00, 0x14, 0x00, 0x0b][..], &length.to_be_bytes(), signature].concat())

@@ -1,9 +1,9 @@
 //! X.509 certificates of AMD's profile, over the received bytes.
 //!
-//! Parsing accepts only what the profile allows (KDS specification 57230,
-//! chapter 3): v3, RSASSA-PSS with SHA-384 and a salt of 48, known critical
-//! extensions, each extension once. What it accepts is a claim until
-//! [`Certificate::is_signed_by`] says by whom.
+//! Parsing accepts only forms that the profile allows (KDS specification 57230, chapter
+//! 3): v3, RSASSA-PSS with SHA-384 and a salt of 48, known critical extensions, each
+//! extension once. An accepted certificate is a claim until
+//! [`Certificate::is_signed_by`] verifies its signature.
 
 use std::fmt;
 
@@ -32,15 +32,15 @@ const AMD_FMC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704
 const AMD_HWID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.4");
 const AMD_CSP_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.5");
 
-/// `AlgorithmIdentifier` of RSASSA-PSS, SHA-384, MGF1 with SHA-384, salt 48,
-/// with the trailer field left to its default: AMD's VCEKs and CRLs.
+/// `AlgorithmIdentifier` of RSASSA-PSS, SHA-384, MGF1 with SHA-384, salt 48, with the
+/// default trailer field omitted: AMD's VCEKs and CRLs.
 pub const PSS_SHA384: &[u8] = &[
     0x30, 0x41, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a, 0x30, 0x34, 0xa0, 0x0f, 0x30, 0x0d,
     0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09,
     0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03,
     0x04, 0x02, 0x02, 0x05, 0x00, 0xa2, 0x03, 0x02, 0x01, 0x30,
 ];
-/// The same with the trailer field spelled out: AMD's ASKs and ARKs.
+/// The same with an explicit trailer field: AMD's ASKs and ARKs.
 const PSS_SHA384_TRAILER: &[u8] = &[
     0x30, 0x46, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a, 0x30, 0x39, 0xa0, 0x0f, 0x30, 0x0d,
     0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09,
@@ -51,14 +51,14 @@ const PSS_SHA384_TRAILER: &[u8] = &[
 /// Why a certificate or CRL was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateError {
-    /// No X.509 in strict DER, or longer than [`MAX_LENGTH`].
+    /// Not X.509 in strict DER, or longer than [`MAX_LENGTH`].
     Malformed,
     /// A signature algorithm other than RSASSA-PSS with SHA-384 and salt 48,
     /// or two different ones inside and outside the signed part.
     Algorithm,
     /// A key that is neither RSA nor ECDSA P-384.
     Key,
-    /// A critical extension that nobody here understands.
+    /// An unknown critical extension.
     CriticalExtension(String),
     /// The same extension twice.
     DuplicateExtension(String),
@@ -100,8 +100,7 @@ pub enum PublicKey {
 pub enum Authority {
     /// CA flag set, and key usage, if given, allows signing certificates.
     Ca,
-    /// CA flag set, and a key usage that does not allow it: neither one nor the
-    /// other.
+    /// CA flag set, and a key usage that does not allow it: neither a CA nor an end entity.
     Contradictory,
     /// No CA flag.
     EndEntity,
@@ -131,7 +130,7 @@ pub struct AmdExtensions {
 }
 
 impl AmdExtensions {
-    /// The TCB version that the key was derived for; `None` where incomplete.
+    /// The TCB version for which the key was derived; `None` if incomplete.
     #[must_use]
     pub fn tcb(&self) -> Option<Tcb> {
         Some(Tcb {
@@ -164,8 +163,8 @@ pub struct Certificate {
     pub not_after: u64,
     /// Whether it may sign certificates.
     pub authority: Authority,
-    /// Whether its key may sign anything else: no key usage is named, as in
-    /// AMD's VCEKs and VLEKs, or digital signatures are among those named.
+    /// Whether its key may sign data other than certificates: no key usage is named, as in
+    /// AMD's VCEKs and VLEKs, or digital signatures are among the named usages.
     pub signs_reports: bool,
     /// Public key.
     pub key: PublicKey,
@@ -225,8 +224,8 @@ impl Certificate {
         &self.der
     }
 
-    /// Whether `issuer`'s RSA key made this certificate's signature. Names and
-    /// flags are checked by the caller.
+    /// Whether `issuer`'s RSA key made this certificate's signature. The caller checks
+    /// names and flags.
     #[must_use]
     pub fn is_signed_by(&self, issuer: &Self) -> bool {
         issuer.signed(&self.signed, &self.signature)
@@ -251,7 +250,7 @@ impl Certificate {
 /// The signed bytes, the algorithm's DER and the signature.
 type SignedParts = (Vec<u8>, Vec<u8>, Vec<u8>);
 
-/// The parts of a certificate or CRL, whose algorithm is AMD's.
+/// The parts of a certificate or CRL that uses AMD's algorithm.
 pub(crate) fn signed_parts(der: &[u8]) -> Result<SignedParts, CertificateError> {
     if der.len() > MAX_LENGTH {
         return Err(CertificateError::Malformed);
@@ -283,7 +282,7 @@ pub(crate) fn serial(number: &x509_cert::serial_number::SerialNumber) -> Vec<u8>
     number.as_bytes().iter().copied().skip_while(|b| *b == 0).collect()
 }
 
-/// Last `CN` of any certificate's subject, for messages about one that is refused.
+/// Last `CN` of any certificate's subject, for messages about a refused certificate.
 pub(crate) fn subject_name(der: &[u8]) -> Option<String> {
     let parsed = x509_cert::Certificate::from_der(der).ok()?;
     Some(common_name(&parsed.tbs_certificate.subject).unwrap_or_default())
@@ -365,8 +364,8 @@ fn ia5(value: &[u8], name: &'static str) -> Result<String, CertificateError> {
         .map_err(|_| CertificateError::Extension(name))
 }
 
-/// The hardware id stands bare in the extension value; some certificates wrap
-/// it in an OCTET STRING.
+/// The hardware id is the bare extension value; some certificates wrap it in an OCTET
+/// STRING.
 fn hwid(value: &[u8]) -> Result<Vec<u8>, CertificateError> {
     let bare = |bytes: &[u8]| matches!(bytes.len(), 8 | 64);
     if bare(value) {

@@ -1,4 +1,4 @@
-//! What certificate and report say of the same chip: product, chip id, TCB.
+//! Compares the chip in certificate and report: product, chip id, TCB.
 
 use portcullis_wire::hex::hex;
 
@@ -9,7 +9,7 @@ use super::report::Report;
 use super::tcb::Tcb;
 use crate::check::Checks;
 
-/// Certificate and report speak of the same chip at the same patch level.
+/// Checks that certificate and report name the same chip at the same patch level.
 pub(super) fn check_same_chip(report: &Report, amd: &AmdExtensions, generation: Generation, checks: &mut Checks) {
     let product = amd.product.as_deref().unwrap_or("no product");
     let cpuid_fits = report.cpuid.is_none() || report.cpuid_generation() == Some(generation);

@@ -1,4 +1,4 @@
-//! Sorting out certificates and CRLs: PEM or DER, one or many, in any order.
+//! Sorts certificates and CRLs: PEM or DER, one or many, in any order.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use crate::bytes::Reader;
 
 /// Largest collateral file, in bytes.
 pub const MAX_FILE: usize = 256 * 1024;
-/// Most objects in one file, and most entries in one table.
+/// Largest number of objects in one file, and of entries in one table.
 pub(super) const MAX_OBJECTS: usize = 32;
 
-/// Why a file yields nothing.
+/// Why a file is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CollateralError {
     /// Longer than [`MAX_FILE`] bytes, or more than 32 objects.
@@ -52,8 +52,8 @@ pub struct RefusedObject {
 }
 
 impl RefusedObject {
-    /// Whether it claims a place in AMD's chains. Certificates of others may
-    /// stand in the same file and matter to nobody.
+    /// Whether its subject name is one of AMD's chains. Unrelated certificates in the same
+    /// file are ignored.
     #[must_use]
     pub fn claims_a_place(&self) -> bool {
         self.common_name.starts_with("SEV-") || self.common_name.starts_with("ARK-")
@@ -67,13 +67,13 @@ pub struct Collateral {
     pub certificates: Vec<Certificate>,
     /// CRLs, in the order given.
     pub crls: Vec<Crl>,
-    /// What is no collateral of AMD's profile.
+    /// Objects that do not match AMD's profile.
     pub refused: Vec<RefusedObject>,
 }
 
 impl Collateral {
-    /// Reads one file of PEM blocks, or of DER objects one after another with
-    /// perhaps zeroes behind them.
+    /// Reads one file of PEM blocks, or of consecutive DER objects, with optional trailing
+    /// zeroes.
     ///
     /// # Errors
     /// [`CollateralError`]; a file without any object is an error too.
@@ -100,7 +100,7 @@ impl Collateral {
         }
     }
 
-    /// Adds what another input holds.
+    /// Adds the contents of another input.
     pub fn extend(&mut self, other: Self) {
         self.certificates.extend(other.certificates);
         self.crls.extend(other.crls);
@@ -115,8 +115,8 @@ impl Collateral {
         if self.count() >= MAX_OBJECTS {
             return Err(CollateralError::TooLarge);
         }
-        // Certificate and CRL have different third elements; one parser fails
-        // at once where the other fits.
+        // Certificate and CRL differ in their third element, so at most one of the parsers
+        // accepts the object.
         match Certificate::parse(der) {
             Ok(certificate) => self.certificates.push(certificate),
             Err(refused) => match Crl::parse(der) {

@@ -9,7 +9,7 @@ use super::certificate::{Certificate, CertificateError, encoded, serial, signed_
 const CRL_NUMBER: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.29.20");
 const AUTHORITY_KEY_ID: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new_unwrap("2.5.29.35");
 
-/// From when to when, for people.
+/// A validity window, for people.
 pub(super) fn window(from: u64, to: u64) -> String {
     format!("{} to {}", rfc3339(from), rfc3339(to))
 }

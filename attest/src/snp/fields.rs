@@ -54,8 +54,8 @@ impl GuestPolicy {
 pub struct PlatformInfo(pub u64);
 
 impl PlatformInfo {
-    /// Bits 0-5 and 7 are named. Bit 6 is set by real Turin firmware (1.55.65,
-    /// report version 5), so it is let through without a meaning.
+    /// Bits 0-5 and 7 are named. Real Turin firmware (1.55.65, report version 5) sets bit
+    /// 6, so it is accepted without a meaning.
     const DEFINED: u64 = 0xff;
 
     const fn bit(self, bit: u32) -> bool {
@@ -74,7 +74,7 @@ impl PlatformInfo {
         self.bit(1)
     }
 
-    /// Bit 2: the memory corrects errors.
+    /// Bit 2: the memory has error correction (ECC).
     #[must_use]
     pub const fn ecc_enabled(self) -> bool {
         self.bit(2)
@@ -86,7 +86,7 @@ impl PlatformInfo {
         self.bit(3)
     }
 
-    /// Bit 4: the host cannot read ciphertext.
+    /// Bit 4: ciphertext is hidden from the host.
     #[must_use]
     pub const fn ciphertext_hiding(self) -> bool {
         self.bit(4)
@@ -111,12 +111,12 @@ impl PlatformInfo {
     }
 }
 
-/// Which key signed a report.
+/// The key that signed a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SigningKey {
     /// Versioned chip endorsement key.
     Vcek,
-    /// Versioned loaded endorsement key: of a cloud provider, on many chips.
+    /// Versioned loaded endorsement key: a cloud provider's key, on many chips.
     Vlek,
     /// The report is unsigned.
     None,
@@ -148,7 +148,7 @@ impl KeyInfo {
         self.0 & 1 == 1
     }
 
-    /// Bit 1: the chip id and signature were masked by the host.
+    /// Bit 1: the host masked the chip id and the signature.
     #[must_use]
     pub const fn chip_key_masked(self) -> bool {
         self.0 >> 1 & 1 == 1

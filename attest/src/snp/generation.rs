@@ -1,4 +1,4 @@
-//! Chip generations: what the certificate chain proves, and what CPUID says.
+//! Chip generations, from the certificate chain and from CPUID.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// All generations that Portcullis knows.
+    /// All supported generations.
     pub const ALL: [Self; 3] = [Self::Milan, Self::Genoa, Self::Turin];
 
     /// The name in AMD's certificates and KDS paths.

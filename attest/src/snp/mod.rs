@@ -1,8 +1,8 @@
 //! AMD SEV-SNP attestation reports: bytes, certificates, signatures.
 //!
-//! Three steps, a file or two each: [`report`] reads the 1184 bytes and
-//! refuses what is not canonical; [`certificate`] and [`crl`] read AMD's X.509
-//! profile; [`verify`] puts them together, check by check.
+//! Three steps, with one or two files each: [`report`] reads the 1184 bytes and refuses
+//! non-canonical ones; [`certificate`] and [`crl`] read AMD's X.509 profile; [`verify`]
+//! combines them, check by check.
 
 pub mod certificate;
 mod chip;

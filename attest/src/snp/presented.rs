@@ -1,4 +1,4 @@
-//! What comes with a report, before anything of it is verified.
+//! The inputs that accompany a report, before they are verified.
 
 use super::certificate::Certificate;
 use super::fields::SigningKey;
@@ -7,8 +7,8 @@ use super::table::CertificateTable;
 use crate::check::Checks;
 use crate::crypto::sha256;
 
-/// Certificates that came with a report. None of them is believed before its
-/// signature is verified.
+/// Certificates that accompany a report. None is trusted before its signature is
+/// verified.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Presented<'a> {
     table: &'a [u8],
@@ -16,39 +16,39 @@ pub struct Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
-    /// A host's certificate table, as in `auxblob`; empty where the host has none.
+    /// A host's certificate table, as in `auxblob`; empty if the host has none.
     #[must_use]
     pub const fn table(table: &'a [u8]) -> Self {
         Self { table, certificates: &[] }
     }
 
-    /// Certificates that somebody collected.
+    /// Collected certificates.
     #[must_use]
     pub const fn certificates(certificates: &'a [Certificate]) -> Self {
         Self { table: &[], certificates }
     }
 
-    /// These, and certificates that somebody collected.
+    /// These, and collected certificates.
     #[must_use]
     pub const fn with(self, certificates: &'a [Certificate]) -> Self {
         Self { table: self.table, certificates }
     }
 
-    /// A name for what a chip at one TCB gets out of a host's table. `None` where
-    /// a table is not all there is.
+    /// An id for the kind of key, the chip, the TCB and the host's table together. `None` if
+    /// there is no table, or if there are collected certificates too.
     pub(super) fn id(&self, report: &Report) -> Option<[u8; 32]> {
         let alone = self.certificates.is_empty() && !self.table.is_empty();
         let is_vlek = report.key_info.signing_key() == SigningKey::Vlek;
         alone.then(|| sha256(&[&[u8::from(is_vlek)], &report.chip_id, &report.reported_tcb.0, self.table]))
     }
 
-    /// The certificates that somebody collected.
+    /// The collected certificates.
     pub(super) const fn collected(&self) -> &'a [Certificate] {
         self.certificates
     }
 
-    /// Reads the host's table. A table that lists nothing is one of a host that has
-    /// no certificates: there is nothing to check, and nothing passes.
+    /// Reads the host's table. An empty table means that the host has no certificates: no
+    /// check is recorded.
     pub(super) fn check_table(&self, checks: &mut Checks) -> CertificateTable {
         const REQUIRED: &str = "a certificate table";
         const DETAIL: &str = "the host's certificate table";

@@ -12,8 +12,8 @@ use super::tcb::RawTcb;
 pub const LENGTH: usize = 1184;
 /// Length of its signed part, bytes 0..0x2A0.
 pub const SIGNED_LENGTH: usize = 0x2a0;
-/// The report versions whose fields are known. Version 4 exists on Google
-/// Cloud with the fields of version 3.
+/// Supported report versions. Version 4 exists on Google Cloud with the fields of
+/// version 3.
 pub const VERSIONS: [u32; 4] = [2, 3, 4, 5];
 /// Signature algorithm 1: ECDSA P-384 with SHA-384.
 const ECDSA_P384_SHA384: u32 = 1;
@@ -49,7 +49,7 @@ pub struct MitigationVectors {
     pub current: u64,
 }
 
-/// Every field of a report, as the bytes say. Parsing proves nothing: only
+/// Every field of a report, as parsed. Parsing proves nothing: only
 /// [`super::verify::VerifiedSnpReport`] is evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the ABI table")]
@@ -84,7 +84,7 @@ pub struct Report {
     signature: SignatureBytes,
 }
 
-/// `r` and `s` as they stand in the report: 72 bytes little-endian each.
+/// `r` and `s` as encoded in the report: 72 bytes little-endian each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SignatureBytes {
     r: [u8; 72],
@@ -97,8 +97,8 @@ impl Report {
     /// of its form: `snp.length`, `snp.version`, `snp.reserved`,
     /// `snp.signature_algorithm`, `snp.signature.form`.
     ///
-    /// Returns the fields where length and version let them be read; the later
-    /// checks of form may still have failed.
+    /// Returns the fields if length and version allow them to be read; the later checks of
+    /// form may still have failed.
     pub fn parse(bytes: &[u8], checks: &mut Checks) -> Option<Self> {
         let right_length = checks.equal("snp.length", &bytes.len(), &LENGTH, "length of the report in bytes");
         if !right_length {
@@ -154,8 +154,7 @@ impl Report {
         &self.signed
     }
 
-    /// `r ‖ s`, 48 bytes big-endian each; `None` where the report's encoding
-    /// is not canonical.
+    /// `r ‖ s`, 48 bytes big-endian each; `None` if the report's encoding is not canonical.
     #[must_use]
     pub fn signature_big_endian(&self) -> Option<[u8; 96]> {
         let [r, s] = [&self.signature.r, &self.signature.s].map(|field| {
@@ -173,8 +172,7 @@ impl Report {
         Some(out)
     }
 
-    /// The generation that CPUID names; `None` before version 3 or where it is
-    /// unknown to us.
+    /// The generation that CPUID names; `None` before version 3 or if it is unknown.
     #[must_use]
     pub fn cpuid_generation(&self) -> Option<Generation> {
         self.cpuid.and_then(|c| Generation::from_cpuid(c.family, c.model))
@@ -187,7 +185,7 @@ impl Report {
     }
 }
 
-/// Reads the fields in the order in which they stand; offsets in comments.
+/// Reads the fields in their order in the report; offsets in comments.
 fn read(bytes: &[u8]) -> Result<Report, Truncated> {
     let (signed, _) = bytes.split_first_chunk::<SIGNED_LENGTH>().ok_or(Truncated)?;
     let mut r = Reader::new(bytes);

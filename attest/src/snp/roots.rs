@@ -1,4 +1,4 @@
-//! Whom the chain must end at: AMD's pinned ARKs, or roots that a caller names.
+//! The trusted roots of the chain: AMD's pinned ARKs, or roots that a caller names.
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -10,11 +10,11 @@ use portcullis_wire::hex::hex;
 const ARKS: [&[u8]; 3] =
     [include_bytes!("amd/ark-milan.der"), include_bytes!("amd/ark-genoa.der"), include_bytes!("amd/ark-turin.der")];
 
-/// AMD's ASKs: collateral that saves a look-up, trusted only through an ARK.
+/// AMD's ASKs: included to save a request, trusted only through an ARK.
 const ASKS: [&[u8]; 3] =
     [include_bytes!("amd/ask-milan.der"), include_bytes!("amd/ask-genoa.der"), include_bytes!("amd/ask-turin.der")];
 
-/// Where the roots come from.
+/// The origin of the roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootSource {
     /// AMD's ARKs, pinned in this crate.
@@ -39,7 +39,7 @@ impl RootSource {
 pub struct Roots {
     source: RootSource,
     arks: Vec<Certificate>,
-    /// Whether each signed itself, found out once for all copies.
+    /// Whether each is self-signed, computed once for all clones.
     self_signed: Arc<[OnceLock<bool>]>,
 }
 
@@ -62,13 +62,13 @@ impl Roots {
         Self { source, arks, self_signed }
     }
 
-    /// Exactly these roots, and not AMD's.
+    /// Exactly these roots, without AMD's.
     #[must_use]
     pub fn given(arks: Vec<Certificate>) -> Self {
         Self::of(RootSource::Given, arks)
     }
 
-    /// Where the roots come from.
+    /// The origin of the roots.
     #[must_use]
     pub const fn source(&self) -> RootSource {
         self.source
@@ -86,7 +86,7 @@ impl Roots {
         self.arks.iter().find(|ark| ark.subject == subject)
     }
 
-    /// Whether a root of this set signed itself.
+    /// Whether a root of this set is self-signed.
     #[must_use]
     pub fn signed_itself(&self, root: &Certificate) -> bool {
         let mut known = self.arks.iter().zip(self.self_signed.iter());
@@ -116,7 +116,7 @@ pub fn fingerprint(certificate: &Certificate) -> String {
     hex(&sha256(&[certificate.der()]))
 }
 
-/// The generation that an ARK's name says.
+/// The generation in an ARK's name.
 #[must_use]
 pub fn generation_of(ark: &Certificate) -> Option<Generation> {
     Generation::from_name(ark.common_name.strip_prefix("ARK-")?)

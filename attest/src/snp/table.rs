@@ -6,13 +6,12 @@
 //! table = (GUID ‖ u32 LE offset ‖ u32 LE length)* ‖ 24 zero bytes ‖ data
 //! ```
 //!
-//! Offsets count from the first byte of the table. Each GUID has its bytes in
-//! the order in which it is written (RFC 4122 §4.1.2), unlike GUIDs in UEFI
-//! structures. Hosts pad tables to whole pages, so what follows the last entry's
-//! data is not read.
+//! Offsets count from the first byte of the table. The bytes of each GUID are in the
+//! order of its text form (RFC 4122 §4.1.2), unlike GUIDs in UEFI structures. Hosts pad
+//! tables to whole pages, so bytes after the last entry's data are ignored.
 //!
-//! The host is not trusted: a table proves nothing. Its certificates count by
-//! their signatures.
+//! The host is not trusted: a table proves nothing. Its certificates are trusted only
+//! by their signatures.
 
 use std::fmt;
 
@@ -35,12 +34,12 @@ impl fmt::Display for Guid {
     }
 }
 
-/// What an entry of a known GUID holds.
+/// The contents of an entry with a known GUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// AMD's root key.
     Ark,
-    /// AMD's signing key; of a VLEK, the ASVK.
+    /// AMD's signing key; for a VLEK, the ASVK.
     Ask,
     /// The chip's endorsement key.
     Vcek,
@@ -91,22 +90,22 @@ impl Kind {
 pub enum TableError {
     /// More than 256 KiB, or more than 32 entries.
     TooLarge,
-    /// The table ends before the entry of zeroes that ends its list.
+    /// The table ends before the all-zero entry that terminates its list.
     Unfinished,
-    /// An entry that points behind the end of the table, or into its list of entries.
+    /// An entry that points beyond the end of the table, or into its list of entries.
     Range {
-        /// Which entry.
+        /// The entry.
         guid: Guid,
         /// First byte of its data.
         offset: u32,
         /// Length of its data in bytes.
         length: u32,
     },
-    /// An entry of a known kind with something else in it.
+    /// An entry of a known kind with invalid contents.
     Content {
-        /// Which entry.
+        /// The entry.
         kind: Kind,
-        /// What is wrong with it.
+        /// The fault.
         error: CollateralError,
     },
 }
@@ -144,7 +143,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What it holds; `None` where the GUID is not one of AMD's.
+    /// Its kind; `None` if the GUID is not one of AMD's.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         Kind::of(self.guid)
@@ -160,7 +159,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// A table that was read.
+/// A parsed table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateTable {
     entries: Vec<Entry>,
@@ -227,7 +226,7 @@ impl fmt::Display for CertificateTable {
     }
 }
 
-/// The list of entries, up to the one of zeroes.
+/// The list of entries, up to the all-zero one.
 fn list(table: &mut Reader<'_>) -> Result<Vec<Entry>, TableError> {
     let mut entries = Vec::new();
     loop {
@@ -242,7 +241,7 @@ fn list(table: &mut Reader<'_>) -> Result<Vec<Entry>, TableError> {
     }
 }
 
-/// The data of an entry, which lie behind the list that ends at `header`.
+/// The data of an entry, which lie after the list that ends at `header`.
 fn data<'a>(table: &'a [u8], header: usize, entry: &Entry) -> Result<&'a [u8], TableError> {
     let range = || {
         let (offset, length) = (usize::try_from(entry.offset).ok()?, usize::try_from(entry.length).ok()?);

@@ -1,4 +1,4 @@
-//! TCB versions: five security patch levels in eight bytes, laid out in two ways.
+//! TCB versions: five security patch levels in eight bytes, in one of two layouts.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ impl RawTcb {
         }
     }
 
-    /// Whether the bytes that the layout reserves are zero.
+    /// Whether the reserved bytes of the layout are zero.
     #[must_use]
     pub const fn reserved_is_zero(self, generation: Generation) -> bool {
         let [_, _, b2, b3, b4, b5, b6, _] = self.0;
@@ -49,8 +49,8 @@ impl RawTcb {
 }
 
 impl Tcb {
-    /// Whether every patch level is at least that of `floor`. A floor with FMC
-    /// is not met by a version without.
+    /// Whether every patch level is at least that of `floor`. A version without FMC does
+    /// not meet a floor with FMC.
     #[must_use]
     pub fn at_least(&self, floor: &Self) -> bool {
         self.fmc.unwrap_or(0) >= floor.fmc.unwrap_or(0)

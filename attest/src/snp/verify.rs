@@ -1,17 +1,17 @@
-//! From a report's bytes to a [`VerifiedSnpReport`].
+//! Verifies the bytes of a report; the result is a [`VerifiedSnpReport`].
 //!
 //! The steps, in the order in which their checks are recorded:
 //!
 //! 1. form of the report (`snp.length` … `snp.signature.form`)
-//! 2. who says to have signed it (`snp.signing_key`, `snp.chip_key`)
-//! 3. the host's certificates, the endorsement key's among them, and its chain to a
+//! 2. the signing key that the report names (`snp.signing_key`, `snp.chip_key`)
+//! 3. the host's certificates with that of the endorsement key, and its chain to a
 //!    pinned root (`snp.certificates`, `snp.vek` … `snp.chain.vek`)
 //! 4. validity at the given time, and revocation (`snp.validity`, `snp.crl`, `snp.revoked`)
-//! 5. what certificate and report say of the same chip (`snp.product` … `snp.tcb.certificate`)
+//! 5. chip and patch level in certificate and report (`snp.product` … `snp.tcb.certificate`)
 //! 6. the signature over the report (`snp.signature`)
 //!
-//! Whether the machine is one that somebody wants to trust is not judged here:
-//! that is appraisal, in `portcullis-firmware-policy`.
+//! Whether the machine should be trusted is not judged here: that is appraisal, in
+//! `portcullis-firmware-policy`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,7 @@ use portcullis_wire::rfc3339;
 
 /// AMD's signing keys are RSA-4096.
 const ISSUER_BITS: usize = 4096;
-/// Chains kept verified; one a chip that is seen often.
+/// Largest number of verified chains in the cache; one per chip that is seen often.
 const CACHE_LIMIT: usize = 4096;
 
 /// A report whose signature, chain, validity, revocation status and chip
@@ -54,7 +54,7 @@ impl VerifiedSnpReport {
         &self.report
     }
 
-    /// The generation whose root the chain ends at.
+    /// The generation of the root at which the chain ends.
     #[must_use]
     pub const fn generation(&self) -> Generation {
         self.generation
@@ -100,7 +100,7 @@ struct JudgedCrl {
     signed_by_root: bool,
 }
 
-/// An endorsement key with the part of its chain's checks that time cannot change.
+/// An endorsement key, with the checks of its chain that do not depend on time.
 struct Endorsement {
     vek: Certificate,
     vek_key_digest: [u8; 32],
@@ -112,8 +112,8 @@ struct Endorsement {
 }
 
 impl SnpVerifier {
-    /// A verifier with these roots, and with certificates and CRLs that need
-    /// not come with a report. AMD's own ASKs are always at hand.
+    /// A verifier with these roots, and with certificates and CRLs that reports need not
+    /// carry. AMD's own ASKs are always included.
     #[must_use]
     pub fn new(roots: Roots, collateral: Collateral) -> Self {
         let crls = collateral
@@ -129,8 +129,8 @@ impl SnpVerifier {
         Self { roots, issuers, crls, cache: Mutex::default(), skew: 0 }
     }
 
-    /// Takes certificates and lists as valid this many seconds before they begin, as
-    /// the clock of whoever issued them may be ahead. Ends stay exact.
+    /// Accepts certificates and lists this many seconds before they begin, because the
+    /// clock of their issuer may be ahead. Ends stay exact.
     #[must_use]
     pub fn tolerating(self, skew: u64) -> Self {
         Self { skew, ..self }
@@ -142,8 +142,8 @@ impl SnpVerifier {
         &self.roots
     }
 
-    /// The newest list of `earlier`, for which this verifier has only older ones
-    /// or none: CRL numbers never go down (RFC 5280 §5.2.3).
+    /// The newest list of `earlier`, if this verifier has only older ones or none: CRL
+    /// numbers never decrease (RFC 5280 §5.2.3).
     #[must_use]
     pub fn older_crl(&self, earlier: &Self) -> Option<String> {
         let rank = |crl: &Crl| (crl.number.len(), crl.number.clone());
@@ -155,8 +155,8 @@ impl SnpVerifier {
         lost.map(|crl| format!("CRL number 0x{}", hex(&crl.number)))
     }
 
-    /// Until when the revocation lists of a generation's roots are current, Unix
-    /// seconds; `None` where there is no list that such a root signed.
+    /// When the revocation lists of a generation's roots expire, Unix seconds; `None` if
+    /// there is no list that such a root signed.
     #[must_use]
     pub fn lists_until(&self, generation: Generation) -> Option<u64> {
         let of_generation = |crl: &Crl| self.roots.named(&crl.issuer).and_then(generation_of) == Some(generation);
@@ -166,8 +166,7 @@ impl SnpVerifier {
 
     /// Verifies a report at a time (Unix seconds), recording every check.
     ///
-    /// A value comes back only if every check passed: a missing input is a
-    /// refusal too.
+    /// Returns a value only if every check passed: a missing input is a refusal too.
     pub fn verify(
         &self,
         report: &[u8],
@@ -221,8 +220,8 @@ impl SnpVerifier {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// Keeps a chain that passed. When the cache is full it starts over: a
-    /// flood of chains costs time, never memory.
+    /// Caches a chain that passed. A full cache is emptied, so a flood of chains costs time
+    /// and never memory.
     fn keep(&self, id: [u8; 32], endorsement: &Arc<Endorsement>) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHE_LIMIT {
@@ -231,8 +230,8 @@ impl SnpVerifier {
         cache.insert(id, Arc::clone(endorsement));
     }
 
-    /// Chooses among several certificates for the key, since KDS re-issues
-    /// them: the one that matches chip and TCB, else the first.
+    /// Chooses among several certificates for the key, since KDS re-issues them: the one
+    /// that matches chip and TCB, otherwise the first.
     fn select(
         &self,
         report: &Report,
@@ -260,7 +259,7 @@ impl SnpVerifier {
         chosen.cloned()
     }
 
-    /// The chain from the key to a root, as far as time plays no part.
+    /// Checks the chain from the key to a root, except for checks that depend on time.
     fn endorse(
         &self,
         vek: Certificate,
@@ -326,8 +325,8 @@ impl SnpVerifier {
             || format!("{prefix}<product of the root>, a CA with RSA-4096"),
             "name, CA flag and key size of the ASK or ASVK",
         );
-        // A root that came along and is not the pinned one is a foreign chain,
-        // whatever name it bears.
+        // A presented root that is not the pinned one means a foreign chain, whatever its
+        // name.
         let foreign = presented.iter().find(|c| c.subject == issuer.issuer && Some(*c) != root);
         checks.require(
             "snp.root",
@@ -412,7 +411,7 @@ impl SnpVerifier {
     }
 }
 
-/// Step 2: which key signed, and whether chip id and key were masked.
+/// Step 2: the signing key, and whether chip id and key were masked.
 fn check_signing_key(report: &Report, checks: &mut Checks) {
     let key = report.key_info.signing_key();
     checks.require(

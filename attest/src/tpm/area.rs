@@ -36,13 +36,13 @@ impl Attributes {
     const OF_EK: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 17;
     const JUDGED: u32 = Self::OF_AK | Self::OF_EK;
 
-    /// Whether a key with these attributes signs only what its TPM made.
+    /// Whether a key with these attributes signs only data that its TPM made.
     #[must_use]
     pub const fn are_of_an_attestation_key(self) -> bool {
         self.0 & Self::JUDGED == Self::OF_AK
     }
 
-    /// Whether a key with these attributes opens only credentials.
+    /// Whether a key with these attributes decrypts only credentials.
     #[must_use]
     pub const fn are_of_an_endorsement_key(self) -> bool {
         self.0 & Self::JUDGED == Self::OF_EK
@@ -54,7 +54,7 @@ impl Attributes {
         Self(Self::OF_AK)
     }
 
-    /// The names of those that matter here.
+    /// Names of the relevant attributes.
     #[must_use]
     pub fn describe(self) -> String {
         let set: Vec<&str> =
@@ -69,7 +69,7 @@ pub(super) struct PublicArea {
     pub(super) key: KeyMaterial,
     pub(super) attributes: Attributes,
     pub(super) name_algorithm: Bank,
-    /// Key size of AES-CFB, in bits, where the key protects others.
+    /// Key size of AES-CFB, in bits, if the key protects others.
     pub(super) aes_bits: Option<u16>,
     /// Name algorithm id, then the digest of the area (Part 1, §16).
     pub(super) name: Vec<u8>,
@@ -141,7 +141,7 @@ fn skip_scheme(r: &mut Reader<'_>) -> Result<(), Truncated> {
     Ok(())
 }
 
-/// An uncompressed point; the TPM may leave out leading zeroes.
+/// An uncompressed point; the TPM may omit leading zeroes.
 fn point(x: &[u8], y: &[u8], size: usize) -> Result<Vec<u8>, Truncated> {
     let mut out = vec![4];
     for coordinate in [x, y] {

@@ -13,7 +13,7 @@ pub const MAX_LENGTH: usize = 1024;
 /// `TPMS_CLOCK_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockInfo {
-    /// Milliseconds that the TPM has been powered.
+    /// Milliseconds for which the TPM has been powered.
     pub clock: u64,
     /// Resets since the last clear. Obfuscated for keys outside the endorsement
     /// and platform hierarchies.
@@ -24,7 +24,7 @@ pub struct ClockInfo {
     pub safe: bool,
 }
 
-/// The head of any `TPMS_ATTEST`: enough to see what it is.
+/// The head of any `TPMS_ATTEST`, to identify its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Must be [`MAGIC`].
@@ -65,7 +65,7 @@ impl Quote {
     /// Parses a whole `TPMS_ATTEST` with a `TPMS_QUOTE_INFO`.
     ///
     /// # Errors
-    /// [`Truncated`] where the bytes are not exactly that.
+    /// [`Truncated`] if the bytes have any other form.
     pub fn parse(bytes: &[u8]) -> Result<Self, Truncated> {
         if bytes.len() > MAX_LENGTH {
             return Err(Truncated);

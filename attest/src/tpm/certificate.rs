@@ -1,9 +1,8 @@
 //! Certificates of attestation and endorsement keys (TCG EK Credential Profile,
 //! TCG OID registry), with the chains of the TPM's vendor.
 //!
-//! Path building and validation are `webpki`'s (RFC 5280), and [`crate::x509`]'s
-//! where that does not look; which roots count is the caller's choice, and there
-//! are none by default.
+//! `webpki` builds and validates paths (RFC 5280), and [`crate::x509`] checks what it
+//! does not. The caller names the roots; there are none by default.
 
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use portcullis_wire::hex::hex;
 
 /// Largest certificate accepted, in bytes; NV indices hold at most 4 KiB.
 const MAX_LENGTH: usize = 8 * 1024;
-/// Most certificates of one file.
+/// Largest number of certificates in one file.
 const MAX_COUNT: usize = 32;
 /// `tcg-kp-EKCertificate` and `tcg-kp-AIKCertificate` (EK Credential Profile 2.5,
 /// §3.2.16; `tcg-kp-PlatformCertificate` is 2).
@@ -34,11 +33,11 @@ const AK_PURPOSE: const_oid::ObjectIdentifier = const_oid::ObjectIdentifier::new
 /// Both in DER, without tag and length.
 const PURPOSES: [&[u8]; 2] = [&[0x67, 0x81, 0x05, 0x08, 0x01], &[0x67, 0x81, 0x05, 0x08, 0x03]];
 
-/// Which key a certificate is for.
+/// The kind of key in a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certified {
-    /// An attestation key. Some vendors name no purpose; one that is named must
-    /// fit, and without one the key usage must be for signatures alone.
+    /// An attestation key. Some vendors name no purpose. A named purpose must match;
+    /// without one, the key usage must be signatures only.
     Attestation,
     /// An endorsement key: its purpose and its key usage must be named.
     Endorsement,
@@ -54,11 +53,11 @@ pub struct VendorChains {
 }
 
 impl VendorChains {
-    /// Sorts certificates in PEM or DER, also out of NV indices: what is in `roots`
-    /// is trusted, what is in `others` may stand between.
+    /// Sorts certificates in PEM or DER, also from NV indices: those in `roots` are
+    /// trusted, those in `others` may be intermediates.
     ///
     /// # Errors
-    /// [`Truncated`] where a file holds something else.
+    /// [`Truncated`] if a file contains anything else.
     pub fn read(roots: &[&[u8]], others: &[&[u8]]) -> Result<Self, Truncated> {
         let all = |files: &[&[u8]]| -> Result<Vec<Vec<u8>>, Truncated> {
             files.iter().map(|file| certificates(file)).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
@@ -67,9 +66,9 @@ impl VendorChains {
     }
 }
 
-/// The certificates of a file or of an NV index: PEM blocks, or certificates in
-/// DER one after another. NV memory is larger than what is written to it, so what
-/// follows the last certificate is left over, and not looked at.
+/// The certificates of a file or of an NV index: PEM blocks, or consecutive
+/// certificates in DER. NV memory is larger than its contents, so bytes after the last
+/// certificate are ignored.
 fn certificates(file: &[u8]) -> Result<Vec<Vec<u8>>, Truncated> {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     const END: &[u8] = b"-----END CERTIFICATE-----";
@@ -92,7 +91,7 @@ fn certificates(file: &[u8]) -> Result<Vec<Vec<u8>>, Truncated> {
     if found.is_empty() || found.len() > MAX_COUNT || !sound { Err(Truncated) } else { Ok(found) }
 }
 
-/// The certificate in DER that the bytes begin with.
+/// The DER certificate at the start of the bytes.
 fn first_certificate(bytes: &[u8]) -> Option<&[u8]> {
     let certificate = SliceReader::new(bytes).ok()?.tlv_bytes().ok()?;
     Certificate::from_der(certificate).is_ok().then_some(certificate)
@@ -119,8 +118,8 @@ impl CertifiedKey {
     }
 }
 
-/// Verifies a certificate as it stands in a file or an NV index, at a time (Unix
-/// seconds). `key` is the key that it must be for, where one is known.
+/// Verifies a certificate from a file or an NV index, at a time (Unix seconds). `key`
+/// is the key that it must certify, if known.
 pub fn verify(
     certificate: &[u8],
     kind: Certified,
@@ -194,14 +193,14 @@ fn path_to_a_root(der: &[u8], chains: &VendorChains, at: u64) -> Result<(), Erro
         .map(drop)
 }
 
-/// Wherever a certificate of the path names purposes, one of the TCG's must be
-/// among them; which of the two, the leaf decides.
+/// If a certificate of the path names purposes, one of the TCG's must be among them;
+/// the leaf decides which one.
 struct TcgPurposes;
 
 impl ExtendedKeyUsageValidator for TcgPurposes {
     fn validate(&self, iter: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
         let present: Vec<Vec<usize>> = iter.map(|purpose| Ok(purpose?.to_decoded_oid())).collect::<Result<_, _>>()?;
-        // Compared as the library decodes both: 0.103 misreads arcs above 127.
+        // Compared in the library's decoding: version 0.103 misreads arcs above 127.
         let known = PURPOSES.map(|der| KeyUsage::required(der).oid_values().collect::<Vec<usize>>());
         if present.is_empty() || present.iter().any(|purpose| known.contains(purpose)) {
             return Ok(());
@@ -212,7 +211,7 @@ impl ExtendedKeyUsageValidator for TcgPurposes {
     }
 }
 
-/// Whether a certificate names what it is for.
+/// Whether a certificate names purposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purposes {
     Named,
@@ -225,7 +224,7 @@ fn check_purpose(certificate: &Certificate, kind: Certified, checks: &mut Checks
     let has = |purpose| named.is_some_and(|purposes| purposes.contains(&purpose));
     let (required, holds) = match kind {
         Certified::Attestation => {
-            // One key is not both: an endorsement key signs nothing.
+            // One key cannot be both: an endorsement key signs nothing.
             let fits = has(AK_PURPOSE) && !has(EK_PURPOSE);
             (format!("{AK_PURPOSE} and not {EK_PURPOSE}, or none named"), fits || matches!(found, Ok(None)))
         }
@@ -248,9 +247,9 @@ fn check_purpose(certificate: &Certificate, kind: Certified, checks: &mut Checks
     if named.is_some() { Purposes::Named } else { Purposes::NotNamed }
 }
 
-/// The uses of the key itself: attestation keys sign, endorsement keys decrypt
-/// (EK Credential Profile 2.5, §3.2.13: keyEncipherment for RSA, keyAgreement for
-/// ECC). Neither issues certificates.
+/// Checks the key usage: attestation keys sign, endorsement keys decrypt (EK Credential
+/// Profile 2.5, §3.2.13: keyEncipherment for RSA, keyAgreement for ECC). Neither issues
+/// certificates.
 fn check_usage(certificate: &Certificate, kind: Certified, purposes: Purposes, checks: &mut Checks) {
     let usage = x509::key_usage(certificate);
     let has = |bits: &[KeyUsages]| usage.is_some_and(|usage| bits.iter().any(|bit| usage.0.contains(*bit)));
@@ -258,7 +257,7 @@ fn check_usage(certificate: &Certificate, kind: Certified, purposes: Purposes, c
     let decrypts = has(&[KeyUsages::KeyEncipherment, KeyUsages::DataEncipherment, KeyUsages::KeyAgreement]);
     let issues = x509::is_ca(certificate) || has(&[KeyUsages::KeyCertSign, KeyUsages::CRLSign]);
     let (required, holds) = match (kind, purposes) {
-        // The purpose says what the key is; a usage that is named must fit.
+        // The purpose identifies the key; a named usage must match.
         (Certified::Attestation, Purposes::Named) => ("digitalSignature, and no authority", signs || usage.is_none()),
         (Certified::Attestation, Purposes::NotNamed) => {
             ("digitalSignature alone, where no purpose is named, and no authority", signs && !decrypts)

@@ -1,9 +1,9 @@
 //! Credential activation (TPM 2.0 Part 1, §24): a secret that only the TPM with
 //! one endorsement key releases, and only while it holds one attestation key.
 //!
-//! [`Credential::make`] is `TPM2_MakeCredential` in software. Whoever answers
-//! with the secret has shown that the attestation key of that name and the
-//! endorsement key are of one TPM.
+//! [`Credential::make`] is `TPM2_MakeCredential` in software. An answer with the secret
+//! proves that the attestation key with that name and the endorsement key are in one
+//! TPM.
 
 use aws_lc_rs::agreement::{self, ECDH_P256, ECDH_P384, EphemeralPrivateKey, UnparsedPublicKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -25,7 +25,7 @@ use crate::bytes::Truncated;
 /// Ends with a zero byte, which is part of it (Part 1, annexes B.10.4 and C.6.4).
 const IDENTITY: &[u8] = b"IDENTITY\0";
 
-/// An endorsement key: it decrypts credentials, and nothing else.
+/// An endorsement key, which only decrypts credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndorsementKey {
     key: KeyMaterial,
@@ -34,11 +34,11 @@ pub struct EndorsementKey {
 }
 
 impl EndorsementKey {
-    /// Reads a `TPMT_PUBLIC`: restricted, decrypting, fixed to its TPM; RSA,
-    /// P-256 or P-384; AES-CFB of 128 or 256 bits; not named by SHA-1.
+    /// Reads a `TPMT_PUBLIC`: restricted, decrypting, fixed to its TPM; RSA, P-256 or
+    /// P-384; AES-CFB of 128 or 256 bits; the name algorithm is not SHA-1.
     ///
     /// # Errors
-    /// [`Truncated`] where it is anything else.
+    /// [`Truncated`] if it is anything else.
     pub fn from_area(area: &[u8]) -> Result<Self, Truncated> {
         let PublicArea { key, attributes, name_algorithm, aes_bits, .. } = PublicArea::parse(area)?;
         let aes_bits = aes_bits.filter(|bits| matches!(bits, 128 | 256)).ok_or(Truncated)?;
@@ -48,15 +48,15 @@ impl EndorsementKey {
         Ok(Self { key, name_algorithm, aes_bits })
     }
 
-    /// SHA-256 of its `SubjectPublicKeyInfo`: what governors enrol. It does not
-    /// depend on the template, so it can be computed from the EK certificate.
+    /// SHA-256 of its `SubjectPublicKeyInfo`, which governors enrol. It does not depend on
+    /// the template, so it can be computed from the EK certificate.
     #[must_use]
     pub fn digest(&self) -> Option<[u8; 32]> {
         self.key.to_spki().map(|spki| crate::crypto::sha256(&[&spki]))
     }
 }
 
-/// What travels to the TPM.
+/// The message to the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     /// Contents of `TPM2B_ID_OBJECT`: HMAC, then the encrypted secret.
@@ -70,7 +70,7 @@ impl Credential {
     /// `ak_name`.
     ///
     /// # Errors
-    /// [`Unspecified`] where the key is not one that cryptography accepts.
+    /// [`Unspecified`] if the cryptographic library does not accept the key.
     pub fn make(ek: &EndorsementKey, ak_name: &[u8], secret: &[u8; 32]) -> Result<Self, Unspecified> {
         let hash = ek.name_algorithm;
         let (seed, encrypted_seed) = match &ek.key {
@@ -88,7 +88,7 @@ impl Credential {
     }
 }
 
-/// A seed under RSA-OAEP, with the hash of the key's name.
+/// A seed encrypted with RSA-OAEP, with the hash of the key's name algorithm.
 fn rsa_seed(key: &[u8], hash: Bank) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), Unspecified> {
     let algorithm = match hash {
         Bank::Sha256 => &OAEP_SHA256_MGF1SHA256,
@@ -106,7 +106,7 @@ fn rsa_seed(key: &[u8], hash: Bank) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), Uns
     Ok((seed, encrypted))
 }
 
-/// A seed agreed upon with an ephemeral key, whose point travels.
+/// A seed agreed upon with an ephemeral key, whose point is sent.
 fn ecdh_seed(
     curve: &'static agreement::Algorithm,
     point: &[u8],
@@ -150,7 +150,7 @@ fn hmac(hash: Bank, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     context.sign().as_ref().to_vec()
 }
 
-/// AES-CFB with a zero IV: every key encrypts once.
+/// AES-CFB with a zero IV, because every key encrypts once.
 fn aes_cfb(key: &[u8], plain: &[u8]) -> Result<Vec<u8>, Unspecified> {
     let algorithm = if key.len() == 16 { &AES_128 } else { &AES_256 };
     let key = EncryptingKey::cfb128(UnboundCipherKey::new(algorithm, key)?)?;

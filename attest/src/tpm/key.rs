@@ -11,7 +11,7 @@ use crate::bytes::{Reader, Truncated};
 
 pub use super::area::Attributes;
 
-/// Key material in the form that verification takes.
+/// Key material in the form that verification uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyMaterial {
     /// PKCS#1 `RSAPublicKey`.
@@ -26,11 +26,11 @@ impl KeyMaterial {
     /// Reads a `SubjectPublicKeyInfo` in DER.
     ///
     /// # Errors
-    /// [`Truncated`] where it is not RSA, P-256 or P-384.
+    /// [`Truncated`] if it is not RSA, P-256 or P-384.
     pub fn from_spki(der: &[u8]) -> Result<Self, Truncated> {
         let info = SubjectPublicKeyInfoOwned::from_der(der).map_err(|_| Truncated)?;
         let key = info.subject_public_key.as_bytes().ok_or(Truncated)?.to_vec();
-        // Other curves have points of the same length: the name of the curve decides.
+        // Other curves have points of the same length, so the named curve decides.
         let curve = info.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
         match (info.algorithm.oid, curve, key.len()) {
             (RSA_ENCRYPTION, None, _) => Ok(Self::Rsa(key)),
@@ -63,10 +63,10 @@ impl KeyMaterial {
     }
 }
 
-/// An RSA key of a big-endian modulus and exponent.
+/// An RSA key from a big-endian modulus and exponent.
 ///
 /// # Errors
-/// [`Truncated`] where DER cannot hold them.
+/// [`Truncated`] if DER cannot encode them.
 pub fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Result<KeyMaterial, Truncated> {
     rsa_public_key(modulus, exponent).map(KeyMaterial::Rsa)
 }
@@ -83,7 +83,7 @@ pub enum AttestationKey {
         /// Name: algorithm id, then the digest of the public area.
         name: Vec<u8>,
     },
-    /// A bare public key: nothing is known of its attributes.
+    /// A bare public key, with unknown attributes.
     Bare(KeyMaterial),
 }
 
@@ -96,7 +96,7 @@ impl AttestationKey {
         }
     }
 
-    /// The TPM name, where the public area is known.
+    /// The TPM name, if the public area is known.
     #[must_use]
     pub fn name(&self) -> Option<&[u8]> {
         match self {
@@ -108,8 +108,8 @@ impl AttestationKey {
     /// Reads PEM, `TPM2B_PUBLIC` or `TPMT_PUBLIC`.
     ///
     /// # Errors
-    /// [`Truncated`] where it is none of them, or a kind of key that cannot
-    /// sign quotes here.
+    /// [`Truncated`] if it is none of them, or a kind of key that is not supported for
+    /// quotes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Truncated> {
         if bytes.len() > MAX_LENGTH {
             return Err(Truncated);

@@ -8,7 +8,7 @@ use crate::crypto;
 
 /// PCRs of a PC Client TPM (TCG PC Client Platform TPM Profile, §4.6).
 pub const PCR_COUNT: u8 = 24;
-/// Most banks in one selection; a TPM has four at most.
+/// Largest number of banks in one selection; a TPM has at most four.
 const MAX_BANKS: u32 = 8;
 
 /// A hash algorithm of a PCR bank (TCG Algorithm Registry).
@@ -73,7 +73,7 @@ impl Bank {
         }
     }
 
-    /// The hash of the parts, one after another.
+    /// The hash of the concatenated parts.
     #[must_use]
     pub fn hash(self, parts: &[&[u8]]) -> Vec<u8> {
         match self {
@@ -109,7 +109,7 @@ impl fmt::Display for Bank {
 pub struct PcrSet(u32);
 
 impl PcrSet {
-    /// The set of these PCRs; numbers from 24 on are left out.
+    /// The set of these PCRs; numbers from 24 on are ignored.
     #[must_use]
     pub fn of(pcrs: impl IntoIterator<Item = u8>) -> Self {
         Self(pcrs.into_iter().filter(|p| *p < PCR_COUNT).fold(0, |mask, p| mask | 1 << p))
@@ -148,8 +148,7 @@ impl Selection {
     /// Reads a selection.
     ///
     /// # Errors
-    /// [`Truncated`] for an unknown algorithm too: what cannot be named cannot
-    /// be compared.
+    /// [`Truncated`], also for an unknown algorithm, because its values cannot be compared.
     pub fn read(r: &mut Reader<'_>) -> Result<Self, Truncated> {
         let count = r.u32_be()?;
         if count > MAX_BANKS {
@@ -195,7 +194,7 @@ impl fmt::Display for Selection {
 pub struct PcrValues(BTreeMap<(Bank, u8), Vec<u8>>);
 
 impl PcrValues {
-    /// Sets a value; `false` where the number or the length is wrong.
+    /// Sets a value; `false` if the number or the length is wrong.
     #[must_use]
     pub fn insert(&mut self, bank: Bank, pcr: u8, value: Vec<u8>) -> bool {
         let fits = pcr < PCR_COUNT && value.len() == bank.length();
@@ -216,8 +215,8 @@ impl PcrValues {
         self.0.iter().map(|((bank, pcr), value)| (*bank, *pcr, value.as_slice()))
     }
 
-    /// The digest over the selected values under `hash`, as a quote carries it
-    /// (TPM 2.0 Part 3, TPM2_Quote); `None` where a value is absent.
+    /// The digest over the selected values under `hash`, as a quote carries it (TPM 2.0
+    /// Part 3, TPM2_Quote); `None` if a value is absent.
     #[must_use]
     pub fn digest(&self, selection: &Selection, hash: Bank) -> Option<Vec<u8>> {
         let values: Option<Vec<&[u8]>> = selection.pcrs().map(|(bank, pcr)| self.value(bank, pcr)).collect();

@@ -42,7 +42,7 @@ impl Signature {
     /// Parses a `TPMT_SIGNATURE` that fills `bytes`.
     ///
     /// # Errors
-    /// [`Truncated`], also for forms and hashes that are not known.
+    /// [`Truncated`], also for unknown forms and hashes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Truncated> {
         if bytes.len() > MAX_LENGTH {
             return Err(Truncated);
@@ -74,8 +74,8 @@ impl Signature {
         format!("{form}-{}", self.hash)
     }
 
-    /// The scheme under this key; `None` where it is not trusted (SHA-1) or
-    /// does not go with the key.
+    /// The scheme under this key; `None` if it is not trusted (SHA-1) or does not match the
+    /// key.
     #[must_use]
     pub const fn scheme(&self, key: &KeyMaterial) -> Option<Scheme> {
         match (self.form, self.hash, key) {
@@ -89,7 +89,7 @@ impl Signature {
         }
     }
 
-    /// Whether it is the key's signature over `message`.
+    /// Whether the key made this signature over `message`.
     #[must_use]
     pub fn verifies(&self, key: &KeyMaterial, message: &[u8]) -> bool {
         let (KeyMaterial::Rsa(bytes) | KeyMaterial::P256(bytes) | KeyMaterial::P384(bytes)) = key;
@@ -99,7 +99,7 @@ impl Signature {
         })
     }
 
-    /// The bytes that verification takes: RSA as it is, ECDSA as `r ‖ s`.
+    /// The bytes for verification: RSA unchanged, ECDSA as `r ‖ s`.
     fn fixed(&self, size: usize) -> Option<Vec<u8>> {
         match &self.value {
             Value::Rsa(bytes) => Some(bytes.clone()),

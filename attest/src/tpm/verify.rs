@@ -1,14 +1,14 @@
-//! From a quote's bytes to a [`VerifiedQuote`].
+//! Verifies the bytes of a quote; the result is a [`VerifiedQuote`].
 //!
 //! 1. the signed structure (`tpm.attest`, `tpm.attest.magic`, `tpm.attest.type`)
 //! 2. the key (`tpm.ak`, `tpm.ak.attributes`)
 //! 3. the signature (`tpm.scheme`, `tpm.signature`)
 //! 4. freshness (`tpm.nonce`)
-//! 5. what was quoted (`tpm.selection`, `tpm.bank`, `tpm.pcrs`, `tpm.pcr_digest`)
+//! 5. the quoted PCRs (`tpm.selection`, `tpm.bank`, `tpm.pcrs`, `tpm.pcr_digest`)
 //! 6. how the PCRs came about (`tpm.expected.N`, `tpm.eventlog`,
 //!    `tpm.eventlog.user_space`, `tpm.pcr.N`)
 //!
-//! Whether the key is of a TPM that anybody trusts is not judged here.
+//! Whether the key is in a trusted TPM is not judged here.
 
 use super::attest::{ClockInfo, Head, MAGIC, Quote, TYPE_QUOTE};
 use super::key::{AttestationKey, Attributes, KeyMaterial};
@@ -18,7 +18,8 @@ use crate::check::Checks;
 use crate::eventlog::{self, EventLog, EventLogError, Unlogged, VerifiedLog};
 use portcullis_wire::hex::hex;
 
-/// What a quote must show. Absence is a missing check, never a skipped one.
+/// The inputs of a quote's verification. An absent input is a missing check, never a
+/// skipped one.
 #[derive(Clone, Copy, Debug)]
 pub struct QuoteInput<'a> {
     /// `TPMS_ATTEST`.
@@ -29,39 +30,38 @@ pub struct QuoteInput<'a> {
     pub ak: KeySource<'a>,
     /// Values of the quoted PCRs.
     pub pcrs: Option<&'a PcrValues>,
-    /// Values that the PCRs must have: they explain the quoted ones as an event
-    /// log does.
+    /// Values that the PCRs must have: they explain the quoted values, as an event log
+    /// does.
     pub expected: Option<&'a PcrValues>,
     /// Event log in TCG format.
     pub event_log: Option<&'a [u8]>,
-    /// What user space measured later: systemd's `tpm2-measure.log`, where there
-    /// is one.
+    /// Later measurements of user space: systemd's `tpm2-measure.log`, if there is one.
     pub user_space_log: Option<&'a [u8]>,
-    /// What it means that the logs do not lead to a quoted value.
+    /// The consequence if the logs do not lead to a quoted value.
     pub unlogged: Unlogged,
-    /// IMA measurement list, where PCR 10 was quoted and Linux measured files.
+    /// IMA measurement list, if PCR 10 was quoted and Linux measured files.
     pub measured_files: Option<&'a [u8]>,
     /// Required `extraData`.
     pub nonce: Option<&'a [u8]>,
-    /// Which PCRs must be quoted.
+    /// The PCRs that must be quoted.
     pub selection: SelectionRule<'a>,
 }
 
-/// Where the attestation key comes from.
+/// The source of the attestation key.
 #[derive(Clone, Copy, Debug)]
 pub enum KeySource<'a> {
-    /// Somebody presents it: `TPMT_PUBLIC`, `TPM2B_PUBLIC` or PEM.
+    /// Presented with the quote: `TPMT_PUBLIC`, `TPM2B_PUBLIC` or PEM.
     Presented(&'a [u8]),
-    /// The platform that runs the TPM names it, in what its report vouches for.
+    /// Named by the platform that runs the TPM, in data that its report vouches for.
     Platform,
 }
 
-/// Which PCRs a quote must cover.
+/// The PCRs that a quote must cover.
 #[derive(Clone, Copy, Debug)]
 pub enum SelectionRule<'a> {
     /// Exactly these, in this order.
     Exactly(&'a Selection),
-    /// Any, but at least one: for an auditor who looks at a quote.
+    /// Any, but at least one: for an auditor who examines a quote.
     NotEmpty,
 }
 
@@ -77,7 +77,7 @@ pub struct VerifiedQuote {
 }
 
 impl VerifiedQuote {
-    /// Name of the attestation key; `None` where only the key itself is known.
+    /// Name of the attestation key; `None` if only the bare key is known.
     #[must_use]
     pub fn ak_name(&self) -> Option<&[u8]> {
         self.ak_name.as_deref()
@@ -95,15 +95,15 @@ impl VerifiedQuote {
         self.clock
     }
 
-    /// The event log, which leads to the quoted values, but for those that it lists
-    /// as [unlogged](VerifiedLog::unlogged).
+    /// The event log, which leads to the quoted values, except for those that it lists as
+    /// [unlogged](VerifiedLog::unlogged).
     #[must_use]
     pub const fn event_log(&self) -> Option<&VerifiedLog> {
         self.log.as_ref()
     }
 
-    /// The IMA list that came with the quote: it leads to the quoted PCR 10, if
-    /// that was quoted. Which files may be in it is for policy.
+    /// The IMA list that came with the quote: it leads to the quoted PCR 10, if that was
+    /// quoted. Policy decides which files it may contain.
     #[must_use]
     pub fn measured_files(&self) -> Option<&[u8]> {
         self.measured_files.as_deref()
@@ -116,8 +116,8 @@ impl VerifiedQuote {
     }
 }
 
-/// Verifies a quote, recording every check. Without a platform that was verified
-/// its key is missing.
+/// Verifies a quote, recording every check. If the key must come from a platform, it is
+/// missing here, because no platform was verified.
 pub fn verify(input: &QuoteInput<'_>, checks: &mut Checks) -> Option<VerifiedQuote> {
     run(input, checks, |checks| match input.ak {
         KeySource::Presented(bytes) => check_key(bytes, checks),
@@ -128,8 +128,8 @@ pub fn verify(input: &QuoteInput<'_>, checks: &mut Checks) -> Option<VerifiedQuo
     })
 }
 
-/// Verifies a quote by the key that a platform names as the attestation key of its
-/// TPM. Where a verified report vouches for the platform, what the key may sign is
+/// Verifies a quote by the key that a platform names as the attestation key of its TPM.
+/// If a verified report vouches for the platform, the permitted use of the key is
 /// known: the platform made it for quotes.
 pub(crate) fn verify_named(
     input: &QuoteInput<'_>,
@@ -245,7 +245,7 @@ fn check_signature(input: &QuoteInput<'_>, ak: &AttestationKey, checks: &mut Che
 /// Step 4.
 fn check_nonce(input: &QuoteInput<'_>, quote: &Quote, checks: &mut Checks) {
     const DETAIL: &str = "extraData, which makes the quote fresh";
-    // A quote without a nonce answers to nobody: to ask for none is not to ask.
+    // A quote without a nonce proves no freshness; an empty nonce counts as absent.
     match input.nonce.filter(|nonce| !nonce.is_empty()) {
         None => checks.missing("tpm.nonce", "the nonce that the verifier sent", DETAIL),
         Some(nonce) => {
@@ -254,7 +254,7 @@ fn check_nonce(input: &QuoteInput<'_>, quote: &Quote, checks: &mut Checks) {
     }
 }
 
-/// Step 5, as far as it needs no values.
+/// Step 5, without the PCR values.
 fn check_selection(input: &QuoteInput<'_>, quote: &Quote, checks: &mut Checks) {
     let not_empty = quote.selection.pcrs().next().is_some();
     let (holds, required) = match input.selection {
@@ -311,15 +311,15 @@ fn check_pcrs(input: &QuoteInput<'_>, quote: &Quote, hash: Option<Bank>, checks:
                 Some(later) => add_user_space(log, later, checks)?,
                 None => log,
             };
-            // Values that were not quoted are nobody's word.
+            // Values that were not quoted are unproven.
             let quoted = quoted_only(values, &quote.selection);
             eventlog::verify_parsed(log, &quoted, &quote.selection, input.measured_files, input.unlogged, checks)
         }
     }
 }
 
-/// Compares quoted values with those that were expected. Returns whether there
-/// was one for every quoted PCR.
+/// Compares quoted values with the expected ones. Returns whether there was an expected
+/// value for every quoted PCR.
 fn check_expected(
     expected: Option<&PcrValues>,
     values: &PcrValues,
@@ -346,8 +346,7 @@ fn check_expected(
     all
 }
 
-/// The log with that of user space behind it; `None` where the latter cannot be
-/// read.
+/// The log followed by that of user space; `None` if the latter cannot be read.
 fn add_user_space(
     log: Result<EventLog, EventLogError>,
     later: &[u8],
@@ -363,7 +362,7 @@ fn quoted_only(values: &PcrValues, selection: &Selection) -> PcrValues {
     let mut quoted = PcrValues::default();
     for (bank, pcr) in selection.pcrs() {
         if let Some(value) = values.value(bank, pcr) {
-            // Values came out of a map of the same kind, so they fit.
+            // The values come from a map of the same kind, so their lengths are right.
             let _fits = quoted.insert(bank, pcr, value.to_vec());
         }
     }

@@ -1,5 +1,5 @@
-//! Activates credentials: proves that the attestation key and the endorsement
-//! key are of this TPM.
+//! Activates credentials: proves that the attestation key and the endorsement key are
+//! in this TPM.
 
 use portcullis_attest::tpm::credential::Credential;
 use tss_esapi::Context;
@@ -41,7 +41,7 @@ impl ActivateDevice for Tpm {
                 context.set_sessions((Some(AuthSession::Password), Some(session), None));
                 let secret = context.activate_credential(ak, ek, id_object.clone(), seed.clone());
                 context.clear_sessions();
-                // A policy session that was used has ended; one that was not, has not.
+                // A policy session ends when it is used; an unused one must be flushed.
                 if secret.is_err() {
                     end_session(context, session)?;
                 }

@@ -1,10 +1,9 @@
-//! Two NV indices that only the machine in its measured state can write: a
-//! counter that never goes back, and a few bytes beside it.
+//! Two NV indices that only the machine in its measured state can write: a counter that
+//! never decreases, and a few bytes beside it.
 //!
-//! The owner of the TPM can remove them, and make others under the same numbers.
-//! A counter that is made anew starts above every one that there was (TPM 2.0
-//! Part 1, "NV counters"), so that the bytes, which name the counter's value,
-//! do not fit it any more.
+//! The owner of the TPM can remove them, and define others under the same numbers. A
+//! counter that is defined again starts above every earlier one (TPM 2.0 Part 1, "NV
+//! counters"), so the bytes, which contain the counter's value, no longer match it.
 
 use portcullis_attest::tpm::pcr::Selection;
 use tss_esapi::Context;
@@ -93,8 +92,8 @@ fn handle(context: &mut Context, number: u32) -> tss_esapi::Result<NvIndexHandle
     Ok(context.execute_without_session(|context| context.tr_from_tpm_public(index.into()))?.into())
 }
 
-/// Defines an index that the policy writes and everybody reads; one that is
-/// there under its number is of an authority that is no more.
+/// Defines an index that the policy writes and anyone can read. An existing index with
+/// its number belongs to a former authority.
 fn define(
     context: &mut Context,
     number: u32,
@@ -136,7 +135,7 @@ fn increment(context: &mut Context, pcrs: PcrSelectionList) -> tss_esapi::Result
     })
 }
 
-/// Runs with a session that shows the present values of PCRs.
+/// Runs with a session that proves the current values of PCRs.
 fn in_measured_state<T>(
     context: &mut Context,
     pcrs: PcrSelectionList,
@@ -148,7 +147,7 @@ fn in_measured_state<T>(
     let done = PolicySession::try_from(session)
         .and_then(|policy| context.policy_pcr(policy, Digest::default(), pcrs))
         .and_then(|()| run(context, session));
-    // A session that its command ended is gone already.
+    // A session that its command ended no longer exists.
     let ended = end_session(context, session);
     match (done, ended) {
         (Ok(value), _) => Ok(value),

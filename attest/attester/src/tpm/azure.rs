@@ -1,5 +1,5 @@
-//! Azure's vTPM: its attestation key is made by the platform, and its NV indices
-//! hold the paravisor's report.
+//! Azure's vTPM: the platform creates its attestation key, and its NV indices hold the
+//! paravisor's report.
 
 use std::str::FromStr;
 
@@ -31,8 +31,8 @@ pub struct AzureTpm {
 }
 
 impl AzureTpm {
-    /// Connects by a TCTI name; `None` where the TPM keeps no paravisor's report,
-    /// and is not Azure's.
+    /// Connects by a TCTI name; `None` if the TPM holds no paravisor's report and so is not
+    /// Azure's.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -62,7 +62,7 @@ impl AzureTpm {
         &self.tpm
     }
 
-    /// Writes the user data, after which the paravisor makes its report anew.
+    /// Writes the user data; the paravisor then makes a new report.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -70,7 +70,7 @@ impl AzureTpm {
         self.tpm.command("NV_Write", |context| write_index(context, USER_DATA, data))
     }
 
-    /// The paravisor's report as it stands.
+    /// The current report of the paravisor.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -83,7 +83,7 @@ impl AzureTpm {
     }
 }
 
-/// Writes an index of the owner's, which is defined first if it is not there.
+/// Writes an index of the owner, and first defines it if it does not exist.
 fn write_index(context: &mut Context, number: u32, data: &[u8]) -> tss_esapi::Result<()> {
     let index = NvIndexTpmHandle::new(number)?;
     let known = list(context)?.iter().any(|(public, _)| u32::from(public.nv_index()) == number);

@@ -1,9 +1,9 @@
 //! A TPM 2.0 through `tss-esapi`.
 //!
-//! The attestation key is a primary key of the endorsement hierarchy: its
-//! template and the TPM's seed determine it, so it is the same after every boot
-//! and its boot counters are not obfuscated. It is made once and kept loaded;
-//! HMAC sessions cost milliseconds a command, so quotes use a password session.
+//! The attestation key is a primary key of the endorsement hierarchy: its template and
+//! the TPM's seed determine it, so it is the same after every boot and its boot
+//! counters are not obfuscated. It is created once and kept loaded; HMAC sessions cost
+//! milliseconds per command, so quotes use a password session.
 
 mod activate;
 mod anchor;
@@ -45,7 +45,7 @@ use crate::passing::patiently;
 pub struct TpmHandle(Arc<Mutex<Context>>);
 
 impl TpmHandle {
-    /// Runs commands while nobody else does.
+    /// Runs commands with exclusive access.
     pub fn with<T>(&self, run: impl FnOnce(&mut Context) -> T) -> T {
         run(&mut self.lock())
     }
@@ -55,15 +55,15 @@ impl TpmHandle {
     }
 }
 
-/// The logs of what was measured.
+/// The logs of measurements.
 #[derive(Clone, Debug)]
 pub struct Logs {
     /// The firmware's event log.
     pub events: Vec<u8>,
-    /// Where Linux tells which files it measured. It grows while the machine
-    /// runs, so it is read after every quote over PCR 10.
+    /// Path of Linux's list of measured files. It grows while the machine runs, so it is
+    /// read after every quote over PCR 10.
     pub measured_files: PathBuf,
-    /// Where user space tells what it measured; it grows while the machine runs.
+    /// Path of the log of user space's measurements; it grows while the machine runs.
     pub user_space: PathBuf,
 }
 
@@ -79,8 +79,8 @@ pub struct Tpm {
 }
 
 impl Tpm {
-    /// Connects by a TCTI name such as `device:/dev/tpmrm0`, and makes the
-    /// attestation key.
+    /// Connects by a TCTI name such as `device:/dev/tpmrm0`, and creates the attestation
+    /// key.
     ///
     /// # Errors
     /// [`AttesterError`].
@@ -114,7 +114,7 @@ impl Tpm {
         Ok(Self { device, handle: TpmHandle(Arc::new(Mutex::new(context))), ak, ak_area, ak_name, logs })
     }
 
-    /// Runs a command, again where the TPM was busy.
+    /// Runs a command, and retries while the TPM is busy.
     fn command<T>(
         &self,
         name: &'static str,
@@ -123,7 +123,7 @@ impl Tpm {
         patiently(&self.device, || run(&mut self.handle.lock()).map_err(AttesterError::tpm(name)))
     }
 
-    /// The list of measured files, where PCR 10 was quoted and Linux keeps one.
+    /// The list of measured files, if PCR 10 was quoted and Linux has one.
     fn measured_files(&self, selection: &Selection) -> Result<Option<Vec<u8>>, AttesterError> {
         if !selection.pcrs().any(|(_, pcr)| pcr == ima::PCR) {
             return Ok(None);
@@ -142,7 +142,7 @@ impl Tpm {
     }
 }
 
-/// What a TCTI name says of where the TPM is.
+/// The path of the TPM in a TCTI name.
 fn device_of(tcti: &str) -> String {
     tcti.strip_prefix("device:").unwrap_or(tcti).to_owned()
 }
@@ -167,9 +167,9 @@ impl QuoteDevice for Tpm {
         &self.ak_name
     }
 
-    /// The list of measured files is read last: the kernel extends PCR 10 after it
-    /// has added to the list, and a verifier believes no more of the list than the
-    /// quote covers.
+    /// The list of measured files is read last: the kernel extends PCR 10 after it has
+    /// added to the list, and a verifier trusts only the part of the list that the quote
+    /// covers.
     fn quote(&mut self, nonce: &[u8; 32], selection: &Selection) -> Result<TpmEvidence, AttesterError> {
         let moment = moment::read(&mut Quoting { tpm: self, nonce, selection }, selection)?;
         Ok(TpmEvidence {
@@ -183,7 +183,7 @@ impl QuoteDevice for Tpm {
         })
     }
 
-    /// A TPM returns eight values a command at most.
+    /// A TPM returns at most eight values per command.
     fn read_pcrs(&mut self, selection: &Selection) -> Result<PcrValues, AttesterError> {
         const AT_ONCE: usize = 8;
         let mut values = PcrValues::default();

@@ -1,7 +1,7 @@
 //! A quote, the values that it covers and the log of user space are read one after
-//! another, from a machine that goes on measuring. They are read again until they
-//! fit together: otherwise a machine that starts a service while it is asked would
-//! be refused as an altered one.
+//! another, from a machine that continues to measure. They are read again until they
+//! are consistent: otherwise a machine that starts a service meanwhile would be refused
+//! as altered.
 
 use std::thread;
 use std::time::Duration;
@@ -12,24 +12,24 @@ use portcullis_attest::tpm::signature::Signature;
 
 use crate::error::AttesterError;
 
-/// Attempts at a quote, and the pause after the first one, which doubles: some two
-/// seconds of a machine that measures all the time.
+/// Number of attempts at a quote, and the first pause, which doubles: about two seconds
+/// for a machine that measures all the time.
 const ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(16);
 
-/// What is read of a machine step by step.
+/// The readings of a machine, step by step.
 pub(super) trait Readings {
     /// `TPMS_ATTEST` and `TPMT_SIGNATURE` of a new quote.
     fn quote(&mut self) -> Result<(Vec<u8>, Vec<u8>), AttesterError>;
 
-    /// Values of the PCRs now.
+    /// Current values of the PCRs.
     fn pcrs(&mut self) -> Result<PcrValues, AttesterError>;
 
-    /// The log of user space; `None` where there is none.
+    /// The log of user space; `None` if there is none.
     fn user_space_log(&mut self) -> Result<Option<Vec<u8>>, AttesterError>;
 }
 
-/// Readings that fit together.
+/// Consistent readings.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) attest: Vec<u8>,
@@ -38,11 +38,10 @@ pub(super) struct Moment {
     pub(super) user_space_log: Option<Vec<u8>>,
 }
 
-/// Reads until the values are those of the quote and the log did not grow in
-/// between.
+/// Reads until the values match the quote and the log did not grow in between.
 ///
 /// # Errors
-/// Those of the readings; [`AttesterError::Moving`] where they never fit.
+/// Errors of the readings; [`AttesterError::Moving`] if they never match.
 pub(super) fn read(machine: &mut impl Readings, selection: &Selection) -> Result<Moment, AttesterError> {
     let mut pause = FIRST_PAUSE;
     let mut moving = "PCRs";
@@ -66,8 +65,8 @@ pub(super) fn read(machine: &mut impl Readings, selection: &Selection) -> Result
     Err(AttesterError::Moving { what: moving, attempts: ATTEMPTS })
 }
 
-/// Whether these are the values under the quote. One that cannot be read is for the
-/// verifier to refuse.
+/// Whether these are the quoted values. The verifier refuses a quote that cannot be
+/// parsed.
 fn covers(attest: &[u8], signature: &[u8], pcrs: &PcrValues, selection: &Selection) -> bool {
     let (Ok(quote), Ok(signature)) = (Quote::parse(attest), Signature::parse(signature)) else { return true };
     pcrs.digest(selection, signature.hash).is_none_or(|digest| digest == quote.pcr_digest)
@@ -140,11 +139,11 @@ mod tests {
     #[test]
     fn a_machine_that_measures_is_read_again() {
         for logged in [false, true] {
-            // Between the quote and the values, then between values and log, then not.
+            // Between the quote and the values, then between values and log, then no longer.
             let (moment, machine) = read_of(logged, |reading| [1, 6].contains(&reading));
             let moment = moment.unwrap();
-            // What is measured after the values were read, and is in no log, does not
-            // matter to what was read.
+            // A measurement after the values were read, and in no log, does not affect the
+            // readings.
             let log: &[u8] = if logged { &[1, 2] } else { &[] };
             assert_eq!(moment.user_space_log.as_deref(), Some(log));
             assert_eq!(moment.pcrs.value(Bank::Sha256, 11), Some(&[if logged { 2 } else { 1 }; 32][..]));

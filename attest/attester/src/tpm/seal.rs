@@ -20,8 +20,8 @@ use crate::error::AttesterError;
 use crate::machine::SealDevice;
 use crate::passing::patiently;
 
-/// A secret that only this TPM unseals, and only under the PCR values of the
-/// time of sealing. Not secret itself.
+/// A secret that only this TPM unseals, and only under the PCR values at sealing. The
+/// blob itself is not secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBlob {
     /// `TPMT_PUBLIC` of the sealed object.
@@ -124,7 +124,7 @@ fn encrypted_session(context: &mut Context, salt: KeyHandle, kind: SessionType) 
     Ok(session)
 }
 
-/// The policy that the PCRs have their present values.
+/// The policy digest for the current values of the PCRs.
 pub(super) fn policy_digest(context: &mut Context, list: PcrSelectionList) -> Result<Digest, AttesterError> {
     let (kind, symmetric) = (SessionType::Trial, SymmetricDefinition::AES_128_CFB);
     let session = context

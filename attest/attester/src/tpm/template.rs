@@ -1,4 +1,5 @@
-//! Templates of the primary keys: with the TPM's seeds they determine the keys.
+//! Templates of the primary keys: together with the TPM's seeds they determine the
+//! keys.
 
 use tss_esapi::attributes::{ObjectAttributes, ObjectAttributesBuilder};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
@@ -17,7 +18,7 @@ pub(super) fn attestation_key() -> tss_esapi::Result<Public> {
     p256(attributes, parameters)
 }
 
-/// The usual ECC storage key: it protects what is sealed, and salts sessions.
+/// The usual ECC storage key: it protects sealed objects, and salts sessions.
 pub(super) fn storage_key() -> tss_esapi::Result<Public> {
     let attributes = restricted().with_decrypt(true).build()?;
     let parameters = PublicEccParametersBuilder::new()

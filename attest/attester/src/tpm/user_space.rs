@@ -1,9 +1,8 @@
-//! The log of what user space measured (`tpm2-measure.log` of systemd 254 and
-//! later).
+//! The log of user space's measurements (`tpm2-measure.log` of systemd 254 and later).
 //!
-//! systemd holds an exclusive lock on the file from before it extends a PCR until
-//! the record is written. A shared lock therefore never sees a record that is
-//! written in part, nor a PCR without its record.
+//! systemd holds an exclusive lock on the file from before it extends a PCR until the
+//! record is written. So a shared lock never sees a partial record, or a PCR without
+//! its record.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read};
@@ -16,15 +15,15 @@ use portcullis_attest::eventlog::MAX_LENGTH;
 use crate::error::AttesterError;
 
 const WHAT: &str = "log of what user space measured, tpm2-measure.log";
-/// How long a writer may hold the lock: an extension takes a TPM some tens of
+/// Pause while a writer holds the lock: an extension takes a TPM some tens of
 /// milliseconds.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSES: u32 = 100;
 
-/// Reads the log; `None` where there is none.
+/// Reads the log; `None` if there is none.
 ///
 /// # Errors
-/// It cannot be read, is locked for two seconds, or is longer than a log may be.
+/// The log cannot be read, is locked for two seconds, or is too long.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, AttesterError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -42,13 +41,13 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, AttesterError> {
     Ok(Some(text))
 }
 
-/// The lock ends with the file.
+/// Closing the file releases the lock.
 fn lock(file: &File) -> Result<(), AttesterError> {
     for _ in 0..PAUSES {
         match file.try_lock_shared() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
-            // A file system without locks: readings that fit together tell.
+            // The file system has no locks: consistent readings are the only protection.
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(AttesterError::device(WHAT)(error)),
         }

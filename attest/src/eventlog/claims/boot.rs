@@ -1,29 +1,29 @@
-//! Where firmware's part of a PCR ends, what firmware is, and what it started.
+//! The end of firmware's part of a PCR, the firmware version, and the images that
+//! firmware started.
 
 use super::{Measured, kind};
 use crate::eventlog::variable::utf16;
 use crate::tpm::pcr::Bank;
 
-/// Values of `EV_SEPARATOR`: firmware hands over, in either of two forms, or
-/// firmware met an error (PC Client Platform Firmware Profile, §10.4.1).
+/// Values of `EV_SEPARATOR`: firmware hands over, in either of two forms, or firmware
+/// reports an error (PC Client Platform Firmware Profile, §10.4.1).
 const SEPARATORS: [[u8; 4]; 2] = [[0; 4], [0xff; 4]];
 const ERROR: [u8; 4] = [1, 0, 0, 0];
 /// Longest text of an action that is accepted, in bytes.
 const MAX_ACTION: usize = 256;
 
-/// How a PCR is divided.
+/// The parts of a PCR.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Firmware<'a, 'e> {
-    /// What firmware measured, and what came after the first separator.
+    /// The measurements of firmware, and those after the first separator.
     HandedOver { before: &'a [Measured<'e>], after: &'a [Measured<'e>] },
-    /// The first separator says that firmware met an error.
+    /// The first separator reports an error of firmware.
     Failed,
-    /// Without a separator, nothing tells firmware from what came later.
+    /// Without a separator, firmware's measurements cannot be told apart from later ones.
     NoSeparator,
 }
 
-/// Divides a PCR at the first separator. Whoever comes after firmware can only
-/// add behind it.
+/// Divides a PCR at the first separator. Later code can only append after it.
 pub(super) fn firmware<'a, 'e>(bank: Bank, events: &'a [Measured<'e>]) -> Firmware<'a, 'e> {
     let (separators, error) = (SEPARATORS.map(|value| bank.hash(&[&value])), bank.hash(&[&ERROR]));
     let handed_over = |m: &Measured<'_>| separators.iter().any(|separator| separator == m.digest);
@@ -36,18 +36,17 @@ pub(super) fn firmware<'a, 'e>(bank: Bank, events: &'a [Measured<'e>]) -> Firmwa
     }
 }
 
-/// The first event of PCR 0 (`EV_S_CRTM_VERSION`), where it is text.
+/// The first event of PCR 0 (`EV_S_CRTM_VERSION`), if it is text.
 pub(super) fn firmware_version(events: &[Measured<'_>]) -> Option<String> {
     let first = events.first().filter(|m| m.is(kind::S_CRTM_VERSION))?;
     utf16(first.data()?).filter(|text| !text.is_empty() && text.chars().all(|c| !c.is_control()))
 }
 
-/// Digests of started images, on both sides of the separator: firmware runs
-/// `SysPrep` applications before it. Returns them, and how many measurements are
-/// something else.
+/// Digests of started images, on both sides of the separator: firmware runs `SysPrep`
+/// applications before it. Returns them, and the number of other measurements.
 ///
-/// An image's digest is a hash over parts of the file, so that data can be made up
-/// that hash to it. Only what cannot be a program is passed over: separators, and
+/// An image's digest is a hash over parts of the file, so data can be constructed that
+/// hash to it. Only measurements that cannot be a program are skipped: separators, and
 /// lines of text.
 pub(super) fn started(bank: Bank, events: &[Measured<'_>]) -> (Vec<Vec<u8>>, usize) {
     let separators = SEPARATORS.map(|value| bank.hash(&[&value]));

@@ -1,12 +1,11 @@
-//! What a log says about the boot, as far as the quote proves it.
+//! Claims of a log about the boot, as far as the quote proves them.
 //!
-//! A quote proves the sequence of digests in each PCR, not the types and not the
-//! data beside them. So data counts only where its own hash is the digest, and
-//! phases of the boot are told by the digest of the separator, which everybody
-//! knows. A type proves nothing, but whoever writes a log honestly gives the right
-//! one: a claim is made only of the PCR, the type and the form that belong to it,
-//! and everything else is counted as unexplained. A wrong type takes claims away,
-//! and never adds one.
+//! A quote proves the sequence of digests in each PCR, but neither the types nor the
+//! data beside them. So data count only if their own hash is the digest, and phases of
+//! the boot are identified by the digest of the separator, which is a known constant. A
+//! type proves nothing, but an honest log has the right one: a claim needs the PCR, the
+//! type and the form that belong to it, and every other measurement counts as
+//! unexplained. A wrong type removes claims and never adds one.
 
 mod boot;
 mod secure_boot;
@@ -42,20 +41,20 @@ mod kind {
 /// Claims that a quote proves together with its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BootClaims {
-    /// Secure Boot; absent where a part of it is not proven.
+    /// Secure Boot; absent if a part of it is not proven.
     pub secure_boot: Option<SecureBoot>,
-    /// Why Secure Boot is not proven, where it is not.
+    /// Why Secure Boot is not proven; absent if it is.
     pub not_proven: Option<NotProven>,
-    /// Firmware's version string, where it is text.
+    /// Firmware's version string, if it is text.
     pub firmware_version: Option<String>,
-    /// Digests of what firmware started, in PCR 4: Authenticode hashes of boot
+    /// Digests of the images that firmware started, in PCR 4: Authenticode hashes of boot
     /// loaders, kernels, and of applications that ran before them.
     pub boot_chain: Vec<Vec<u8>>,
     /// Measurements into PCR 4 that are neither a started image, nor a separator,
     /// nor the text of an action.
     pub boot_unexplained: usize,
-    /// GRUB's commands. GRUB does not hash what it calls a text, so whoever holds
-    /// the log can pass a command off as a command line, or the reverse.
+    /// GRUB's commands. GRUB does not hash the prefix of its text, so the holder of the log
+    /// can present a command as a command line, or the reverse.
     pub grub_commands: Vec<String>,
     /// Command lines of kernels.
     pub command_lines: Vec<String>,
@@ -63,11 +62,11 @@ pub struct BootClaims {
     pub uki_sections: Vec<(&'static str, Vec<u8>)>,
     /// Phases of systemd's boot.
     pub phases: Vec<&'static str>,
-    /// Digests in PCR 11 and 12 that nothing here explains.
+    /// Number of digests in PCR 11 and 12 without an explanation.
     pub unexplained: usize,
-    /// Events of all PCRs whose data hash to their digest.
+    /// Number of events of all PCRs whose data hash to their digest.
     pub recomputed: usize,
-    /// Events that the quote covers.
+    /// Number of events that the quote covers.
     pub covered: usize,
 }
 
@@ -82,7 +81,7 @@ struct Measured<'a> {
 }
 
 impl Measured<'_> {
-    /// The data, where they are proven.
+    /// The data, if they are proven.
     fn data(&self) -> Option<&[u8]> {
         self.proves_data.then_some(&self.event.data)
     }

@@ -1,12 +1,12 @@
 //! Secure Boot, as firmware measured it into PCR 7.
 //!
-//! Firmware measures the variables `SecureBoot`, `PK`, `KEK`, `db` and `dbx`, in
-//! this order, before it runs any code that is not its own (PC Client Platform
-//! Firmware Profile, §3.3.4.8). What may stand around them, before the separator:
-//! further variables (`dbt`, `dbr`, device policy), actions, and an
-//! `EV_EFI_VARIABLE_AUTHORITY` for every signed driver that ran by then, which
-//! names the database (`db`) and has one signature of it. Whatever contradicts the
-//! first value of a variable, on either side of the separator, takes the claim away.
+//! Firmware measures the variables `SecureBoot`, `PK`, `KEK`, `db` and `dbx`, in this
+//! order, before it runs any code of others (PC Client Platform Firmware Profile,
+//! §3.3.4.8). Other events may occur around them, before the separator: further
+//! variables (`dbt`, `dbr`, device policy), actions, and an `EV_EFI_VARIABLE_AUTHORITY`
+//! for every signed driver that has run, which names the database (`db`) and has one
+//! signature of it. An event that contradicts the first value of a variable, on either
+//! side of the separator, invalidates the claim.
 
 use std::fmt;
 
@@ -39,26 +39,26 @@ pub struct SecureBoot {
     pub forbidden: SignatureDatabase,
     /// Signed drivers that firmware ran before it handed over.
     pub early_authorities: usize,
-    /// Whether firmware says that devices could write to memory meanwhile.
+    /// Whether firmware reports that devices could write to memory during the boot.
     pub dma_protection_disabled: bool,
 }
 
 /// Why Secure Boot is not proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotProven {
-    /// PCR 7 was not quoted, or the log does not lead to it, or has nothing on it.
+    /// PCR 7 was not quoted, or the log does not lead to its value, or has no event for it.
     Pcr,
     /// PCR 7 has no separator.
     NoSeparator,
-    /// The separator says that firmware met an error.
+    /// The separator reports an error of firmware.
     FirmwareFailed,
-    /// An event before the separator does not have the data that it states.
+    /// The data of an event before the separator do not hash to its digest.
     Data,
     /// Firmware ran with a debugger.
     Debugger,
     /// A variable was not measured before the separator.
     Absent(&'static str),
-    /// A variable was measured with two values, or by an event that cannot have it.
+    /// A variable was measured with two values, or by an event of a wrong type.
     Contradiction(&'static str),
     /// A variable's value cannot be read.
     Form(&'static str),
@@ -79,8 +79,8 @@ impl fmt::Display for NotProven {
     }
 }
 
-/// Reads PCR 7. Every event before the separator must be what it says: one that is
-/// not could have been the variable that somebody wants to hide.
+/// Reads PCR 7. The data of every event before the separator must be proven: an
+/// unproven event could be the variable that an attacker wants to hide.
 pub(super) fn secure_boot(bank: Bank, events: &[Measured<'_>]) -> Result<SecureBoot, NotProven> {
     if events.is_empty() {
         return Err(NotProven::Pcr);
@@ -101,7 +101,7 @@ pub(super) fn secure_boot(bank: Bank, events: &[Measured<'_>]) -> Result<SecureB
     Ok(state)
 }
 
-/// What was found before the separator.
+/// The values before the separator.
 #[derive(Default)]
 struct Found<'e> {
     values: [Option<&'e [u8]>; VARIABLES.len()],
@@ -120,8 +120,8 @@ impl<'e> Found<'e> {
         let authority = m.is(kind::EFI_VARIABLE_AUTHORITY);
         let slot = self.values.get_mut(at).ok_or(NotProven::Form(name))?;
         match *slot {
-            // An authority is no database: whoever names one before there is one
-            // hides it.
+            // An authority is not a database: an authority event before the database could hide
+            // it.
             None if authority => Err(NotProven::Contradiction(name)),
             None => {
                 *slot = Some(value);
@@ -163,13 +163,13 @@ impl<'e> Found<'e> {
         Ok((name, self.values.get(at).copied().flatten().ok_or(NotProven::Absent(name))?))
     }
 
-    /// Firmware measures a variable again that changes before the operating system
-    /// runs. Who comes after firmware can do the same, so it proves nothing, but
-    /// what was proven before does not hold any more.
+    /// Firmware measures a variable again if it changes before the operating system runs.
+    /// Later code can do the same, so such an event proves nothing, but the earlier value
+    /// no longer holds.
     fn check_later(&self, after: &[Measured<'e>]) -> Result<(), NotProven> {
         for m in after {
             let Some((at, name, value)) = variable(m) else { continue };
-            // Loaders measure an authority for everything that they verify.
+            // Loaders measure an authority for every image that they verify.
             let authority = at == DB && !m.is(kind::EFI_VARIABLE_DRIVER_CONFIG);
             if !authority && self.values.get(at).copied().flatten() != Some(value) {
                 return Err(NotProven::Contradiction(name));
@@ -179,7 +179,7 @@ impl<'e> Found<'e> {
     }
 }
 
-/// Which of the variables an event has, its name, and its value.
+/// The variable in an event: its position, its name, and its value.
 fn variable<'e>(m: &Measured<'e>) -> Option<(usize, &'static str, &'e [u8])> {
     if !m.proves_data {
         return None;
@@ -189,7 +189,7 @@ fn variable<'e>(m: &Measured<'e>) -> Option<(usize, &'static str, &'e [u8])> {
     VARIABLES.get(at).map(|(name, _)| (at, *name, variable.data))
 }
 
-/// Whether this can be what an authority has of the database: one signature
+/// Whether this can be the value of an authority event: one signature
 /// (`EFI_SIGNATURE_DATA`), and not another database.
 fn is_signature(value: &[u8]) -> bool {
     !value.is_empty() && SignatureDatabase::parse(value).is_err()

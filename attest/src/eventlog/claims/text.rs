@@ -4,11 +4,12 @@ use super::{Measured, kind};
 use crate::eventlog::variable::utf16;
 use crate::tpm::pcr::Bank;
 
-/// What GRUB puts before the text that it hashed, and what Red Hat's of RHEL 8 puts.
+/// GRUB's prefix of the text that it hashed, and the prefix of Red Hat's GRUB in RHEL
+/// 8.
 pub(super) const GRUB_COMMAND: [&[u8]; 2] = [b"grub_cmd: ", b"grub_cmd "];
 pub(super) const GRUB_COMMAND_LINE: [&[u8]; 2] = [b"kernel_cmdline: ", b"grub_kernel_cmdline "];
 
-/// Text that GRUB hashed without prefix, and mostly without the final zero
+/// Text that GRUB hashed without its prefix, and usually without the final zero
 /// (`EV_IPL` in PCR 8).
 pub(super) fn grub(bank: Bank, events: &[Measured<'_>], prefixes: [&[u8]; 2]) -> Vec<String> {
     let text = |m: &Measured<'_>| {
@@ -20,8 +21,8 @@ pub(super) fn grub(bank: Bank, events: &[Measured<'_>], prefixes: [&[u8]; 2]) ->
     events.iter().filter(|m| m.is(kind::IPL)).filter_map(text).collect()
 }
 
-/// systemd's stub and boot loader measure command lines as UTF-16 and log the very
-/// bytes (`EV_IPL` in PCR 12). Windows has other events there: separators that
+/// systemd's stub and boot loader measure command lines as UTF-16 and log the exact
+/// bytes (`EV_IPL` in PCR 12). Windows has other events in this PCR: separators that
 /// would read as text, and tagged events.
 pub(super) fn stub_command_lines(events: &[Measured<'_>]) -> Vec<String> {
     let line = |m: &Measured<'_>| utf16(m.data()?).filter(|line| !line.is_empty());

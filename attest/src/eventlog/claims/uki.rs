@@ -4,17 +4,17 @@ use super::{Measured, kind};
 use crate::tpm::pcr::Bank;
 use crate::uki::{PHASES, PHASES_DOWN, SECTIONS};
 
-/// What PCR 11 says.
+/// The claims from PCR 11.
 #[derive(Debug, Default)]
 pub(super) struct Uki {
     pub(super) sections: Vec<(&'static str, Vec<u8>)>,
     pub(super) phases: Vec<&'static str>,
-    /// How many digests that explains.
+    /// Number of digests that the claims explain.
     pub(super) explained: usize,
 }
 
-/// Sections come in pairs, the name and then the content, both `EV_IPL`; names and
-/// phases are words that everybody knows, so their digests tell them.
+/// Sections come in pairs, the name and then the content, both `EV_IPL`. Names and
+/// phases are known words, so their digests identify them.
 pub(super) fn claims(bank: Bank, events: &[Measured<'_>]) -> Uki {
     let mut claims = Uki::default();
     if events.is_empty() {
