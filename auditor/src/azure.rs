@@ -29,8 +29,8 @@ pub(crate) struct Arguments {
     /// The quote's signature (`TPMT_SIGNATURE`).
     #[arg(long, value_name = "FILE", requires = "attest")]
     signature: Option<PathBuf>,
-    /// The attestation key: PEM, `TPM2B_PUBLIC` or `TPMT_PUBLIC`. The one that the
-    /// runtime data name (HCLAkPub) if absent.
+    /// The attestation key: PEM, `TPM2B_PUBLIC` or `TPMT_PUBLIC`; default: the key in the
+    /// runtime data (HCLAkPub).
     #[arg(long, value_name = "FILE", requires = "attest")]
     ak: Option<PathBuf>,
     #[command(flatten)]
@@ -47,14 +47,14 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
-/// What the verifier had asked for.
+/// The values that the verifier asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Challenge {
     /// The nonce that the quote must carry.
     #[arg(long, value_name = "HEX")]
     pub(crate) nonce: Option<String>,
-    /// What the guest was to write as user data before the report was made; "none"
-    /// where it was to write nothing, and the report must show nothing but zeroes.
+    /// User data that the guest had to write before the report was made; "none" if it had
+    /// to write nothing, and the report must contain only zeroes.
     #[arg(long, value_name = "HEX|none")]
     pub(crate) user_data: Option<String>,
 }
@@ -97,8 +97,7 @@ impl Arguments {
     }
 }
 
-/// An HCL report with its quote, wherever they came from, and all that it is
-/// judged by.
+/// An HCL report with its quote, from any source, and all inputs for its verification.
 pub(crate) struct Case<'a> {
     pub(crate) schema: &'static str,
     pub(crate) title: String,
@@ -129,7 +128,7 @@ pub(crate) fn judge(case: Case<'_>, mut inputs: Inputs) -> Result<Report> {
     let mut checks = Checks::all();
     let verified = verify(&input, &supplied.verifier, supplied.at, &mut checks);
     supplied.check_refused(&mut checks);
-    // The runtime data are worth nothing before the report vouches for them.
+    // The runtime data prove nothing before the report vouches for them.
     let vouched = checks.list().iter().any(|check| check.id == "azure.keys" && check.outcome.as_str() == "pass");
     let runtime = HclReport::parse(hcl).ok().filter(|_| vouched).and_then(|hcl| RuntimeData::parse(hcl.json).ok());
     let key = runtime.as_ref().map(|runtime| runtime.ak.clone()).or_else(|| presented_key(parts));

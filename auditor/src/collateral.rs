@@ -1,5 +1,5 @@
-//! Certificates, revocation lists and roots for SNP reports, as every command
-//! takes them.
+//! Command-line options for the certificates, revocation lists and roots of SNP
+//! reports, shared by all commands.
 
 use std::path::PathBuf;
 
@@ -22,8 +22,8 @@ pub(crate) struct CollateralFiles {
     /// Certificates: PEM or DER, one or many, in any order.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     certs: Vec<PathBuf>,
-    /// The host's certificate table, where the evidence does not bring it: auxblob
-    /// of configfs-tsm, or the data of an extended guest request.
+    /// The host's certificate table, if the evidence does not contain it: auxblob of
+    /// configfs-tsm, or the data of an extended guest request.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Revocation lists: PEM or DER.
@@ -40,16 +40,16 @@ pub(crate) struct CollateralFiles {
     at: Option<String>,
 }
 
-/// What evidence brings along for its report.
+/// The collateral that evidence contains for its report.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Brought<'a> {
-    /// The host's certificate table; empty where there is none.
+    /// The host's certificate table; empty if there is none.
     pub(crate) table: &'a [u8],
-    /// Certificates beside it, PEM or DER.
+    /// Separate certificates, PEM or DER.
     pub(crate) certificates: &'a [Vec<u8>],
 }
 
-/// A verifier with what was named, and the time to verify at.
+/// A verifier with the named collateral, and the time of the verification.
 pub(crate) struct Supplied {
     pub(crate) verifier: SnpVerifier,
     table: Vec<u8>,
@@ -62,7 +62,7 @@ pub(crate) struct Supplied {
 }
 
 impl CollateralFiles {
-    /// Reads everything that may serve for a report, and what came with the evidence.
+    /// Reads all collateral for a report: the named files, and those in the evidence.
     pub(crate) fn read(&self, inputs: &mut Inputs, report: &[u8], brought: &Brought<'_>) -> Result<Supplied> {
         let at = time(self.at.as_deref())?;
         let table = self.table(inputs, brought.table)?;
@@ -72,7 +72,7 @@ impl CollateralFiles {
         }
         if let Some(folder) = &self.cache {
             ensure!(folder.is_dir(), "--cache: {} is no folder", folder.display());
-            // What cannot be parsed has no chip; that is told by the report's checks.
+            // A malformed report names no chip; the report's checks state the fault.
             if let Some(report) = Report::parse(report, &mut Checks::refusals()) {
                 supplied.extend(Store::open(folder).collateral_for(&report).context("--cache")?);
             }
@@ -81,14 +81,14 @@ impl CollateralFiles {
         supplied.extend(collateral(&self.crl, "crl", inputs)?);
         let roots = self.roots(inputs)?;
         let source = roots.source().as_str();
-        // A list that the root signed is as good from the host as from AMD.
+        // A list that the root signed is valid from any source, including the host.
         let mut crls = supplied.crls;
         crls.extend(CertificateTable::parse(&table).iter().flat_map(|table| table.crls().iter().cloned()));
         let verifier = SnpVerifier::new(roots, Collateral { crls, ..Collateral::default() });
         Ok(Supplied { verifier, table, certificates, roots: source, at, refused: supplied.refused })
     }
 
-    /// The host's table: the one in the evidence, or the one that was named.
+    /// The host's table, from the evidence or from the named file.
     fn table(&self, inputs: &mut Inputs, brought: &[u8]) -> Result<Vec<u8>> {
         match &self.table {
             None => Ok(brought.to_vec()),
@@ -115,7 +115,7 @@ impl Supplied {
         Presented::table(&self.table).with(&self.certificates)
     }
 
-    /// What the host's table lists, for people; nothing where there is no table.
+    /// The entries of the host's table, for people; `None` if there is no table.
     pub(crate) fn table_facts(&self) -> Option<Facts> {
         let table = CertificateTable::parse(&self.table).ok()?;
         let known = |kind: Option<Kind>| kind.map_or_else(|| "unknown, not used".to_owned(), |kind| kind.name().into());
@@ -128,7 +128,7 @@ impl Supplied {
         Some(Facts { title: "The host's certificate table", rows: if rows.is_empty() { none() } else { rows } })
     }
 
-    /// What the host's table lists, as JSON; null where there is none that can be read.
+    /// The entries of the host's table, as JSON; null if there is no readable table.
     pub(crate) fn table_json(&self) -> Value {
         let entry = |entry: &portcullis_attest::snp::table::Entry| {
             json!({
@@ -140,8 +140,8 @@ impl Supplied {
         CertificateTable::parse(&self.table).map_or(Value::Null, |table| table.entries().iter().map(entry).collect())
     }
 
-    /// A certificate that claims a place in AMD's chains and is not of AMD's
-    /// profile is a failure, not a missing input.
+    /// Checks that every certificate named as one of AMD's matches AMD's profile: otherwise
+    /// it is a failure, not a missing input.
     pub(crate) fn check_refused(&self, checks: &mut Checks) {
         if let Some(object) = self.refused.iter().find(|object| object.claims_a_place()) {
             checks.require(

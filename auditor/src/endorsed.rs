@@ -13,7 +13,7 @@ use crate::inputs::Inputs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Named {
-    /// Endorsement of the authority (`.pce`); an audit bundle has one.
+    /// Endorsement of the authority (`.pce`); an audit bundle contains one.
     #[arg(long, value_name = "FILE")]
     pub(crate) endorsement: Option<PathBuf>,
     /// The governors' keys and threshold.
@@ -21,15 +21,14 @@ pub(crate) struct Named {
     pub(crate) governance_root: PathBuf,
 }
 
-/// What was read, not verified yet.
+/// The files as read, not verified yet.
 pub(crate) struct Authority {
     governance: Governance,
     endorsement: Vec<u8>,
 }
 
 impl Named {
-    /// Reads both files; the endorsement out of an audit bundle, if that is what
-    /// is audited.
+    /// Reads both files. If an audit bundle is audited, the endorsement comes from it.
     pub(crate) fn read(&self, audited: &Path, inputs: &mut Inputs) -> Result<Authority> {
         let governance = Governance::from_file(&inputs.read(&self.governance_root, "governance-root")?)
             .with_context(|| self.governance_root.display().to_string())?;
@@ -47,14 +46,14 @@ impl Named {
     }
 }
 
-/// The governors whose valid signatures a document has.
+/// The governors whose valid signatures are on a document.
 pub(crate) fn signers(quorum: &Quorum, governance: &Governance) -> String {
     let names: Vec<String> = quorum.signatures_by(governance).governors.into_iter().map(Governor::to_string).collect();
     if names.is_empty() { "nobody".into() } else { names.join(", ") }
 }
 
 impl Authority {
-    /// The governors, as they were named.
+    /// The named governors.
     pub(crate) const fn governance(&self) -> &Governance {
         &self.governance
     }

@@ -1,5 +1,5 @@
-//! `portcullis-audit eventlog`: does a log lead to these PCR values, and what
-//! does it prove of the boot?
+//! `portcullis-audit eventlog` checks that a log leads to the given PCR values, and
+//! prints the claims about the boot that it proves.
 
 use std::path::PathBuf;
 
@@ -23,8 +23,8 @@ pub(crate) struct Arguments {
     /// Its form: as firmware writes it, or a canonical event log.
     #[arg(long, value_enum, default_value_t = Form::Tcg)]
     form: Form,
-    /// What user space measured later: a canonical event log in JSON, such as
-    /// systemd's tpm2-measure.log.
+    /// Later measurements of user space: a canonical event log in JSON, such as systemd's
+    /// tpm2-measure.log.
     #[arg(long, value_name = "FILE")]
     user_space: Option<PathBuf>,
     /// IMA measurement list that leads to PCR 10.
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
-/// How a log is written.
+/// The form of a log.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Form {
     /// TCG PC Client, crypto-agile or SHA-1.
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     report.give(&arguments.output)
 }
 
-/// Every PCR whose value was given, but for those of SHA-1.
+/// Every PCR whose value was given, except in the SHA-1 bank.
 fn selection_of(values: &PcrValues) -> Selection {
     let banks = Bank::ALL.into_iter().filter(|bank| *bank != Bank::Sha1);
     let of = |bank: Bank| PcrSet::of(values.iter().filter(|(other, ..)| *other == bank).map(|(_, pcr, _)| pcr));
@@ -127,7 +127,7 @@ const fn name(format: Format) -> &'static str {
     }
 }
 
-/// The values that the log leads to, in every bank that it covers wholly.
+/// The values to which the log leads, in every bank that it covers completely.
 fn replayed(log: &EventLog) -> Vec<(Bank, u8, Vec<u8>)> {
     let of = |bank: Bank| log.replay(bank).ok().map(|r| (bank, r));
     let banks = Bank::ALL.into_iter().filter_map(of);

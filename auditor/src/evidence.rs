@@ -1,4 +1,4 @@
-//! `portcullis-audit evidence`: whatever somebody archived, in its envelope.
+//! `portcullis-audit evidence`: archived evidence of any known form, in its envelope.
 
 use std::path::{Path, PathBuf};
 
@@ -34,17 +34,17 @@ pub(crate) struct Arguments {
     /// Evidence of Portcullis, a TSM report, a conceptual message wrapper around
     /// one, or JSON of Trustee (snp, az-snp-vtpm).
     evidence: PathBuf,
-    /// COSE_Key of whoever must have signed the envelope.
+    /// COSE_Key of the required signer of the envelope.
     #[arg(long, value_name = "FILE")]
     signer: Option<PathBuf>,
-    /// REPORT_DATA that the verifier had asked for; of a service module's report,
-    /// the nonce that was written to inblob.
+    /// REPORT_DATA that the verifier asked for; for a service module's report, the nonce
+    /// that was written to inblob.
     #[arg(long, value_name = "HEX")]
     report_data: Option<String>,
     #[command(flatten)]
     challenge: Challenge,
-    /// The attestation key, where the envelope does not bring it: PEM, TPM2B_PUBLIC
-    /// or TPMT_PUBLIC. On Azure the runtime data name it.
+    /// The attestation key, if the envelope does not contain it: PEM, TPM2B_PUBLIC or
+    /// TPMT_PUBLIC. On Azure the runtime data name it.
     #[arg(long, value_name = "FILE")]
     ak: Option<PathBuf>,
     #[command(flatten)]
@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     report.give(&arguments.output)
 }
 
-/// An SNP report, and whose it is.
+/// An SNP report, and its requester.
 #[derive(Clone, Copy)]
 enum Shown<'a> {
     Guest(&'a SnpEvidence),
@@ -118,8 +118,8 @@ impl<'a> Shown<'a> {
 }
 
 impl Arguments {
-    /// An option about something that the evidence does not have would be passed
-    /// over in silence.
+    /// Refuses options for parts that the evidence does not have; otherwise they would be
+    /// ignored silently.
     fn refuse_unused(&self, has_report: bool, has_quote: bool, is_azure: bool) -> Result<()> {
         let Challenge { nonce, user_data } = &self.challenge;
         let quote = nonce.is_some() || self.ak.is_some() || !self.measured.is_empty() || self.vendor.is_named();
@@ -215,7 +215,7 @@ impl Arguments {
         })
     }
 
-    /// Verifies the report, and what it is bound to.
+    /// Verifies the report and its binding.
     fn verify_report(
         &self,
         shown: Shown<'_>,
@@ -279,8 +279,8 @@ fn signer(bytes: &[u8], path: &Path) -> Result<PublicKey> {
     PublicKey::from_file(bytes).with_context(|| path.display().to_string())
 }
 
-/// A signature that nobody can judge is a gap, and one that was asked for and
-/// is not there is a failure.
+/// A signature without a known key is a missing check. A signature that was required
+/// and is absent is a failure.
 fn check_signature(signed: Option<&Sign1>, signer: Option<&PublicKey>, checks: &mut Checks) {
     const ID: &str = "evidence.signature";
     const DETAIL: &str = "signature of the envelope";

@@ -1,4 +1,4 @@
-//! `portcullis-audit explain-check`: what a check is about.
+//! `portcullis-audit explain-check` prints the documentation of a check.
 
 use anyhow::{Result, bail};
 use portcullis_cli::say;

@@ -1,4 +1,4 @@
-//! What reports and logs state, as rows for people and as JSON.
+//! The contents of reports and logs, as rows for people and as JSON.
 
 use portcullis_attest::eventlog::{BootClaims, SecureBoot, SignatureDatabase};
 use portcullis_attest::snp::generation::Generation;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::report::Facts;
 
-/// Rows for people: what somebody looks at first.
+/// Rows for people: the most important fields.
 pub(crate) fn report_facts(r: &Report) -> Facts {
     let tcb = |raw: RawTcb| match r.cpuid_generation() {
         Some(generation) => raw.decode(generation).to_string(),
@@ -95,7 +95,7 @@ pub(crate) fn report_json(r: &Report) -> Value {
     })
 }
 
-/// The raw bytes always; the patch levels where CPUID says how to read them.
+/// The raw bytes always; the patch levels if CPUID identifies their layout.
 fn tcb_json(raw: RawTcb, generation: Option<Generation>) -> Value {
     let levels = generation.map(|generation| {
         let tcb = raw.decode(generation);

@@ -1,5 +1,5 @@
-//! `portcullis-audit ima`: does a measurement list lead to the PCR values, and are
-//! its files allowed?
+//! `portcullis-audit ima` checks that a measurement list leads to the PCR values, and
+//! that its files are allowed.
 
 use std::io::{BufRead, Seek};
 use std::path::PathBuf;
@@ -15,15 +15,15 @@ use crate::inputs::Inputs;
 use crate::quote::pcrs_argument;
 use crate::report::{Facts, Output, Report};
 
-/// Rows of files for people; all of them stand in the JSON.
+/// Largest number of rows of files for people; the JSON has all of them.
 const SHOWN: usize = 40;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Measurement list, binary or ASCII, of any bank: its hashes tell which.
+    /// Measurement list, binary or ASCII, of any bank; its hashes identify the bank.
     list: PathBuf,
-    /// PCR values as JSON: {"sha256": {"10": "hex"}, ...}; one for every PCR that
-    /// the list has entries for.
+    /// PCR values as JSON: {"sha256": {"10": "hex"}, ...}; one for every PCR with entries
+    /// in the list.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
     /// Bank of the PCRs that must vouch for the list: sha256, sha384, sha512 or
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     };
     let mut checks = Checks::all();
     let verified = verify(&mut file, bank, &values, allow.as_ref(), &mut checks);
-    // A second walk for what is shown: the first keeps nothing.
+    // A second pass for the displayed entries, because the first one stores nothing.
     file.rewind().with_context(|| arguments.list.display().to_string())?;
     let stated = Stated::read(file, arguments.output.json);
     let mut members = Map::new();
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     report.give(&arguments.output)
 }
 
-/// The bank that was named, or the first in order of preference with a value.
+/// The named bank, or the first one with a value, in order of preference.
 fn bank(named: Option<&str>, values: &PcrValues) -> Result<Bank> {
     const PREFERRED: [Bank; 4] = [Bank::Sha256, Bank::Sha384, Bank::Sha512, Bank::Sha1];
     let Some(name) = named else {
@@ -91,9 +91,9 @@ fn bank(named: Option<&str>, values: &PcrValues) -> Result<Bank> {
     Bank::from_name(name).context("--bank: sha256, sha384, sha512 or sha1")
 }
 
-/// What the list states, whether or not anything vouches for it.
+/// The contents of the list, whether or not a PCR vouches for them.
 struct Stated {
-    /// The bank whose template hashes it states.
+    /// The bank of the listed template hashes.
     bank: Bank,
     entries: usize,
     /// All of them for JSON, the first few for people.

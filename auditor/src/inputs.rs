@@ -45,7 +45,7 @@ impl Inputs {
         });
     }
 
-    /// Records a file that is too long to keep, and opens it for reading.
+    /// Records a file that is too large for memory, and opens it for reading.
     pub(crate) fn open(&mut self, path: &Path, role: &str) -> Result<BufReader<File>> {
         let describe = || path.display().to_string();
         let mut file = open(path)?;
@@ -55,18 +55,18 @@ impl Inputs {
         Ok(BufReader::new(file))
     }
 
-    /// What was read.
+    /// The files that were read.
     pub(crate) fn list(&self) -> &[Input] {
         &self.0
     }
 
-    /// What was read, as JSON.
+    /// The files that were read, as JSON.
     pub(crate) fn json(&self) -> Value {
         self.0.iter().map(|input| json!({ "path": input.path, "sha256": input.sha256, "role": input.role })).collect()
     }
 }
 
-/// Opens a file of reasonable size.
+/// Opens a file, if it is not too large.
 fn open(path: &Path) -> Result<File> {
     let describe = || path.display().to_string();
     let file = File::open(path).with_context(describe)?;

@@ -1,4 +1,4 @@
-//! What a log of user space says that was measured after firmware.
+//! Measurements after firmware, from a log of user space.
 
 use portcullis_attest::eventlog::EventLog;
 use portcullis_attest::tpm::pcr::Bank;
@@ -23,8 +23,8 @@ impl Later<'_> {
         String::from_utf8_lossy(self.data).into_owned()
     }
 
-    /// Whether the text hashes to every digest: then it is what was measured, if the
-    /// register proves the digest.
+    /// Whether the text hashes to every digest. If the register proves the digest, it then
+    /// is the measured text.
     fn hashes(&self) -> bool {
         self.digests.iter().all(|(bank, digest)| bank.hash(&[self.data]) == *digest)
     }
@@ -38,7 +38,7 @@ fn later(log: &EventLog) -> impl Iterator<Item = Later<'_>> {
     events.chain(records)
 }
 
-/// For people; none where user space logged nothing.
+/// Rows for people; `None` if user space logged nothing.
 pub(crate) fn later_facts(log: &EventLog) -> Option<Facts> {
     let row = |one: Later<'_>| {
         let target = match (one.pcr, one.nv_index) {
@@ -53,7 +53,7 @@ pub(crate) fn later_facts(log: &EventLog) -> Option<Facts> {
     (!rows.is_empty()).then_some(Facts { title: "What user space says that it measured", rows })
 }
 
-/// As JSON: an array, empty where user space logged nothing.
+/// As JSON: an array, empty if user space logged nothing.
 pub(crate) fn later_json(log: &EventLog) -> Value {
     let one = |one: Later<'_>| {
         let digests = one.digests.iter();

@@ -1,20 +1,20 @@
-//! `portcullis-audit`: verification of what others claim, offline.
+//! `portcullis-audit` verifies evidence, permits and logs offline.
 //!
-//! No network, no device, no signer: files in, a verdict out. Every command
-//! prints its checks in documented order, for people or as one JSON object.
+//! It uses no network, device or signer. Every command reads files and prints a verdict
+//! with its checks in documented order, for people or as one JSON object.
 //!
 //! | exit code | verdict |
 //! |---|---|
 //! | 0 | pass |
 //! | 1 | fail |
 //! | 2 | usage, or an unreadable file |
-//! | 3 | undetermined: nothing failed, something is missing and named |
+//! | 3 | undetermined: nothing failed, but a named input is missing |
 //!
 //! ```
 //! assert_eq!(portcullis_auditor::run(["portcullis-audit", "snp-report", "/nonexistent"]), 2);
 //! ```
 //!
-//! What it does not do: fetch what is missing. It names it.
+//! It does not fetch missing inputs; it names them.
 
 mod azure;
 mod collateral;
@@ -55,24 +55,24 @@ enum Action {
     TpmQuote(tpm_quote::Arguments),
     /// Verify the evidence of an Azure confidential VM: HCL report and quote.
     Azure(azure::Arguments),
-    /// Replay an event log, and say what it proves of the boot.
+    /// Replay an event log, and show the claims about the boot that it proves.
     Eventlog(eventlog::Arguments),
     /// Replay an IMA measurement list.
     Ima(ima::Arguments),
-    /// Verify archived evidence in its envelope: ours, or of other systems.
+    /// Verify archived evidence in its envelope, of Portcullis or other systems.
     Evidence(evidence::Arguments),
-    /// Explain a check: why it fails, and what to do.
+    /// Explain a check: cause of a failure, and remedy.
     ExplainCheck(explain::Arguments),
     /// Verify a permit with its receipt.
     Permit(permit::Arguments),
     /// Verify a transparency log.
     #[command(subcommand)]
     Log(log::Action),
-    /// Tell what became of a permit: chip, boot, policy, permit, renewals, end.
+    /// Show the history of a permit: chip, boot, policy, permit, renewals, end.
     Trail(log::TrailArguments),
-    /// Make every decision of a log again, from archived bytes.
+    /// Re-run every decision of a log, from archived bytes.
     Replay(log::ReplayArguments),
-    /// Look for bit rot, holes and orphans in the folder of a log.
+    /// Find bit rot, missing files and orphans in the folder of a log.
     Fsck(log::FsckArguments),
     #[command(flatten)]
     Common(Common),

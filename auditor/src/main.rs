@@ -1,11 +1,11 @@
-//! The shipped tool of auditors.
+//! The shipped auditor's tool.
 
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 use portcullis_auditor::run;
 
-/// A replay allocates what the daemon does, for every decision of a log.
+/// A replay allocates as much as the daemon, for every decision of a log.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

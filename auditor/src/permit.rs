@@ -1,5 +1,5 @@
-//! `portcullis-audit permit`: was this permit granted by an endorsed authority,
-//! and is it in its log?
+//! `portcullis-audit permit` checks that an endorsed authority granted a permit, and
+//! that the permit is in its log.
 
 use std::path::PathBuf;
 

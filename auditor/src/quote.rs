@@ -1,4 +1,4 @@
-//! Parts of a quote as auditors have them in files.
+//! The parts of a quote, from an auditor's files.
 
 use std::path::PathBuf;
 
@@ -14,24 +14,24 @@ use serde_json::{Value, json};
 use crate::inputs::Inputs;
 use crate::report::Facts;
 
-/// Files that say what was quoted, and how it came about.
+/// Files with the quoted values, and the logs that explain them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Measured {
-    /// PCR values as JSON: {"sha256": {"0": "hex", ...}, ...}. Where the evidence
-    /// brings its own, those that they must be, as with --expected-pcrs.
+    /// PCR values as JSON: {"sha256": {"0": "hex", ...}, ...}. If the evidence contains
+    /// values, these are the required ones, as with --expected-pcrs.
     #[arg(long, value_name = "FILE")]
     pcrs: Option<PathBuf>,
     /// Values that the quoted PCRs must have, in the same form, such as those of a
-    /// reference machine. With one for every quoted PCR no event log is needed.
+    /// reference machine. If every quoted PCR has one, no event log is needed.
     #[arg(long, value_name = "FILE")]
     expected_pcrs: Option<PathBuf>,
     /// Event log in TCG format.
     #[arg(long, value_name = "FILE")]
     eventlog: Option<PathBuf>,
-    /// What user space measured later: systemd's tpm2-measure.log, behind an event log.
+    /// Later measurements of user space: systemd's tpm2-measure.log, after an event log.
     #[arg(long, value_name = "FILE")]
     user_space: Option<PathBuf>,
-    /// IMA measurement list that leads to PCR 10, beside an event log.
+    /// IMA measurement list that leads to PCR 10, with an event log.
     #[arg(long, value_name = "FILE")]
     ima: Option<PathBuf>,
 }
@@ -42,8 +42,8 @@ impl Measured {
         matches!(self, Self { pcrs: None, expected_pcrs: None, eventlog: None, user_space: None, ima: None })
     }
 
-    /// Reads the files into parts of a quote that have nothing there yet: which of
-    /// two event logs counts is not guessed.
+    /// Reads the files into parts of a quote that are still empty. Two event logs are
+    /// refused, because the right one cannot be guessed.
     pub(crate) fn complete(&self, parts: &mut QuoteParts, inputs: &mut Inputs) -> Result<()> {
         parts.expected = pcrs_argument(self.expected_pcrs.as_ref(), inputs)?;
         let values = pcrs_argument(self.pcrs.as_ref(), inputs)?;
@@ -83,12 +83,12 @@ fn fill<T>(slot: &mut Option<T>, name: &str, given: Option<T>) -> Result<()> {
     Ok(())
 }
 
-/// The parts of a quote, from files or out of an envelope.
+/// The parts of a quote, from files or from an envelope.
 #[derive(Debug, Default)]
 pub(crate) struct QuoteParts {
     pub(crate) attest: Vec<u8>,
     pub(crate) signature: Vec<u8>,
-    /// Absent where a platform names it.
+    /// Absent if a platform names it.
     pub(crate) ak: Option<Vec<u8>>,
     pub(crate) pcrs: Option<PcrValues>,
     pub(crate) expected: Option<PcrValues>,
@@ -98,7 +98,7 @@ pub(crate) struct QuoteParts {
 }
 
 impl QuoteParts {
-    /// What evidence of Portcullis brings.
+    /// The parts in evidence of Portcullis.
     pub(crate) fn of(tpm: &TpmEvidence) -> Self {
         Self {
             attest: tpm.attest.clone(),
@@ -112,12 +112,12 @@ impl QuoteParts {
         }
     }
 
-    /// Reads the key, where it was named and did not come with the quote.
+    /// Reads the key, if it was named and did not come with the quote.
     pub(crate) fn complete_key(&mut self, path: Option<&PathBuf>, inputs: &mut Inputs) -> Result<()> {
         fill(&mut self.ak, "--ak", path.map(|path| inputs.read(path, "ak")).transpose()?)
     }
 
-    /// For verification, against a nonce.
+    /// The input for verification, with a nonce.
     pub(crate) fn input<'a>(&'a self, nonce: Option<&'a [u8]>) -> QuoteInput<'a> {
         QuoteInput {
             attest: &self.attest,
@@ -135,7 +135,7 @@ impl QuoteParts {
     }
 }
 
-/// The PCR values of `--pcrs`, where it was given.
+/// The PCR values of `--pcrs`, if given.
 pub(crate) fn pcrs_argument(path: Option<&PathBuf>, inputs: &mut Inputs) -> Result<Option<PcrValues>> {
     let read = |path: &PathBuf| read_pcrs(&inputs.read(path, "pcrs")?).with_context(|| path.display().to_string());
     path.map(read).transpose()
@@ -146,7 +146,7 @@ fn read_pcrs(bytes: &[u8]) -> Result<PcrValues> {
     let json: Value = serde_json::from_slice(bytes).context("PCR values: JSON")?;
     let mut values = PcrValues::default();
     for (bank, list) in json.as_object().context("PCR values: an object by bank")? {
-        // A bank that nobody here knows cannot have been quoted either.
+        // An unknown bank cannot have been quoted either.
         let Some(bank) = Bank::from_name(bank) else { continue };
         for (pcr, value) in list.as_object().context("PCR values: an object by number")? {
             let number: u8 = pcr.parse().with_context(|| format!("PCR {pcr:?}"))?;

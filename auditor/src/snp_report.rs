@@ -1,5 +1,5 @@
-//! `portcullis-audit snp-report`: is this report authentic, and, with a policy,
-//! does it show a machine worth trusting?
+//! `portcullis-audit snp-report` checks that a report is authentic and, with a policy,
+//! that the machine meets it.
 
 use std::path::{Path, PathBuf};
 
@@ -33,10 +33,10 @@ pub(crate) struct Arguments {
 /// A bundle to appraise against.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Policy {
-    /// Appraise against this bundle's reference values for nodes too.
+    /// Also appraise against this bundle's reference values for nodes.
     #[arg(long, requires = "governance_root")]
     policy: Option<PathBuf>,
-    /// The governors' keys and threshold, which must have signed the bundle.
+    /// The governors' keys and threshold; they must have signed the bundle.
     #[arg(long, requires = "policy")]
     governance_root: Option<PathBuf>,
 }
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     report.give(&arguments.output)
 }
 
-/// What a report alone leaves open.
+/// The limits of a verified report.
 pub(crate) fn beyond(asked: bool) -> Vec<&'static str> {
     let mut beyond = vec![
         "Freshness: a report shows when it was made only through its report data, which mean something to whoever asked for it.",
@@ -84,7 +84,7 @@ pub(crate) fn beyond(asked: bool) -> Vec<&'static str> {
     beyond
 }
 
-/// How a bundle is named in results.
+/// Names of a bundle in results.
 pub(crate) fn policies(bundle: Option<&VerifiedBundle>) -> Vec<String> {
     bundle.map(|bundle| policy_id(bundle.digest())).into_iter().collect()
 }
@@ -97,7 +97,7 @@ pub(crate) const fn note(appraised: bool, asked: bool) -> &'static str {
     }
 }
 
-/// Without authenticity there is nothing to appraise.
+/// Appraises a report only if it is authentic.
 pub(crate) fn appraise(
     bundle: Option<&VerifiedBundle>,
     verified: Option<&VerifiedSnpReport>,
@@ -111,7 +111,7 @@ pub(crate) fn appraise(
 }
 
 impl Policy {
-    /// The bundle that was named, verified.
+    /// Reads and verifies the named bundle.
     pub(crate) fn read(&self, inputs: &mut Inputs) -> Result<Option<VerifiedBundle>> {
         let (Some(policy), Some(governance)) = (&self.policy, &self.governance_root) else { return Ok(None) };
         let describe = |path: &Path| path.display().to_string();

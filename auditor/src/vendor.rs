@@ -1,4 +1,4 @@
-//! The certificate of an attestation key, as its TPM's vendor or cloud issued it.
+//! The certificate of an attestation key, issued by the TPM's vendor or a cloud.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub(crate) struct Vendor {
     /// index.
     #[arg(long, value_name = "FILE")]
     ak_cert: Option<PathBuf>,
-    /// Certificates between it and the root.
+    /// Intermediate certificates up to the root.
     #[arg(long, num_args = 1.., value_name = "FILE", requires = "ak_cert")]
     tpm_chain: Vec<PathBuf>,
     /// Roots of the TPM's vendor. There are none by default.
@@ -29,8 +29,8 @@ impl Vendor {
         self.ak_cert.is_some()
     }
 
-    /// Checks the certificate, if one was named, against the key that it must be
-    /// for, at a time (Unix seconds).
+    /// Checks the certificate, if one was named, against the key that it must certify, at a
+    /// time (Unix seconds).
     pub(crate) fn check(
         &self,
         key: Option<&KeyMaterial>,
@@ -47,7 +47,7 @@ impl Vendor {
         let (roots, others) = (slices_of(&roots), slices_of(&others));
         let chains = VendorChains::read(&roots, &others).context("--tpm-chain, --tpm-root: certificates")?;
         certificate::verify(&bytes, Certified::Attestation, key, &chains, at, checks);
-        // Whose key it is must be known, else any certificate would do.
+        // Without a known key, any certificate would be accepted.
         if key.is_none() {
             checks.missing(
                 "tpm.certificate.same_key",

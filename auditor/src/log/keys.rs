@@ -1,5 +1,5 @@
-//! Which keys a folder is looked through with: those of an endorsed authority, or,
-//! where nobody names one, those that the log's own first entry states.
+//! The keys with which the folder of a log is checked: those of an endorsed authority,
+//! or if none is named, those in the log's own first entry.
 
 use std::path::{Path, PathBuf};
 
@@ -14,9 +14,8 @@ use crate::inputs::Inputs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct OptionallyNamed {
-    /// Endorsement of the authority (`.pce`). Without it, the folder is looked
-    /// through with the keys that the log's first entry states: that finds damage,
-    /// and not a log that somebody made up.
+    /// Endorsement of the authority (`.pce`). Without it, the folder is checked with the
+    /// keys in the log's first entry: that finds damage, but not a forged log.
     #[arg(long, value_name = "FILE", requires = "governance_root")]
     endorsement: Option<PathBuf>,
     /// The governors' keys and threshold.
@@ -25,14 +24,14 @@ pub(crate) struct OptionallyNamed {
 }
 
 impl OptionallyNamed {
-    /// Reads both files, where they are named.
+    /// Reads both files, if they are named.
     pub(super) fn read(&self, folder: &Path, inputs: &mut Inputs) -> Result<Option<Authority>> {
         let Some(governance_root) = self.governance_root.clone() else { return Ok(None) };
         Named { endorsement: self.endorsement.clone(), governance_root }.read(folder, inputs).map(Some)
     }
 }
 
-/// The keys, by the endorsement; or by the log's own word, which is recorded as a
+/// The keys from the endorsement; or from the log itself, which is recorded as a
 /// missing endorsement.
 pub(super) fn keys(authority: Option<&Authority>, storage: &dyn Storage, checks: &mut Checks) -> Option<Endorsement> {
     if let Some(authority) = authority {
@@ -48,12 +47,12 @@ fn stated(storage: &dyn Storage) -> Result<Endorsement> {
     let note = String::from_utf8(storage.get("checkpoint")?.context("checkpoint: not found")?)?;
     let (size, _) = Checkpoint::unverified(&note).context("checkpoint: malformed")?;
     let path = tile_path("entries", 0, size.min(TILE));
-    // A full bundle takes the place of a partial one as the log grows.
+    // A full bundle replaces a partial one as the log grows.
     let bundle = match storage.get(&path)? {
         Some(bundle) => bundle,
         None => storage.get(&tile_path("entries", 0, TILE))?.with_context(|| format!("{path}: not found"))?,
     };
-    // Each entry after its 16-bit length (C2SP tlog-tiles).
+    // Each entry follows its 16-bit length (C2SP tlog-tiles).
     let (length, rest) = bundle.split_first_chunk().context("an empty bundle of entries")?;
     let entry = rest.get(..usize::from(u16::from_be_bytes(*length))).context("a truncated bundle of entries")?;
     let object = Sign1::parse(entry, MAX_ENTRY)?;

@@ -1,4 +1,4 @@
-//! The report as a page: no script, no image, nothing fetched.
+//! The report as a page without scripts, images or external resources.
 
 use std::fmt::Write as _;
 
@@ -130,7 +130,7 @@ fn add(page: &mut String, text: std::fmt::Arguments<'_>) {
     let _never_fails = page.write_fmt(text);
 }
 
-/// Text for HTML, wherever it came from.
+/// Escapes text from any source for HTML.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -140,7 +140,7 @@ fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // Control characters and those that turn the direction of text.
+            // Control characters and characters that change the direction of text.
             c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => {
                 out.push('\u{fffd}');
             }

@@ -1,5 +1,4 @@
-//! A verdict with everything behind it: for people, for scripts, and as a page
-//! to file.
+//! A verdict with its checks and facts: for people, for scripts, and as a page.
 
 mod html;
 mod text;
@@ -16,21 +15,21 @@ use serde_json::{Map, Value, json};
 
 use crate::inputs::{Inputs, time};
 
-/// How a report is given out.
+/// The output options of a report.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Output {
     /// One JSON object on stdout.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write the report as one self-contained page, too.
+    /// Also write the report as one self-contained HTML page.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Write the claims of an EAT attestation result (EAR), too; unsigned.
+    /// Also write the claims of an EAT attestation result (EAR), unsigned.
     #[arg(long, value_name = "FILE")]
     ear: Option<PathBuf>,
 }
 
-/// Named values that an input states.
+/// Named values of an input.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) title: &'static str,
@@ -43,30 +42,30 @@ impl Facts {
     }
 }
 
-/// Everything that a command found.
+/// All findings of a command.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// Name of the JSON object's form.
+    /// Name of the JSON object's schema.
     pub(crate) schema: &'static str,
-    /// What was examined.
+    /// The examined object.
     pub(crate) title: String,
-    /// Time of the verification, Unix seconds, where time plays a part.
+    /// Time of the verification, Unix seconds, if time matters.
     pub(crate) at: Option<u64>,
     pub(crate) inputs: Inputs,
     pub(crate) checks: Checks,
     pub(crate) facts: Vec<Facts>,
-    /// What was not checked, in sentences.
+    /// The limits of the verification, in sentences.
     pub(crate) beyond: Vec<&'static str>,
-    /// Behind the verdict.
+    /// Text after the verdict.
     pub(crate) note: &'static str,
-    /// Bundles that it was appraised by.
+    /// Bundles of the appraisal.
     pub(crate) policies: Vec<String>,
     /// Further members of the JSON object.
     pub(crate) members: Map<String, Value>,
 }
 
 impl Report {
-    /// Gives the report out and returns the exit code of its verdict.
+    /// Prints the report and returns the exit code of its verdict.
     pub(crate) fn give(&self, output: &Output) -> Result<u8> {
         if let Some(path) = &output.html {
             fs::write(path, html::page(self)).with_context(|| path.display().to_string())?;

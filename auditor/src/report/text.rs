@@ -10,7 +10,7 @@ use portcullis_firmware_policy::{Reader, remedy};
 use super::Report;
 use super::topics::topics;
 
-/// Colour, where there is somebody to see it.
+/// Colour, if the output is a terminal.
 struct Paint(bool);
 
 impl Paint {
@@ -28,7 +28,7 @@ impl Paint {
     }
 }
 
-/// Prints everything, the verdict last, where it is seen.
+/// Prints everything, with the verdict last, where readers look first.
 pub(super) fn print(report: &Report) {
     let paint = Paint(stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let at = report.at.map(|at| format!(" at {}", rfc3339(at))).unwrap_or_default();
@@ -54,7 +54,8 @@ pub(super) fn print(report: &Report) {
     }
 }
 
-/// One line; for what did not pass, what was found, what is required, what to do.
+/// Prints one line; for a check that did not pass, also the found value, the required
+/// value and the remedy.
 fn print_check(check: &Check, paint: &Paint) {
     let word = match check.outcome {
         Outcome::Pass => "pass",
@@ -70,7 +71,7 @@ fn print_check(check: &Check, paint: &Paint) {
     }
 }
 
-/// Text of others for a terminal: what would steer it is shown and not sent.
+/// Untrusted text for a terminal: control sequences are shown escaped.
 fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| !c.is_control()) {
         return text.into();

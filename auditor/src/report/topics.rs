@@ -1,12 +1,12 @@
-//! What checks amount to, topic by topic, for readers who do not know their ids.
+//! Summaries of checks by topic, for readers who do not know the check ids.
 
 use portcullis_attest::check::{Check, Checks, Outcome};
 
 /// Checks of one topic.
 pub(super) struct Topic<'a> {
     pub(super) title: &'static str,
-    /// What the checks show, where they show it: nothing is missing that the
-    /// sentence speaks of.
+    /// The sentence that the checks prove; `None` unless every check that it depends on has
+    /// passed.
     pub(super) meaning: Option<&'static str>,
     pub(super) checks: Vec<&'a Check>,
 }
@@ -27,14 +27,14 @@ fn outcome(checks: &[&Check]) -> Outcome {
     }
 }
 
-/// A sentence for people, and what must have been checked before it is true.
+/// A sentence for people, and the checks that must pass before it is true.
 struct Kind {
     title: &'static str,
     meaning: &'static str,
-    /// Prefixes of the topic's checks; the first topic that fits counts.
+    /// Prefixes of the topic's checks; the first topic that matches applies.
     prefixes: &'static [&'static str],
-    /// Checks that must have been made and have passed; `*` stands for a number or
-    /// name, and `|` for "or".
+    /// Checks that must have been made and have passed; `*` means any number or name, and
+    /// `|` means "or".
     proven_by: &'static [&'static str],
     /// Topics whose sentences must be true as well.
     rests_on: &'static [&'static str],
@@ -257,13 +257,13 @@ const TOPICS: [Kind; 23] = [
 ];
 const OTHER: &str = "Other checks";
 
-/// The kind of topic that a check is of.
+/// The topic of a check.
 fn kind_of(check: &Check) -> Option<&'static Kind> {
     TOPICS.iter().find(|kind| kind.prefixes.iter().any(|prefix| check.id.starts_with(prefix)))
 }
 
 impl Kind {
-    /// Whether what the sentence says was checked, and holds.
+    /// Whether the checks behind the sentence were made and passed.
     fn is_shown_by(&self, checks: &[Check]) -> bool {
         let own = checks.iter().filter(|check| kind_of(check).is_some_and(|kind| kind.title == self.title));
         let passed = |ids: &&str| {
@@ -280,7 +280,7 @@ impl Kind {
     }
 }
 
-/// The topics of a list of checks, in the order in which they were first met.
+/// The topics of a list of checks, in the order of their first check.
 pub(super) fn topics(checks: &Checks) -> Vec<Topic<'_>> {
     let mut found: Vec<Topic<'_>> = Vec::new();
     for check in checks.list() {
@@ -303,7 +303,7 @@ mod tests {
 
     use super::*;
 
-    /// Every check that a sentence rests on, in the order of the table.
+    /// Every check that a sentence depends on, in the order of the table.
     fn needed(kind: &Kind) -> Vec<String> {
         let first = |ids: &&str| ids.split('|').next().unwrap().replace('*', "4");
         let mut all: Vec<String> = kind.proven_by.iter().map(first).collect();
@@ -312,7 +312,7 @@ mod tests {
             .iter()
             .flat_map(|title| TOPICS.iter().filter(move |other| other.title == *title).flat_map(needed));
         all.extend(below);
-        // Topics that two others rest on.
+        // Topics that two others depend on.
         let mut seen = std::collections::BTreeSet::new();
         all.retain(|id| seen.insert(id.clone()));
         all
@@ -340,8 +340,7 @@ mod tests {
         topics(checks).iter().any(|topic| topic.title == kind.title && topic.meaning == Some(kind.meaning))
     }
 
-    /// A sentence stands where every check that it speaks of was made and passed,
-    /// and nowhere else.
+    /// A sentence appears exactly if every check that it depends on was made and passed.
     #[test]
     fn no_sentence_says_more_than_its_checks() {
         for kind in &TOPICS {
@@ -361,8 +360,8 @@ mod tests {
         }
     }
 
-    /// Titles lead to one kind, sentences rest on topics that exist, and on checks
-    /// that are documented and counted to the topic.
+    /// Each title belongs to one topic. Sentences depend on existing topics, and on
+    /// documented checks of their topic.
     #[test]
     fn sentences_rest_on_checks_that_exist() {
         for kind in &TOPICS {
