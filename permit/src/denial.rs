@@ -14,8 +14,8 @@ const RESPONSE_CODE: i64 = -4;
 /// CoAP's 4.03 Forbidden as one byte, class and detail (RFC 7252 §3); RFC 9290
 /// takes no HTTP status here.
 const FORBIDDEN: u64 = 4 << 5 | 3;
-/// The custom problem detail that holds what is ours. Negative keys are IANA's,
-/// so an entry of one's own is a map under a URI (RFC 9290 §3.2).
+/// The custom problem detail that holds this project's members. IANA assigns negative
+/// keys, so a custom entry is a map under a URI (RFC 9290 §3.2).
 const OWN: &str = "tag:portcullis.invalid,2026:denial#1";
 const ID: i64 = 1;
 const TIME: i64 = 2;
@@ -43,7 +43,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Only the id: what strangers learn.
+    /// The check id alone, which is all that a stranger receives.
     #[must_use]
     pub fn id_only(check: &str) -> Self {
         Self { check: check.to_owned(), found: None, required: None, remedy: None }
@@ -61,7 +61,7 @@ pub struct Denial {
     pub id: PermitId,
     /// Unix seconds.
     pub time: u64,
-    /// What did not pass, the most important first.
+    /// Failed checks, the most important first.
     pub refusals: Vec<Refusal>,
     /// SHA-256 of the evidence.
     pub evidence: Digest,
@@ -75,18 +75,20 @@ impl Denial {
     /// Most refusals that a denial may have.
     pub const MAX_REFUSALS: usize = 96;
 
-    /// When the denial with this payload was made, Unix seconds.
+    /// When the authority made the denial with this payload, Unix seconds.
     pub(crate) fn time_of(payload: &[u8]) -> Option<u64> {
         parts(payload).ok()?.1.uint(TIME).ok()
     }
 
-    /// Whether whoever asked is a stranger, who learns one check id and no more.
+    /// Whether the requester is a stranger. A stranger receives one check id and nothing
+    /// else.
     #[must_use]
     pub fn is_of_stranger(&self) -> bool {
         matches!(self.refusals.as_slice(), [only] if *only == Refusal::id_only(&only.check))
     }
 
-    /// What is signed. The texts of many refusals are shortened, never left out.
+    /// The payload to sign. If there are many refusals, their texts are shortened; no
+    /// refusal is omitted.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let texts = self.refusals.len().saturating_mul(3).max(1);
@@ -129,7 +131,7 @@ impl Denial {
         Self::read(statement.object())
     }
 
-    /// Reads a denial without looking at who signed it: to show it to people.
+    /// Reads a denial for display, without verifying its signature.
     ///
     /// # Errors
     /// [`PermitError::Malformed`].

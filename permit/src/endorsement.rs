@@ -27,7 +27,7 @@ pub struct Endorsement {
     pub bundle_version: u64,
     /// End of validity, Unix seconds, exclusive.
     pub expires: u64,
-    /// The authority that it follows on, if there was one.
+    /// The preceding authority, if there was one.
     pub predecessor: Option<Predecessor>,
 }
 

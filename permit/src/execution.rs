@@ -42,9 +42,9 @@ impl ExecutionStage {
 pub struct Execution {
     /// The permit that the program ran under last.
     pub permit: PermitId,
-    /// How far it has come.
+    /// State of the execution.
     pub stage: ExecutionStage,
-    /// Exit code, once it ended; that of the gate, where it failed.
+    /// Exit code after the program ended; the gate's exit code if the execution failed.
     pub code: Option<u64>,
     /// Check id for which it was killed, or not executed.
     pub check: Option<String>,

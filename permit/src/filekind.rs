@@ -1,5 +1,5 @@
-//! What a file is that somebody gave for another: an error that says so is worth
-//! more than one that says what it is not.
+//! Detects the kind of a file that was given in place of another, so that the error can
+//! name it.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::revocation::Revocation;
 /// Largest file that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 23;
 
-/// A file, as far as its content tells.
+/// Kind of a file, judged by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// Nothing.
@@ -56,7 +56,7 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// What these bytes are.
+    /// The kind of file that these bytes are.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let trimmed = bytes.trim_ascii();

@@ -56,7 +56,7 @@ pub struct Revocation {
     pub authority: String,
     /// Number: one more than the command before.
     pub sequence: u64,
-    /// SHA-256 of the command before; none in the first.
+    /// SHA-256 of the previous command; absent in the first.
     pub predecessor: Option<[u8; 32]>,
     /// The command is refused from here on, Unix seconds.
     pub expires: u64,

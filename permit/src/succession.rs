@@ -28,7 +28,7 @@ pub enum Passage {
 }
 
 impl Passage {
-    /// The kind of entry that tells it.
+    /// The kind of log entry that records it.
     #[must_use]
     pub const fn kind(self) -> Kind {
         match self {
@@ -57,7 +57,7 @@ impl fmt::Display for Passage {
 /// The authority that an endorsed one follows on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Predecessor {
-    /// How it came to that.
+    /// How the succession came about.
     pub passage: Passage,
     /// Checkpoint key of the old log, with its origin.
     pub checkpoint_key: VerifyingKey,
@@ -178,7 +178,7 @@ impl SuccessionRecord {
         self.encode().len() <= MAX_RECORD
     }
 
-    /// What governors endorse of it; none where the checkpoint is not by this key.
+    /// The succession that governors endorse; `None` if another key signed the checkpoint.
     #[must_use]
     pub fn predecessor(&self, passage: Passage, key: &VerifyingKey) -> Option<Predecessor> {
         let head = Checkpoint::verify(&self.checkpoint, key).ok()?;

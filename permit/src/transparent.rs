@@ -93,7 +93,7 @@ impl TransparentPermit {
     }
 }
 
-/// How whoever holds a permit knows when it ends.
+/// How the holder of a permit knows when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PermitLife {
     /// It answers the request with this id, which the gate has just sent: the gate

@@ -113,8 +113,9 @@ impl Governance {
         self.governors.iter().find(|governor| governor.key == *key)
     }
 
-    /// The deterministic encoding: threshold, keys by thumbprint, and in the same
-    /// order names or null; the last is absent where nobody has a name.
+    /// The deterministic encoding: threshold, keys in the order of their thumbprints, and
+    /// names or null in the same order. The list of names is absent if no governor has a
+    /// name.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let keys = self.governors.iter().map(|governor| bstr(governor.key.to_cose())).collect();

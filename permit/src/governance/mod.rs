@@ -24,9 +24,9 @@ pub enum GovernanceError {
     /// A threshold of zero or above the number of governors, a governor twice,
     /// or too many.
     Set,
-    /// A name of a governor that is no name, or is another's.
+    /// An invalid governor name, or a name that another governor has.
     Name(String),
-    /// A file that is something else than the governors' keys and threshold.
+    /// A file of another kind than the governors' keys and threshold.
     File(FileKind),
     /// Not signed as this type of document.
     ContentType {
@@ -95,14 +95,14 @@ impl From<Error> for GovernanceError {
 pub struct Signatures<'g> {
     /// Governors with a valid signature.
     pub governors: Vec<&'g Governor>,
-    /// What else there is. It does not count.
+    /// Other signatures. They do not count.
     pub others: Vec<Other>,
 }
 
 /// A signature that does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Other {
-    /// By a key that is no governor's.
+    /// Made by a key that belongs to no governor.
     Stranger {
         /// Thumbprint that the signature names.
         thumbprint: Vec<u8>,

@@ -122,7 +122,7 @@ impl Quorum {
         all
     }
 
-    /// How many signatures there are, whoever made them.
+    /// Number of signatures, whoever made them.
     #[must_use]
     pub const fn signatures(&self) -> usize {
         self.signatures.len()
