@@ -1,5 +1,5 @@
-//! What the command lines of all programs share: parsing with the house's exit
-//! codes, completions and manual pages, times, progress, and what is waited for.
+//! Functions shared by the command lines of all programs: parsing with the common exit
+//! codes, completions and manual pages, times, progress, and messages while waiting.
 //!
 //! ```
 //! assert_eq!(portcullis_cli::rfc3339(0), "1970-01-01T00:00:00Z");
@@ -23,12 +23,12 @@ pub use waiting::Waiting;
 
 /// Exit code for wrong usage.
 pub const USAGE: u8 = 2;
-/// Exit code where a program could not do what it found right to do.
+/// Exit code if a program decided on an action and could not complete it.
 pub const INTERNAL: u8 = 4;
 
-/// Prints a line to standard output, as [`println!`] does, but a reader who has
-/// seen enough, such as `head`, neither panics the program nor changes its exit
-/// code.
+/// Prints a line to standard output, as [`println!`] does. If the reader closes the
+/// pipe early, as `head` does, the program does not panic and its exit code does not
+/// change.
 #[macro_export]
 macro_rules! say {
     ($($argument:tt)*) => {
@@ -36,8 +36,9 @@ macro_rules! say {
     };
 }
 
-/// What [`say!`] does. Where nobody can be told, because the disk is full for
-/// example, the program ends: half an answer must not pass for one.
+/// Implementation of [`say!`]. If the output cannot be written, for example because the
+/// disk is full, the program exits: a truncated answer must not pass for a complete
+/// one.
 pub fn write_line(out: &mut impl Write, line: fmt::Arguments<'_>) {
     match writeln!(out, "{line}") {
         Ok(()) => {}
@@ -49,12 +50,12 @@ pub fn write_line(out: &mut impl Write, line: fmt::Arguments<'_>) {
     }
 }
 
-/// Reads arguments. An option whose value is empty is wrong usage: it comes from
-/// a shell variable that is not set.
+/// Parses arguments. An option with an empty value is a usage error: the value usually
+/// comes from an unset shell variable.
 ///
 /// # Errors
-/// The exit code, where they were wrong, or asked for help or the version only:
-/// what there is to say has been printed.
+/// The exit code, if the arguments are wrong or request only help or the version. The
+/// message is already printed.
 pub fn parse<A: Parser>(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<A, u8> {
     let mut command = A::command();
     let matches = command.try_get_matches_from_mut(arguments).and_then(|matches| {
@@ -64,13 +65,13 @@ pub fn parse<A: Parser>(arguments: impl IntoIterator<Item = impl Into<OsString> 
     matches.and_then(|matches| A::from_arg_matches(&matches)).map_err(|error| {
         let error = error.format(&mut command);
         drop(error.print());
-        // Help and version are errors to clap, and go to stdout.
+        // clap reports help and version as errors; they go to stdout.
         if error.use_stderr() { USAGE } else { 0 }
     })
 }
 
-/// Reads a time (RFC 3339) as Unix seconds; `None` for what is none, and before
-/// 1970.
+/// Parses a time (RFC 3339) as Unix seconds. `None` if the text is not a time, or is a
+/// time before 1970.
 ///
 /// ```
 /// assert_eq!(portcullis_cli::unix_seconds("1970-01-01T00:01:00Z"), Some(60));
@@ -82,7 +83,7 @@ pub fn unix_seconds(text: &str) -> Option<u64> {
     u64::try_from(time.as_second()).ok()
 }
 
-/// A time as an option takes it (RFC 3339), as Unix seconds: for `value_parser`.
+/// Parses a time option (RFC 3339) as Unix seconds: for `value_parser`.
 ///
 /// ```
 /// assert_eq!(portcullis_cli::time("1970-01-01T01:01:00+01:00"), Ok(60));
@@ -94,7 +95,7 @@ pub fn unix_seconds(text: &str) -> Option<u64> {
 /// ```
 ///
 /// # Errors
-/// What it is instead, and how to write it.
+/// The actual format of the text, and the correct one.
 pub fn time(text: &str) -> Result<u64, String> {
     unix_seconds(text).ok_or_else(|| {
         let fits = |rest: &str| unix_seconds(&format!("{text}{rest}")).is_some();
@@ -109,7 +110,7 @@ pub fn time(text: &str) -> Result<u64, String> {
     })
 }
 
-/// A stretch of time as an option takes it, in seconds: for `value_parser`.
+/// Parses a duration option as seconds: for `value_parser`.
 ///
 /// ```
 /// assert_eq!(portcullis_cli::duration("90d"), Ok(90 * 86_400));
@@ -118,7 +119,7 @@ pub fn time(text: &str) -> Result<u64, String> {
 /// ```
 ///
 /// # Errors
-/// How to write it.
+/// The correct format.
 pub fn duration(text: &str) -> Result<u64, String> {
     let read = || {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -135,10 +136,10 @@ pub fn duration(text: &str) -> Result<u64, String> {
     read().ok_or_else(|| "write a number with a unit, s, m, h, d or w: 90d, 12h".to_owned())
 }
 
-/// What a time on the command line is, or now where there is none. Unix seconds.
+/// Parses a time from the command line as Unix seconds; the current time if absent.
 ///
 /// # Errors
-/// What was given is no time after 1970.
+/// The text is not a time after 1970.
 #[expect(clippy::disallowed_methods, reason = "the one place where tools read the clock, for defaults of --at")]
 pub fn time_or_now(given: Option<&str>) -> Result<u64, String> {
     let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! Completions and manual pages, made from the definition of the command line.
+//! Completions and manual pages, generated from the definition of the command line.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::say;
 /// Section of the manual for user commands.
 const SECTION: &str = "1";
 
-/// Commands that every program has beside its own.
+/// Commands that every program has in addition to its own.
 #[derive(Debug, Subcommand)]
 pub enum Common {
     /// Print a completion script for a shell.
@@ -23,22 +23,21 @@ pub enum Common {
     },
     /// Print a manual page, or write all of them into a folder.
     Man {
-        /// Command whose page is printed, such as `log verify`; without it, the
-        /// page of the program.
+        /// Command of the page, such as `log verify`. Default: the page of the program.
         #[arg(value_name = "COMMAND")]
         command: Vec<String>,
-        /// Write the pages of the program and of all its commands into this
-        /// folder instead, as `PROGRAM-COMMAND.1`.
+        /// Write the pages of the program and all its commands into this folder, as
+        /// `PROGRAM-COMMAND.1`.
         #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
         out: Option<PathBuf>,
     },
 }
 
 impl Common {
-    /// Prints or writes what was asked for, for the program of type `A`.
+    /// Prints or writes the requested pages or script for the program of type `A`.
     ///
     /// # Errors
-    /// There is no such command; the folder cannot be written.
+    /// The command does not exist, or the folder cannot be written.
     pub fn print<A: Parser>(&self) -> io::Result<()> {
         let mut program = A::command();
         match self {
@@ -58,7 +57,7 @@ impl Common {
     }
 }
 
-/// The whole command line, with the names that clap gives when it is used.
+/// The whole command line, with the names that clap assigns when it parses.
 fn built(program: Command) -> Command {
     let mut program = program.disable_help_subcommand(true);
     program.build();
@@ -73,7 +72,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The page of a command, named from the program on.
+/// The page of a command; the path of names begins below the program.
 fn page_of(program: &Command, path: &[String]) -> io::Result<String> {
     let (mut command, mut parent) = (program, None);
     for name in path {
@@ -88,7 +87,7 @@ fn page_of(program: &Command, path: &[String]) -> io::Result<String> {
     page(command, parent.as_deref())
 }
 
-/// Writes the page of a command and those of all below it. Returns how many.
+/// Writes the pages of a command and of all its subcommands. Returns their number.
 fn write_pages(command: &Command, parent: Option<&str>, folder: &Path) -> io::Result<usize> {
     let path = folder.join(format!("{}.{SECTION}", title(command)));
     fs::write(&path, page(command, parent)?).map_err(|error| named(&path, &error))?;
@@ -104,7 +103,7 @@ fn title(command: &Command) -> String {
     command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned()
 }
 
-/// One page. What stands behind the options in `--help` has its own sections here.
+/// One page. The text after the options in `--help` becomes sections of the page.
 fn page(command: &Command, parent: Option<&str>) -> io::Result<String> {
     let version = env!("CARGO_PKG_VERSION");
     let man = Man::new(command.clone()).source(format!("Portcullis {version}")).manual("Portcullis");

@@ -1,5 +1,4 @@
-//! How far a long piece of work is: a bar on a terminal, a line now and then
-//! elsewhere.
+//! Progress of long work: a bar on a terminal, and a line at intervals elsewhere.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -8,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-/// Pause between two lines, where there is no terminal. The first comes as late,
-/// so that short work says nothing.
+/// Interval between two lines without a terminal. The first line also comes after this
+/// interval, so short work prints nothing.
 const PAUSE: Duration = Duration::from_secs(20);
-/// Width that bars are laid out for, where there is no terminal.
+/// Width of bars without a terminal.
 const WIDTH: u16 = 80;
 
-/// A bar in `indicatif`'s template on standard error; where that is no terminal,
-/// a line every 20 seconds.
+/// A bar on standard error, in `indicatif`'s template. If standard error is not a
+/// terminal, a line every 20 seconds replaces the bar.
 #[must_use]
 pub fn progress(length: Option<u64>, template: &str) -> ProgressBar {
     let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
@@ -26,7 +25,7 @@ pub fn progress(length: Option<u64>, template: &str) -> ProgressBar {
     bar
 }
 
-/// A place to draw on that keeps what was drawn last, and prints it seldom.
+/// A draw target that stores the latest text, and prints it at intervals.
 struct Lines(Mutex<Drawn>);
 
 struct Drawn {
@@ -90,7 +89,7 @@ impl TermLike for Lines {
             let text = text.trim();
             if !text.is_empty() && drawn.printed.elapsed() >= PAUSE {
                 drawn.printed = Instant::now();
-                // Nobody is served by an error of progress.
+                // A write error of progress output is ignored: it must not stop the work.
                 drop(writeln!(io::stderr(), "{text}"));
             }
         })

@@ -1,20 +1,20 @@
-//! What holds for the values of all options of all programs.
+//! Rules for the values of all options of all programs.
 
 use std::ffi::OsStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, Error};
 
-/// Refuses an option or argument whose value is empty: a shell variable that is
-/// not set. An empty nonce would be found in any quote without one, and an empty
-/// path is the current folder.
+/// Refuses an option or argument with an empty value, which usually comes from an unset
+/// shell variable. An empty nonce would match any quote without a nonce, and an empty
+/// path means the current folder.
 ///
 /// # Errors
 /// A usage error that names the option.
 pub(crate) fn refuse_empty(command: &Command, matches: &ArgMatches) -> Result<(), Error> {
     for argument in command.get_arguments() {
-        // The program that a gate starts may well be given empty arguments, and a
-        // text that is empty by default may be said to be empty.
+        // The arguments of the program that a gate starts may be empty. An option whose
+        // default is empty may also be set to an empty value.
         let of_another = argument.is_last_set() || argument.is_trailing_var_arg_set();
         let by_default = argument.get_default_values().iter().any(|value| value.is_empty());
         let given = matches.try_get_raw(argument.get_id().as_str()).ok().flatten();
@@ -89,7 +89,7 @@ mod tests {
         ] {
             assert_eq!(code(arguments), Some(USAGE), "{arguments:?}");
         }
-        // What a gate starts is somebody else's command line.
+        // The rule does not apply to the command line of the program that a gate starts.
         assert_eq!(code(&["run", "--", "sh", "-c", ""]), None);
     }
 

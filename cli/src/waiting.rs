@@ -1,5 +1,5 @@
-//! Waiting for others is never silent: after a few seconds somebody is told what
-//! a program waits for, and for how long already.
+//! Messages while a program waits: after a few seconds, it prints what it waits for,
+//! and since when.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A terminal shows what is waited for after this long.
+/// Delay before a terminal shows the current activity.
 const SHOW: Duration = Duration::from_secs(1);
-/// Elsewhere there is a line after this long, and then every [`AGAIN`].
+/// Delay before the first line without a terminal; more lines follow every [`AGAIN`].
 const FIRST: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(10);
-/// How often a terminal is drawn.
+/// Interval between two updates of a terminal.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Says on standard error what a program waits for: on a terminal as a line that
-/// counts the seconds, elsewhere as a line now and then. It ends with this value.
+/// Prints on standard error what a program waits for: on a terminal a line that counts
+/// the seconds, elsewhere a line at intervals. The output stops when this value is
+/// dropped.
 ///
-/// It has a thread of its own, since a device may hold up the one that asks it.
+/// Output runs on a separate thread, because a device may block the caller.
 #[derive(Debug)]
 pub struct Waiting {
     shared: Arc<Shared>,
@@ -36,17 +37,17 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// What is done all the while, where that is many short waits.
+    /// Description of an operation that consists of many short waits.
     phase: Option<String>,
-    /// What is waited for, and since when.
+    /// The current activity, and its start.
     activity: Option<(String, Instant)>,
-    /// Lines to print above it.
+    /// Lines to print above the progress line.
     lines: Vec<String>,
     done: bool,
 }
 
 impl Waiting {
-    /// Begins; nothing is waited for yet. `program` begins each line.
+    /// Starts without an activity. `program` is the prefix of each line.
     #[must_use]
     pub fn start(program: &'static str) -> Self {
         let state = State { phase: None, activity: None, lines: Vec::new(), done: false };
@@ -56,12 +57,12 @@ impl Waiting {
         Self { thread: Some(std::thread::spawn(move || of_thread.tell())), shared }
     }
 
-    /// What is waited for from now on, such as `connecting to 10.0.0.1:8443`.
+    /// Sets the current activity, such as `connecting to 10.0.0.1:8443`.
     pub fn on(&self, what: impl Into<String>) {
         self.shared.change(|state| state.activity = Some((what.into(), Instant::now())));
     }
 
-    /// What is done from now on, in many short waits; with how far it is.
+    /// Sets the description of an operation of many short waits, with its progress.
     pub fn phase(&self, what: impl Into<String>) {
         self.shared.change(|state| state.phase = Some(what.into()));
     }
@@ -75,7 +76,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.shared.change(|state| state.done = true);
-        // A thread that panicked has nothing more to say.
+        // A panic of the thread is ignored here.
         self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
     }
 }
@@ -86,7 +87,7 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// The thread: looks when something changes, and when the next line is due.
+    /// The thread: wakes when the state changes, and when the next line is due.
     fn tell(&self) {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let style = ProgressStyle::with_template("{spinner} {wide_msg}");
@@ -112,7 +113,7 @@ impl Shared {
                     shown = true;
                     bar.set_draw_target(ProgressDrawTarget::stderr());
                 }
-                // Hidden until then; what is short is not shown at all.
+                // The bar is hidden until then. Short waits are not shown.
                 let phase = state.phase.clone().filter(|_| waited < SHOW);
                 if let Some(text) = phase.or(activity) {
                     bar.set_message(text);
@@ -134,7 +135,7 @@ impl Shared {
         self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Nobody is served by an error of these lines.
+    /// A write error of these lines is ignored: it must not stop the program.
     fn print(&self, line: &str) {
         drop(writeln!(io::stderr(), "{}: {line}", self.program));
     }

@@ -1,6 +1,5 @@
-//! AMD's certificates and revocation lists, kept in a folder: what the Key
-//! Distribution Service hands out slowly, or what somebody carries to a site
-//! without a network.
+//! A folder of AMD's certificates and revocation lists. The Key Distribution Service
+//! provides them slowly; a site without a network imports them from files.
 //!
 //! ```text
 //! ca/NAME-SHA256.der          ASKs, ASVKs and ARKs
@@ -9,9 +8,9 @@
 //! vlek/SHA256.der             certificates of providers
 //! ```
 //!
-//! What lies there is trusted no more than what comes over a wire: verification
-//! goes to the roots every time. Only revocation lists are checked on the way
-//! in, since a false one with a high number would displace a good one.
+//! Stored files have no more trust than files from a network: each verification builds
+//! the chain to the roots again. Only revocation lists are verified on import, because
+//! a forged list with a high number would displace a genuine one.
 //!
 //! ```
 //! use portcullis_collateral::Store;
@@ -37,25 +36,25 @@ use portcullis_attest::snp::roots::Roots;
 use portcullis_files::{make_folder, read_if_present, write_durably};
 use portcullis_wire::hex::hex;
 
-/// Most files that a store is read from.
+/// Maximum number of files in a store.
 const MAX_FILES: usize = 100_000;
 
-/// Why something is not kept, or cannot be read.
+/// Why an item cannot be stored or read.
 #[derive(Debug)]
 pub enum StoreError {
     /// A file or folder cannot be read or written; the error names it.
     Io(io::Error),
-    /// A kept file is not what its place says.
+    /// The content of a stored file does not match its path.
     Damaged(PathBuf, CollateralError),
-    /// What is no collateral.
+    /// The input is not collateral.
     Collateral(CollateralError),
     /// A revocation list that no trusted root signed.
     UnsignedList,
-    /// A revocation list with a lower number than the one that is kept.
+    /// A revocation list with a lower number than the stored one.
     OlderList,
     /// A certificate that has no place in AMD's chains.
     Foreign(String),
-    /// More files than a store has.
+    /// The store has more files than the maximum.
     TooMany,
 }
 
@@ -90,7 +89,7 @@ impl From<CollateralError> for StoreError {
     }
 }
 
-/// What is kept.
+/// A stored item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A certificate.
@@ -100,7 +99,7 @@ pub enum Item {
 }
 
 impl Item {
-    /// What it is, for people.
+    /// Its name, for display.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -112,7 +111,7 @@ impl Item {
         }
     }
 
-    /// Its first and last second, Unix time.
+    /// Its first and last second of validity, Unix time.
     #[must_use]
     pub fn validity(&self) -> (u64, u64) {
         match self {
@@ -152,16 +151,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in a folder; it is made when something is kept.
+    /// Opens the store in a folder. The first import creates the folder.
     #[must_use]
     pub fn open(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// Keeps what a file holds. Returns what was kept.
+    /// Stores the items of a file, and returns them.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing of the file was kept.
+    /// [`StoreError`]; then no item of the file was stored.
     pub fn import(&self, file: &[u8], roots: &Roots) -> Result<Vec<Item>, StoreError> {
         let collateral = Collateral::parse(file)?.strict()?;
         let mut items: Vec<(PathBuf, Item)> = Vec::new();
@@ -172,7 +171,7 @@ impl Store {
             let root = roots.named(&crl.issuer).filter(|root| crl.is_signed_by(root));
             let root = root.ok_or(StoreError::UnsignedList)?.common_name.clone();
             let path = self.folder.join("crl").join(format!("{}.der", file_name(&root)));
-            // A damaged one is replaced: verification looks at dates and numbers again.
+            // A damaged list is replaced: each verification checks dates and numbers again.
             if let Some(kept) = read_if_present(&path)?.and_then(|der| Crl::parse(&der).ok()) {
                 let rank = |crl: &Crl| (crl.number.len(), crl.number.clone());
                 if rank(&crl) < rank(&kept) {
@@ -187,7 +186,7 @@ impl Store {
         Ok(items.into_iter().map(|(_, item)| item).collect())
     }
 
-    /// Where a certificate is kept.
+    /// The path of a certificate in the store.
     fn place(&self, certificate: &Certificate) -> Result<PathBuf, StoreError> {
         let digest = hex(&sha256(&[certificate.der()]));
         let name = certificate.common_name.as_str();
@@ -205,10 +204,10 @@ impl Store {
         Ok(self.folder.join(part).join(file))
     }
 
-    /// Everything that is kept, in the order of the files' names.
+    /// All stored items, in the order of the file names.
     ///
     /// # Errors
-    /// [`StoreError`]: a file that is not what its place says, too.
+    /// [`StoreError`], also if the content of a file does not match its path.
     pub fn items(&self) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         for part in ["ca", "crl", "vlek"] {
@@ -220,8 +219,8 @@ impl Store {
         Ok(items)
     }
 
-    /// What may serve to verify a report: all issuers and lists, and the
-    /// certificates of its chip alone. VLEKs name no chip, so all of them.
+    /// Collateral for the verification of a report: all issuers and lists, the certificates
+    /// of its chip, and all VLEKs, because a VLEK does not name a chip.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -230,7 +229,7 @@ impl Store {
         for part in ["ca", "crl", "vlek"] {
             read_folder(&self.folder.join(part), &mut items)?;
         }
-        // Turin's certificates name eight bytes of the chip id.
+        // Turin's certificates contain eight bytes of the chip id.
         for length in [64, 8] {
             let hwid = report.chip_id.get(..length).unwrap_or_default();
             read_folder(&self.folder.join("vcek").join(hex(hwid)), &mut items)?;
@@ -245,7 +244,7 @@ impl Store {
         Ok(collateral)
     }
 
-    /// Whether the certificate of a report's key is there, for its TCB.
+    /// Whether the store has the certificate of a report's key, for its TCB.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -256,12 +255,12 @@ impl Store {
     }
 }
 
-/// Names of certificates become names of files only where they are harmless.
+/// Uses the name of a certificate as a file name only if it is harmless.
 fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(64).collect()
 }
 
-/// Writes a file, unless it is there.
+/// Writes a file, unless it exists.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     if read_if_present(path)?.is_some_and(|kept| kept == bytes) {
         return Ok(());
@@ -272,7 +271,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     Ok(write_durably(path, bytes)?)
 }
 
-/// The entries of a folder, sorted; none where it is not there.
+/// The entries of a folder, sorted; empty if the folder does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
     let list = match fs::read_dir(folder) {
@@ -289,7 +288,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 fn read_folder(folder: &Path, items: &mut Vec<Item>) -> Result<(), StoreError> {
     for path in entries(folder)?.into_iter().filter(|path| path.extension() == Some(OsStr::new("der"))) {
-        // One that was removed meanwhile is not kept any more.
+        // Skips a file that was removed after the folder was listed.
         let Some(bytes) = read_if_present(&path)? else { continue };
         let parsed = Collateral::parse(&bytes).and_then(Collateral::strict);
         let collateral = parsed.map_err(|error| StoreError::Damaged(path.clone(), error))?;

@@ -1,13 +1,13 @@
-//! Files that survive a power cut: after one, a file holds what it held before or
-//! what was written, never half of it and never nothing.
+//! Files that survive a power failure: afterwards, a file has either its old or its new
+//! content, complete. It is never partial or empty.
 //!
 //! ```text
 //! .NAME.draft     written, synced
 //! NAME            renamed over, folder synced
 //! ```
 //!
-//! There is one draft for each file, and its writer holds a lock on it. Two writers
-//! do not mix their bytes, and a draft that a crash left behind is used again.
+//! Each file has one draft, and its writer holds a lock on the draft. Two writers do
+//! not mix their bytes, and the next writer reuses a draft that remains after a crash.
 //!
 //! ```
 //! let folder = std::env::temp_dir().join("portcullis-files-example");
@@ -18,8 +18,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Every error names the file. What a file says is for its reader to check: damage
-//! is an error there, and never the same as an absent file.
+//! Every error names the file. The reader checks the content: a damaged file is an
+//! error, and is never treated as an absent file.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -30,17 +30,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-/// Access of files with secrets: the owner's alone.
+/// Mode of files with secrets: access for the owner only.
 pub const PRIVATE: u32 = 0o600;
-/// Access of other new files, before the umask.
+/// Mode of other new files, before the umask.
 const SHARED: u32 = 0o666;
 
-/// Replaces a file, or makes it. Symbolic links are followed, and the access
-/// rights of a file that is there stay. A target that is no regular file, such as
-/// a pipe, `/dev/stdout` or `/dev/null`, is written as it is.
+/// Replaces a file, or creates it. Symbolic links are followed, and an existing file
+/// keeps its access rights. A target that is not a regular file, such as a pipe,
+/// `/dev/stdout` or `/dev/null`, is written directly.
 ///
 /// # Errors
-/// I/O errors with the path; the file then holds what it held before.
+/// I/O errors with the path; the file then still has its old content.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = if path.is_symlink() { fs::canonicalize(path).unwrap_or(path.into()) } else { path.into() };
     match fs::metadata(&target) {
@@ -56,7 +56,7 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     .map_err(named(path))
 }
 
-/// Makes a file that must not exist, with these access rights (such as [`PRIVATE`]).
+/// Creates a file that must not exist, with this mode (such as [`PRIVATE`]).
 ///
 /// # Errors
 /// I/O errors with the path; [`io::ErrorKind::AlreadyExists`].
@@ -65,14 +65,14 @@ pub fn create_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         return Err(named(path)(io::ErrorKind::AlreadyExists.into()));
     }
     let place = |draft: &Path| match renameat_with(CWD, draft, CWD, path, RenameFlags::NOREPLACE) {
-        // This file system cannot; the look above has to do.
+        // This file system does not support NOREPLACE. The existence check above must suffice.
         Err(Errno::INVAL) => fs::rename(draft, path),
         outcome => Ok(outcome?),
     };
     replace(path, bytes, None, mode, place).map_err(named(path))
 }
 
-/// Reads a file; `None` where there is none. A file that cannot be read is an error.
+/// Reads a file; `None` if it does not exist. A file that cannot be read is an error.
 ///
 /// # Errors
 /// I/O errors with the path.
@@ -84,7 +84,7 @@ pub fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Makes a folder, and those that it lies in.
+/// Creates a folder and its parents.
 ///
 /// # Errors
 /// I/O errors with the path.
@@ -94,8 +94,8 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     absent.into_iter().try_for_each(|folder| sync_folder_of(folder).map_err(named(folder)))
 }
 
-/// Waits for the exclusive lock on a folder, which holds until the value is
-/// dropped. Whoever reads a file, decides, and writes it takes it first.
+/// Waits for the exclusive lock on a folder, which holds until the value is dropped. A
+/// program takes it before it reads a file, decides and writes the file.
 ///
 /// # Errors
 /// I/O errors with the path.
@@ -105,12 +105,12 @@ pub fn lock_folder(path: &Path) -> io::Result<File> {
     Ok(folder)
 }
 
-/// An error with the path that it is about.
+/// Adds the path to an error.
 fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// `/dev/stdout` may be a regular file, to which others write as well.
+/// `/dev/stdout` may be a regular file that other processes also write.
 fn is_descriptor(path: &Path) -> bool {
     path.starts_with("/dev") || path.starts_with("/proc")
 }
@@ -131,10 +131,10 @@ fn replace(
     let written = (|| {
         if let Some(former) = former {
             file.set_permissions(former.permissions())?;
-            // Only root can keep somebody else's file theirs.
+            // Only root can preserve another owner of the file.
             drop(fchown(&file, Some(former.uid()), Some(former.gid())));
         } else if mode == PRIVATE {
-            // A draft that a crash left behind may be open to others.
+            // A draft that remains after a crash may be readable for others.
             file.set_permissions(Permissions::from_mode(PRIVATE))?;
         }
         file.write_all(bytes)?;
@@ -142,7 +142,7 @@ fn replace(
         place(&draft)
     })();
     if written.is_err() {
-        // A full disk must not stay full because of this; the first error counts.
+        // Removes the draft, so that it does not fill the disk. The first error is returned.
         drop(fs::remove_file(&draft));
     }
     written?;
@@ -157,7 +157,7 @@ fn draft_of(target: &Path) -> io::Result<PathBuf> {
     Ok(target.with_file_name(draft))
 }
 
-/// Opens the draft, empty, once no other writer has it.
+/// Waits until no other writer holds the draft, and opens it empty.
 fn open_draft(path: &Path, mode: u32) -> io::Result<File> {
     let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
     let mut options = OpenOptions::new();
@@ -165,7 +165,7 @@ fn open_draft(path: &Path, mode: u32) -> io::Result<File> {
     loop {
         let file = options.open(path)?;
         file.lock()?;
-        // The writer before may have made what was opened here the file itself.
+        // The previous writer may have renamed the opened draft to the target.
         let held = file.metadata()?;
         if fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
             file.set_len(0)?;
@@ -177,7 +177,7 @@ fn open_draft(path: &Path, mode: u32) -> io::Result<File> {
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder)?.sync_all() {
-        // Some file systems sync files alone.
+        // Some file systems can sync files but not folders.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         outcome => outcome,
     }

@@ -1,9 +1,9 @@
-//! `portcullis-witness`: remembers the largest checkpoint of each log that it
-//! knows, and cosigns only what extends it (C2SP tlog-witness v1.0.0).
+//! `portcullis-witness`: stores the largest checkpoint of each known log, and cosigns
+//! only checkpoints that extend it (C2SP tlog-witness v1.0.0).
 //!
-//! It needs no trust in the logs, and no secret but its own key: what it vouches
-//! for is that before its eyes a log has not forked, and when. What it remembers
-//! is durable before it cosigns.
+//! It does not trust the logs, and its only secret is its key. A cosignature states
+//! that the log did not fork in the view of this witness, and at what time. The witness
+//! stores a checkpoint durably before it cosigns.
 //!
 //! | request | answer |
 //! |---|---|
@@ -14,9 +14,9 @@
 //! assert_eq!(portcullis_witness::run(["portcullis-witness", "serve", "--config", "/nonexistent"]), 2);
 //! ```
 //!
-//! What it does not do: fetch or look into logs, or end TLS: run it behind a
-//! proxy where others than its own logs can reach it. Nothing that it answers is
-//! secret, and nobody can answer in its place without its key.
+//! It does not fetch or inspect logs, and does not terminate TLS: run it behind a proxy
+//! if clients other than its logs can reach it. Its answers are not secret, and cannot
+//! be forged without its key.
 
 mod config;
 mod serve;
@@ -44,7 +44,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a key, and print its public half for those who demand this witness.
+    /// Generate a key, and print the public key for operators that require this witness.
     Init {
         /// Name of the witness, such as `witness.example.org/1`.
         name: String,
@@ -52,7 +52,7 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
     },
-    /// Cosign what the logs of the configuration send.
+    /// Cosign checkpoints of the logs in the configuration.
     Serve,
     #[command(flatten)]
     Common(Common),

@@ -24,11 +24,11 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::state::State;
 
-/// Most connections at once.
+/// Maximum number of simultaneous connections.
 const MAX_CONNECTIONS: usize = 64;
-/// For how long a connection may take its time.
+/// Time limit of a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time before a connection is accepted after one could not be.
+/// Delay before the next connection is accepted, after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
 struct Witness {
@@ -39,12 +39,11 @@ struct Witness {
 
 struct Log {
     key: VerifyingKey,
-    /// One request at a time: what is remembered and what is cosigned must be
-    /// the same.
+    /// One request at a time: the stored and the cosigned checkpoint must be the same.
     turn: Mutex<()>,
 }
 
-/// Serves until told to stop.
+/// Serves until a signal stops it.
 pub(crate) async fn serve(config: &Config) -> Result<()> {
     let keys = config.log_keys()?;
     let state = State::open(&config.state).with_context(|| config.state.display().to_string())?;
@@ -64,12 +63,12 @@ pub(crate) async fn serve(config: &Config) -> Result<()> {
         _ = int.recv() => {}
     }
     drop(listener);
-    // Requests under way are answered.
+    // Requests in progress are answered.
     drop(tokio::time::timeout(PATIENCE, graceful.shutdown()).await);
     Ok(())
 }
 
-/// Accepts connections for ever.
+/// Accepts connections in an endless loop.
 async fn listen(witness: Arc<Witness>, listener: &TcpListener, graceful: &GracefulShutdown) {
     let routes = Router::new()
         .route("/", get(name))
@@ -103,7 +102,7 @@ async fn name(Shared(witness): Shared<Arc<Witness>>) -> String {
 }
 
 async fn add_checkpoint(Shared(witness): Shared<Arc<Witness>>, body: Bytes) -> Response {
-    // It waits for the disk.
+    // The call waits for the disk.
     let answered = tokio::task::spawn_blocking(move || witness.add(&body)).await;
     match answered {
         Ok(Ok(Ok(line))) => (StatusCode::OK, line).into_response(),

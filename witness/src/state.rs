@@ -1,4 +1,4 @@
-//! What a witness remembers of a log: the checkpoint that it cosigned last.
+//! The state of a witness for a log: the checkpoint that it cosigned last.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,10 +18,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Opens the folder, making it if need be.
+    /// Opens the folder, and creates it if necessary.
     ///
     /// # Errors
-    /// I/O errors; [`io::ErrorKind::WouldBlock`] where another process has it.
+    /// I/O errors; [`io::ErrorKind::WouldBlock`] if another process holds the lock.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         make_folder(folder)?;
         let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"))?;
@@ -33,8 +33,8 @@ impl State {
         self.folder.join(hex(&sha256(&[key.origin().as_bytes()])))
     }
 
-    /// The last checkpoint of a log. What cannot be read is an error, never
-    /// "none": a witness that has forgotten would cosign a fork.
+    /// The last checkpoint of a log. An unreadable file is an error, and never treated as
+    /// absent: a witness without its state would cosign a fork.
     ///
     /// # Errors
     /// I/O errors; `InvalidData` for a file that is not the log's checkpoint. Both
@@ -52,10 +52,10 @@ impl State {
         Checkpoint::verify(&note, key).map(Some).map_err(|error| damaged(&error))
     }
 
-    /// Remembers a checkpoint, durably.
+    /// Stores a checkpoint durably.
     ///
     /// # Errors
-    /// I/O errors: then it must not be cosigned.
+    /// I/O errors: then the checkpoint must not be cosigned.
     pub(crate) fn remember(&self, key: &VerifyingKey, checkpoint: &Checkpoint) -> io::Result<()> {
         write_durably(&self.path(key), checkpoint.note().as_bytes())
     }
