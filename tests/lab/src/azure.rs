@@ -30,13 +30,13 @@ use crate::machine::{LabProcessor, failed};
 use crate::tpm::{logs, tcti};
 
 const REPORT: u32 = 0x0140_0001;
-/// As many bytes as swtpm lets an index have.
+/// Largest index that swtpm allows, in bytes.
 const REPORT_LENGTH: usize = 2048;
 const ATTESTATION_KEY: u32 = 0x8100_0003;
 /// Largest piece of an index written at once, in bytes.
 const PIECE: usize = 512;
 
-/// What the platform does before the guest starts: an attestation key at its
+/// Acts as the platform before the guest starts: creates an attestation key at its
 /// handle, and the index of the report.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ const PIECE: usize = 512;
 pub(crate) fn provision(tpm: &TpmHandle) -> Result<()> {
     tpm.with(|context| {
         let persistent = PersistentTpmHandle::new(ATTESTATION_KEY)?;
-        // A second boot finds both as the first one left them.
+        // A second boot finds both in place from the first one.
         if context.execute_without_session(|c| c.tr_from_tpm_public(persistent.into())).is_ok() {
             return Ok(());
         }
@@ -117,7 +117,7 @@ impl LabAzure {
         Ok(Self { vtpm: vtpm.ok_or(AttesterError::Form("lab machine of Azure"))?, processor })
     }
 
-    /// What the paravisor does when the guest has written user data.
+    /// Acts as the paravisor after the guest has written user data.
     fn renew(&mut self, user_data: &[u8; 64]) -> Result<Vec<u8>> {
         let json = runtime_data(self.vtpm.tpm().ak_area(), user_data)?;
         let mut report_data = [0; 64];
@@ -130,7 +130,7 @@ impl LabAzure {
     }
 }
 
-/// The JSON that REPORT_DATA is the hash of.
+/// The JSON whose hash is REPORT_DATA.
 fn runtime_data(ak_area: &[u8], user_data: &[u8; 64]) -> Result<Vec<u8>> {
     let ak = AttestationKey::from_area(ak_area)?;
     let KeyMaterial::Rsa(key) = ak.key() else { anyhow::bail!("Azure's attestation keys are RSA") };

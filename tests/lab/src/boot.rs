@@ -1,5 +1,4 @@
-//! What a lab machine measures when it boots: events, the log of them, and the
-//! PCRs that they lead to.
+//! The measurements of a lab machine's boot: events, their log, and the resulting PCRs.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ const EV_EFI_VARIABLE_DRIVER_CONFIG: u32 = 0x8000_0001;
 const EV_EFI_BOOT_SERVICES_APPLICATION: u32 = 0x8000_0003;
 const EV_IPL: u32 = 0x0d;
 
-/// PCRs that lab images have reference values for.
+/// PCRs for which lab images have reference values.
 pub const PCRS: [u8; 4] = [0, 4, 7, 11];
 
 /// One measured event.

@@ -1,5 +1,5 @@
-//! A TPM that is busy: a proxy before swtpm that answers commands with
-//! `TPM_RC_RETRY` instead of passing them on.
+//! A TPM that is busy: a proxy in front of swtpm that answers commands with
+//! `TPM_RC_RETRY` instead of forwarding them.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -46,14 +46,14 @@ impl BusyTpm {
         Ok(Self { left })
     }
 
-    /// Has it refuse so many commands from now on.
+    /// Refuses the next `commands` commands.
     pub fn refuse(&self, commands: u32) {
         self.left.store(commands, Ordering::SeqCst);
     }
 }
 
-/// Passes commands on, but for those that are to be refused. The control channel has
-/// no such commands, and is passed on byte by byte.
+/// Forwards commands, except those to refuse. The control channel has no such commands
+/// and is forwarded byte by byte.
 fn relay(mut client: TcpStream, swtpm: u16, left: Option<&AtomicU32>) -> io::Result<()> {
     let mut tpm = TcpStream::connect(("127.0.0.1", swtpm))?;
     let Some(left) = left else {

@@ -1,5 +1,5 @@
-//! Chains of certificates in which anything can be changed before it is signed:
-//! for the attacks of THREATS row 10.
+//! Certificate chains in which anything can be changed before signing, for the attacks
+//! of THREATS row 10.
 
 use anyhow::Result;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -33,7 +33,7 @@ pub struct Chain {
 /// Who signs a forged certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signer {
-    /// Whoever it says.
+    /// The issuer that the certificate names.
     Named,
     /// The key of another link of the same root.
     Link(Link),

@@ -20,7 +20,7 @@ pub const POINTS: [&str; 8] = [
     "before-checkpoint",
 ];
 
-/// Storage that works until a number of batches was written, then crashes.
+/// Storage that writes a given number of batches, then crashes.
 pub struct CrashingStorage {
     inner: Arc<dyn Storage>,
     point: String,
@@ -28,7 +28,7 @@ pub struct CrashingStorage {
 }
 
 impl CrashingStorage {
-    /// Crashes at `point` of the batch after `batches` others.
+    /// Crashes at `point` of the batch that follows the first `batches` batches.
     #[must_use]
     pub fn new(inner: Arc<dyn Storage>, point: &str, batches: u32) -> Self {
         Self { inner, point: point.to_owned(), batches: AtomicU32::new(batches) }

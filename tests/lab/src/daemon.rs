@@ -1,4 +1,4 @@
-//! `portcullisd` on a lab machine, as a process of its own.
+//! `portcullisd` on a lab machine, as a separate process.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -46,7 +46,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// What it has logged.
+    /// Its log output so far.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -112,7 +112,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A plain GET over a connection of its own.
+/// A plain GET over a new connection.
 ///
 /// # Errors
 /// No answer, or no HTTP.
@@ -128,17 +128,17 @@ pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// A loopback address with a port that nobody uses now.
+/// A loopback address with an unused port.
 ///
 /// # Errors
-/// None is free.
+/// No port is free.
 pub fn free_address() -> Result<SocketAddr> {
     Ok(SocketAddr::from(([127, 0, 0, 1], free_port_pair()?)))
 }
 
-/// A port that is free together with the next one. It lies below the range from
-/// which the kernel takes ports for others, so nobody gets it in the time until
-/// it is bound; labs side by side start at different places.
+/// Returns a port that is free together with the next one. It lies below the range from
+/// which the kernel assigns ports, so no other process gets it before it is bound. Labs
+/// that run side by side start at different places.
 pub(crate) fn free_port_pair() -> Result<u16> {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 22_000;

@@ -40,7 +40,7 @@ forbid(principal, action, resource)
 when { principal.tags.contains("quarantined") };
 "#;
 
-/// What a deployment shall be like.
+/// Parameters of a deployment.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Lease in seconds.
@@ -165,7 +165,7 @@ impl Deployment {
         Ok(())
     }
 
-    /// Boots a new machine whose TPM somebody inside the guest runs.
+    /// Boots a new machine whose TPM runs inside the guest.
     ///
     /// # Errors
     /// As [`Self::boot`].
@@ -356,7 +356,7 @@ impl Deployment {
         Ok(())
     }
 
-    /// Two governors endorse what genesis asked for.
+    /// Endorses the result of genesis with two governors.
     ///
     /// # Errors
     /// I/O errors.
@@ -386,7 +386,7 @@ impl Deployment {
         Daemon::start(command, self.public, &self.path(&format!("{name}.log")))
     }
 
-    /// What starts the authority, for a shell.
+    /// The shell command that starts the authority.
     #[must_use]
     pub fn serve_command(&self) -> String {
         let (lab, machine) = (self.lab.display(), self.machine("authority"));
@@ -439,7 +439,7 @@ impl Deployment {
         Ok(fs::read(&out)?)
     }
 
-    /// Runs `portcullis-policy` in a process of its own.
+    /// Runs `portcullis-policy` as a separate process.
     ///
     /// # Errors
     /// It refuses.

@@ -1,5 +1,5 @@
-//! A stand-in for AMD's Key Distribution Service, on loopback: it hands out what
-//! it was given, and can be as slow to give as the real one.
+//! A substitute for AMD's Key Distribution Service, on loopback. It serves the given
+//! documents, and can answer as slowly as the real service.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,26 +13,26 @@ use anyhow::Result;
 const TOO_MANY: &str = "429 Too Many Requests";
 const LOGIN: &[u8] = b"<!DOCTYPE html><html><head><title>Sign in to the network</title></head></html>";
 
-/// What a request is answered with before the service gives what it has.
+/// The answer to a request before the service returns its document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// 429, and how many seconds to wait.
     Throttled(u32),
     /// 429, and a date that many seconds from now.
     ThrottledUntil(i64),
-    /// 429 without a word.
+    /// 429 without `Retry-After`.
     Busy,
     /// A redirect to AMD's own address.
     Moved,
-    /// 200 with a page to sign in on.
+    /// 200 with a login page.
     LoginPage,
-    /// 200 with nothing.
+    /// 200 with an empty body.
     Empty,
-    /// The first hundred bytes of what was promised.
+    /// Only the first hundred bytes of the announced length.
     Truncated,
-    /// A hundred bytes of the document, as if that were all.
+    /// A hundred bytes of the document, announced as its full length.
     Cut,
-    /// The connection stays open, and nothing comes.
+    /// The connection stays open, without an answer.
     Silent,
     /// 503.
     Broken,
@@ -70,7 +70,7 @@ impl Kds {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                // A client that goes away is its own affair.
+                // A client that disconnects is no error of the service.
                 let shared = Arc::clone(&shared);
                 std::thread::spawn(move || drop(answer(&stream, &shared)));
             }
@@ -90,13 +90,13 @@ impl Kds {
         format!("http://{}", self.address)
     }
 
-    /// The next requests are answered so, one after another.
+    /// Answers the next requests with these moods, in order.
     pub fn moods(&self, moods: &[Mood]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.moods = moods.iter().rev().copied().collect();
     }
 
-    /// The paths that were asked for, in order.
+    /// The requested paths, in order.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).asked.clone()
@@ -106,7 +106,7 @@ impl Kds {
 impl Drop for Kds {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes the thread, which then sees that it shall stop.
+        // Wakes the thread, which then sees that it must stop.
         drop(TcpStream::connect_timeout(&self.address, Duration::from_secs(1)));
     }
 }

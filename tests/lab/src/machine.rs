@@ -1,5 +1,5 @@
-//! A lab machine: a folder that says what chip it has, what it boots, and where
-//! its TPM listens.
+//! A lab machine: a folder that describes its chip, its image, and the address of its
+//! TPM.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ const DESCRIPTION: &str = "machine.toml";
 /// Patch levels of a sound lab chip.
 pub const TCB: Tcb = Tcb { fmc: None, boot_loader: 4, tee: 0, snp: 24, microcode: 219 };
 
-/// What a machine is: written by the lab, read anew for every report, so that a
-/// running machine can be changed.
+/// Description of a machine. The lab writes it, and it is read again for every report,
+/// so that a running machine can be changed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
@@ -37,7 +37,7 @@ pub struct Description {
     pub root: PathBuf,
     /// Image that it booted.
     pub image: String,
-    /// Image that the launch measurement says.
+    /// Image in the launch measurement.
     pub measured: String,
     /// Report version.
     pub version: u32,
@@ -45,7 +45,7 @@ pub struct Description {
     pub policy: u64,
     /// SNP patch level in all four TCB versions.
     pub snp_svn: u8,
-    /// Number that tells this chip from others.
+    /// Number that distinguishes this chip from others.
     pub chip: String,
     /// Who runs its TPM.
     #[serde(default)]
@@ -127,7 +127,7 @@ impl Description {
     }
 }
 
-/// A machine that is switched on: its TPM runs and holds what was measured.
+/// A machine that is switched on: its TPM runs and holds the measurements.
 pub struct Booted {
     tpm: Swtpm,
     machine: PathBuf,
@@ -185,7 +185,7 @@ impl Booted {
     }
 }
 
-/// The chip of a machine, described anew before every report.
+/// The chip of a machine. Its description is read again before every report.
 pub(crate) struct LabProcessor {
     pub(crate) machine: PathBuf,
 }
@@ -212,7 +212,7 @@ impl SnpDevice for LabProcessor {
     }
 }
 
-/// A service module: its reports are over its vTPM's manifest, too.
+/// A service module, whose reports also cover the manifest of its vTPM.
 struct LabService {
     processor: LabProcessor,
     manifest: Vec<u8>,

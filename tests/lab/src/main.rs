@@ -14,7 +14,8 @@ use portcullis_cli::Common;
 use portcullis_lab::crash::CrashingStorage;
 use portcullis_lab::{LabPlatform, bench, story, up};
 
-/// As in the shipped daemon, so that measurements of it here hold there.
+/// The same allocator as in the shipped daemon, so that measurements here also apply
+/// there.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -48,17 +49,17 @@ enum Action {
     },
     /// Start an authority and nodes, and say how to use them, until Ctrl-C.
     ///
-    /// A folder with a lab of before is taken up again: the same authority, log,
-    /// nodes and keys. It ends with Ctrl-C, with SIGTERM, or, where standard input
-    /// is a pipe, when that closes; everything that it started ends with it.
+    /// An existing lab in the folder is resumed: the same authority, log, nodes and keys.
+    /// The lab ends with Ctrl-C, with SIGTERM, or, if standard input is a pipe, when that
+    /// closes. Everything that it started ends with it.
     Up {
-        /// Folder of the lab: absent, empty, or a lab of before.
+        /// Folder of the lab: absent, empty, or with an existing lab.
         folder: PathBuf,
         /// Number of nodes of a new lab; 2 if absent.
         #[arg(long)]
         nodes: Option<u32>,
     },
-    /// Measure what things cost.
+    /// Measure costs.
     #[command(subcommand)]
     Bench(bench::Bench),
     /// Run portcullisd on a lab machine.

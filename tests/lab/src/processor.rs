@@ -1,4 +1,4 @@
-//! An emulated secure processor: reports with any field, truly signed.
+//! An emulated secure processor: validly signed reports with any field values.
 
 use std::fs;
 use std::path::Path;
@@ -222,7 +222,7 @@ impl Processor {
         &self.certificate
     }
 
-    /// What the certificate of its VCEK says under an issuer.
+    /// The contents of its VCEK's certificate, for an issuer.
     pub(crate) fn vek_spec(&self, issuer: &str) -> Result<x509::Spec> {
         let endorsed = Endorsed {
             generation: self.generation,
@@ -233,8 +233,8 @@ impl Processor {
         x509::endorsement_spec(&endorsed, issuer)
     }
 
-    /// The certificate table of the host, as the `sev` crate writes it: what is
-    /// read from it here was written by others.
+    /// The certificate table of the host, written by the `sev` crate, so that the reader
+    /// here is tested against another implementation.
     ///
     /// # Panics
     /// The `sev` crate does not write the GUIDs that it defines.
@@ -254,7 +254,7 @@ impl Processor {
         self.sign_bytes(self.fields.encode(self.generation))
     }
 
-    /// Signs bytes that are laid out as a report, whatever they say.
+    /// Signs bytes in the layout of a report, without checking their values.
     ///
     /// # Errors
     /// Cryptography.
@@ -279,7 +279,7 @@ impl SnpDevice for Processor {
         Ok(SnpEvidence { report: report.to_vec(), certificates: self.certificate_table() })
     }
 
-    /// Mixes what the firmware mixes: policy, measurement, SVN, TCB, host data
+    /// Mixes the inputs that the firmware mixes: policy, measurement, SVN, TCB, host data
     /// and the digests of ID and author key.
     fn derived_key(&mut self, request: &DerivedKeyRequest) -> Result<Zeroizing<[u8; 32]>, AttesterError> {
         let committed = u64::from_le_bytes(self.fields.committed_tcb.encode(self.generation).0);

@@ -1,4 +1,4 @@
-//! A node that follows the protocol only as far as it wants to: for attacks.
+//! A node for attacks, which follows the protocol only in part.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use tokio_rustls::TlsConnector;
 
 use crate::boot::PCRS;
 
-/// A session whose authority nobody verified.
+/// A session whose authority is not verified.
 pub struct RawSession {
     sender: SendRequest<Full<Bytes>>,
     /// The session as this side sees it.
     pub channel: Channel,
-    /// What the authority answered to the challenge.
+    /// The authority's answer to the challenge.
     pub answer: AttestResponse,
     /// The nonce to use next.
     pub nonce: [u8; 32],
@@ -38,19 +38,19 @@ pub struct RawSession {
     pub endorsement: Endorsement,
 }
 
-/// An answer: status, body, and for how long it may be kept.
+/// An answer: status, body, and caching time.
 #[derive(Clone, Debug)]
 pub struct RawAnswer {
     /// HTTP status.
     pub status: u16,
-    /// `Cache-Control`, empty where there is none.
+    /// `Cache-Control`, empty if absent.
     pub caching: String,
     /// Body.
     pub body: Vec<u8>,
 }
 
 impl RawSession {
-    /// Connects and takes whatever the authority shows.
+    /// Connects without verifying the authority.
     ///
     /// # Errors
     /// It does not answer.
@@ -151,7 +151,7 @@ impl RawSession {
     /// The check ids of a signed denial.
     ///
     /// # Errors
-    /// The answer is none.
+    /// The answer is not a denial.
     pub fn denied(&self, answer: &RawAnswer) -> Result<Vec<String>> {
         anyhow::ensure!(answer.status == 403, "status {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
         let denial = Denial::verify(&answer.body, &self.endorsement.permit_key)?;

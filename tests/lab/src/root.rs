@@ -1,6 +1,6 @@
 //! The lab's own root of trust: ARK, ASK, ASVK and CRL for one generation.
 //!
-//! It is trusted only where a bundle names it, and its names say what it is.
+//! It is trusted only where a bundle names it, and its names mark it as the lab's.
 
 use std::fs;
 use std::path::Path;
@@ -41,8 +41,8 @@ impl LabRoot {
             fs::write(&path, pkcs8.as_ref())?;
             Ok(key)
         };
-        // PSS signatures are random: what was signed once is kept, so that the
-        // root that a bundle names stays the root.
+        // PSS signatures are random. Signed certificates are kept, so that the root stays the
+        // one that the bundle names.
         let issuer = |file: &str, subject: String, serial: [u8; 3], parent: Option<&Issuer>| -> Result<Issuer> {
             let path = folder.join(format!("{file}-{name}.der"));
             let key = key(file)?;

@@ -64,7 +64,7 @@ impl Stage {
     }
 }
 
-/// A program under a gate, in a process of its own.
+/// A program under a gate, as a separate process.
 pub(crate) struct Gate {
     child: Child,
     result: PathBuf,
@@ -205,12 +205,12 @@ fn permit(teller: &mut Teller, stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// What became of a request for a permit.
+/// The result of a permit request.
 fn granted(output: &Output) -> &'static str {
     if output.status.success() { "granted" } else { "denied" }
 }
 
-/// What `/readyz` says, in words, with the HTTP status.
+/// The state that `/readyz` reports, in words, with the HTTP status.
 pub(crate) fn readiness(status: u16, body: &str) -> Result<String> {
     let ready: Value = serde_json::from_str(body)?;
     let check = ready["check"].as_str().map(|check| format!(": {check}")).unwrap_or_default();
@@ -222,7 +222,7 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Prints what happens beside what must happen.
+/// Prints each result beside the required one.
 pub(crate) struct Teller {
     colour: bool,
     told: u32,
@@ -245,7 +245,7 @@ impl Teller {
         self.timed(what, required, found, self.last.elapsed());
     }
 
-    /// One line with a time of its own.
+    /// One line with an explicit time.
     pub(crate) fn timed(&mut self, what: &str, required: &str, found: &str, time: Duration) {
         let same = required == found;
         self.told += 1;

@@ -35,7 +35,7 @@ use zeroize::Zeroizing;
 const TRANSIENT_FIRST: u32 = 0x8000_0000;
 const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
 
-/// A file in which somebody asks for a PCR to be extended: `PCR DIGEST`.
+/// A file that requests an extension of a PCR: `PCR DIGEST`.
 const PENDING: &str = "pending-extend";
 pub(crate) const PORT: &str = "tpm.port";
 
@@ -74,12 +74,12 @@ impl Swtpm {
         bail!("swtpm found no free ports")
     }
 
-    /// Whether it has not ended.
+    /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Whether it came up; `false` where another process took a port first.
+    /// Whether it listens; `false` if another process took a port first.
     fn is_listening(&mut self) -> Result<bool> {
         for _ in 0..500 {
             if self.child.try_wait()?.is_some() {
@@ -121,9 +121,9 @@ pub struct LabTpm {
     machine: PathBuf,
 }
 
-/// Where a lab machine's Linux tells which files it measured.
+/// The log in which a lab machine's Linux lists the files that it measured.
 pub const MEASURED_FILES: &str = "ima.bin";
-/// Where a lab machine's user space tells what it measured.
+/// The log in which a lab machine's user space lists its measurements.
 pub const USER_SPACE: &str = "tpm2-measure.log";
 
 /// The logs of a lab machine, with that of its firmware.
@@ -174,7 +174,7 @@ impl LabTpm {
     }
 }
 
-/// How to reach the TPM of a booted machine, with nothing loaded in it.
+/// The address of a booted machine's TPM, with nothing loaded in it.
 pub(crate) fn tcti(machine: &Path) -> Result<String, AttesterError> {
     let failed = |error| AttesterError::Device { what: "lab machine's TPM (is the machine booted?)", error };
     let port = fs::read_to_string(machine.join(PORT)).map_err(failed)?;
@@ -183,8 +183,8 @@ pub(crate) fn tcti(machine: &Path) -> Result<String, AttesterError> {
     Ok(tcti)
 }
 
-/// Flushes the objects of a process that was killed. On a real machine the
-/// kernel's resource manager does that; swtpm is reached without one.
+/// Flushes the objects of a killed process. On a real machine the kernel's resource
+/// manager does that; the lab reaches swtpm without one.
 fn flush_leftovers(tcti: &str) -> Result<()> {
     let mut context = Context::new(TctiNameConf::from_str(tcti)?)?;
     for first in [TRANSIENT_FIRST, LOADED_SESSION_FIRST] {
@@ -202,7 +202,7 @@ fn flush_leftovers(tcti: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks for a PCR of a running machine to be extended.
+/// Requests an extension of a PCR of a running machine.
 ///
 /// # Errors
 /// I/O errors.
@@ -279,8 +279,8 @@ impl SealDevice for LabTpm {
     }
 }
 
-/// A TPM in this process: its P-256 key signs quotes of any values. For load
-/// tests, where a thousand quotes a second are wanted, and for attacks.
+/// A TPM in this process. Its P-256 key signs quotes of any values: for attacks, and
+/// for load tests with a thousand quotes a second.
 pub struct SoftTpm {
     key: EcdsaKeyPair,
     area: Vec<u8>,
@@ -293,7 +293,7 @@ pub struct SoftTpm {
     pub measured_files: Option<Vec<u8>>,
     /// Log of user space that it hands out.
     pub user_space_log: Option<Vec<u8>>,
-    /// Where it stands between its boots.
+    /// State of its boot counters.
     pub counters: BootCounters,
 }
 
@@ -401,7 +401,7 @@ impl QuoteDevice for SoftTpm {
     }
 }
 
-/// It has no endorsement key: nobody vouches for it.
+/// It has no endorsement key, so nothing vouches for it.
 impl ActivateDevice for SoftTpm {
     fn endorsement_key(&mut self) -> Result<Vec<u8>, AttesterError> {
         Err(AttesterError::Form("endorsement key"))
@@ -416,7 +416,7 @@ impl ActivateDevice for SoftTpm {
     }
 }
 
-/// It ends with its process: nothing that it keeps would outlive what it guards.
+/// It ends with its process: its stored state cannot outlive what it guards.
 impl AnchorDevice for SoftTpm {
     fn define_anchor(&mut self, _selection: &Selection) -> Result<(), AttesterError> {
         Err(AttesterError::Form("NV storage"))
@@ -440,8 +440,8 @@ impl AnchorDevice for SoftTpm {
 }
 
 impl SealDevice for SoftTpm {
-    /// Binds to the key and the PCR values by a hash; it keeps no secret from
-    /// this process, which is the whole of its machine.
+    /// Binds to the key and the PCR values by a hash. It keeps no secret from this process,
+    /// which is its whole machine.
     fn seal(&mut self, secret: &[u8; 32], selection: &Selection) -> Result<SealedBlob, AttesterError> {
         let digest = self.pcrs.digest(selection, Bank::Sha256).ok_or(AttesterError::Form("PCR values"))?;
         let pad = sha256(&[&self.area, &digest]);
@@ -482,7 +482,7 @@ mod tests {
         assert_eq!(answer[6..10], [0; 4], "{answer:?}");
     }
 
-    /// As many sessions as a TPM holds are left by a process that was killed.
+    /// A killed process leaves as many sessions as a TPM holds.
     #[test]
     fn what_a_killed_process_left_is_flushed() {
         let folder = tempfile::tempdir().unwrap();

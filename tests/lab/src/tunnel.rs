@@ -1,5 +1,5 @@
-//! A network as offices have it: a proxy that makes tunnels, for those who have
-//! credentials, and a front that speaks TLS for a plain service.
+//! An office network: a proxy that opens tunnels for clients with credentials, and a
+//! front that speaks TLS for a plain service.
 
 use std::io::{Read, Write, copy};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,11 +14,11 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersi
 
 /// Longest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
-/// Nobody waits longer for a byte here.
+/// Longest wait for a byte.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A listener with a thread that serves each connection in one of its own. It
-/// ends with this value.
+/// A listener with a thread that serves each connection in a separate thread. It ends
+/// with this value.
 struct Listener {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -36,7 +36,7 @@ impl Listener {
                     return;
                 }
                 let serve = Arc::clone(&serve);
-                // A client that goes away is its own affair.
+                // A client that disconnects is no error of the service.
                 std::thread::spawn(move || drop(serve(stream)));
             }
         });
@@ -119,14 +119,14 @@ impl TunnelProxy {
     }
 }
 
-/// TLS before a plain service, under a name, with a certificate of its own.
+/// TLS in front of a plain service, under a name, with its own certificate.
 pub struct TlsFront {
     listener: Listener,
     certificate: String,
 }
 
 impl TlsFront {
-    /// Starts a front for a name; `service` is where requests go.
+    /// Starts a front for a name. Requests go to `service`.
     ///
     /// # Errors
     /// I/O errors.

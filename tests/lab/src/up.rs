@@ -1,4 +1,4 @@
-//! A deployment to play with, in a folder that can be taken up again.
+//! A deployment for experiments, in a folder from which it can be resumed.
 
 mod attend;
 mod folder;
@@ -12,14 +12,14 @@ use portcullis_cli::{Waiting, say};
 use self::folder::{Found, LabFolder};
 use crate::deployment::{Deployment, NODE_IMAGE, Options, SLEEP};
 
-/// Days for which a lab can be taken up again.
+/// Days for which a lab can be resumed.
 const DAYS: i64 = 365;
-/// Nodes of a new lab, unless somebody says how many.
+/// Default number of nodes of a new lab.
 const NODES: u32 = 2;
 
-/// Starts an authority and nodes, prints how to use them, and waits for Ctrl-C,
-/// or for the end of standard input where that is a pipe. A folder with a lab of
-/// before is taken up again.
+/// Starts an authority and nodes, prints how to use them, and waits for Ctrl-C, or for
+/// the end of standard input if that is a pipe. An existing lab in the folder is
+/// resumed.
 ///
 /// # Errors
 /// swtpm is missing, I/O, the folder holds something else, or the authority

@@ -1,4 +1,4 @@
-//! What user space measures after the boot, logged as systemd does.
+//! Measurements of user space after the boot, logged as systemd does.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::tpm::{SoftTpm, USER_SPACE, extend};
 /// Phases of a machine that is up.
 pub const UP: [&str; 4] = portcullis_attest::uki::PHASES;
 
-/// A record of `tpm2-measure.log`: what was extended, and the text that the log has.
+/// A record of `tpm2-measure.log`: the extended digest, and the text for the log.
 #[must_use]
 pub fn record(pcr: u8, digest: &[u8; 32], text: &str) -> String {
     let content = serde_json::json!({
@@ -49,7 +49,7 @@ impl SoftTpm {
         self.user_space_log.get_or_insert_default().extend(record(pcr, &digest, text).into_bytes());
     }
 
-    /// Extends a PCR, which no log says.
+    /// Extends a PCR without a log entry.
     pub fn extend(&mut self, pcr: u8, digest: &[u8; 32]) {
         let initial = Bank::Sha256.initial(pcr);
         let value = Bank::Sha256.extend(self.pcrs.value(Bank::Sha256, pcr).unwrap_or(&initial), digest);

@@ -1,4 +1,4 @@
-//! `portcullis-witness`, as a process of its own.
+//! `portcullis-witness`, as a separate process.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ impl Witness {
         Ok(Self { lab: lab.to_owned(), folder: folder.to_owned(), address, key, child: None })
     }
 
-    /// What a bundle says of it.
+    /// Its entry in a bundle.
     #[must_use]
     pub fn document(&self) -> document::Witness {
         document::Witness { key: self.key.clone(), url: format!("http://{}", self.address) }
@@ -112,7 +112,7 @@ impl Witness {
         self.address
     }
 
-    /// What it remembers, to be lost.
+    /// Path of its memory, for tests that lose it.
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.folder.join("state")

@@ -78,7 +78,7 @@ fn signed(tbs: &[u8], algorithm: &[u8], signature: &[u8]) -> Result<Vec<u8>> {
     Ok(der::Any::new(der::Tag::Sequence, body)?.to_der()?)
 }
 
-/// Everything that a certificate says, to be changed before it is signed.
+/// Everything that a certificate contains, changeable before signing.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names are those of RFC 5280")]
 pub struct Spec {
@@ -116,7 +116,7 @@ impl Spec {
         }
     }
 
-    /// The certificate, signed with PSS and SHA-384 whatever it says.
+    /// The certificate, signed with PSS and SHA-384, whatever it contains.
     ///
     /// # Errors
     /// Encoding and cryptography.
@@ -142,10 +142,10 @@ impl Spec {
         self.extensions.retain(|extension| extension.extn_id.to_string() != oid);
     }
 
-    /// Adds an extension, behind those that are there.
+    /// Adds an extension after the existing ones.
     ///
     /// # Errors
-    /// The object identifier is none.
+    /// The object identifier is malformed.
     pub fn with(&mut self, oid: &str, critical: bool, value: &[u8]) -> Result<()> {
         self.extensions.push(extension(oid, critical, value.to_vec())?);
         Ok(())
@@ -168,7 +168,7 @@ fn ca_extensions() -> Result<Vec<Extension>> {
     ])
 }
 
-/// What a self-signed root, or an ASK or ASVK, says.
+/// Contents of the certificate of a self-signed root, or of an ASK or ASVK.
 pub(crate) fn authority_spec(name: &str, issuer: &str, serial: &[u8], key: &KeyPair) -> Result<Spec> {
     Ok(Spec::new(name, issuer, serial, rsa_key(key)?, ca_extensions()?))
 }
@@ -180,7 +180,7 @@ pub(crate) fn authority(name: &str, serial: &[u8], key: KeyPair, issuer: Option<
     Ok(Issuer { key, name: name.to_owned(), certificate: der })
 }
 
-/// What an endorsement key's certificate says.
+/// Contents of an endorsement key's certificate.
 pub(crate) struct Endorsed<'a> {
     pub(crate) generation: Generation,
     pub(crate) tcb: Tcb,
@@ -242,7 +242,7 @@ pub(crate) fn endorsement_spec(endorsed: &Endorsed<'_>, issuer: &str) -> Result<
     Ok(Spec::new(subject, issuer, &[1], key, extensions))
 }
 
-/// A CRL of the root, current from 2020 to 2045 unless told otherwise.
+/// A CRL of the root, current from 2020 to 2045 unless a window is given.
 pub(crate) fn crl(root: &Issuer, number: u8, revoked: &[&[u8]], window: Option<(u64, u64)>) -> Result<Vec<u8>> {
     let (from, to) = window.unwrap_or((NOT_BEFORE, NOT_AFTER));
     let entries = revoked.iter().map(|serial| {

@@ -1,5 +1,5 @@
-//! A deployment that was made before, taken up again: the same keys, bundle and
-//! addresses; its machines are booted as after a power cut.
+//! Resumes an existing deployment with the same keys, bundle and addresses. Its
+//! machines boot as after a power cut.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{Deployment, Options};
 use crate::machine::{Booted, Description};
 
-/// What of `authority.toml` a deployment is known by.
+/// The fields of `authority.toml` that identify a deployment.
 #[derive(Deserialize)]
 struct Configuration {
     suite: String,
@@ -27,7 +27,7 @@ struct Listen {
 }
 
 impl Deployment {
-    /// Takes up the deployment in a folder, and boots its machines.
+    /// Resumes the deployment in a folder, and boots its machines.
     ///
     /// # Errors
     /// Files of it are missing or damaged, its bundle has ended, or its addresses
@@ -85,12 +85,12 @@ impl Deployment {
         })
     }
 
-    /// Names of its machines, the authority's among them.
+    /// Names of its machines, including the authority's.
     pub fn machines(&self) -> impl Iterator<Item = &str> {
         self.machines.keys().map(String::as_str)
     }
 
-    /// A machine whose TPM has ended, which no machine does by itself.
+    /// A machine whose TPM has ended. No TPM ends by itself.
     #[must_use]
     pub fn dead_machine(&mut self) -> Option<&str> {
         self.machines.iter_mut().find_map(|(name, machine)| (!machine.is_running()).then_some(name.as_str()))

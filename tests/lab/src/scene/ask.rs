@@ -1,4 +1,4 @@
-//! Requests of a scene's devices: sound ones, and with any part of them wrong.
+//! Requests of a scene's devices: sound ones, and ones with any part wrong.
 
 use anyhow::{Context, Result};
 use portcullis_attest::binding::{Binding, Channel, Role, quote_nonce};
@@ -17,7 +17,7 @@ use super::{ORIGIN, WORKLOAD};
 use crate::processor::Processor;
 use crate::tpm::SoftTpm;
 
-/// What a device shows of itself.
+/// The evidence that a device shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
     /// Report and quote.
@@ -38,7 +38,7 @@ pub struct Device {
     pub tpm: SoftTpm,
     /// Its gate's key.
     pub key: SigningKey,
-    /// What it shows.
+    /// The evidence that it shows.
     pub shows: Shows,
 }
 
@@ -52,7 +52,7 @@ impl Device {
     }
 }
 
-/// What an ask shall be like: every part that is not in the evidence.
+/// Plan of an ask: every part that is not in the evidence.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Recorded time.
@@ -65,19 +65,19 @@ pub struct Plan {
     pub statement_repeated: bool,
     /// Whether it repeats the nonce that was given.
     pub nonce_repeated: bool,
-    /// What shall run.
+    /// Workload to run.
     pub workload: Asked,
     /// The permit that it renews.
     pub parent: Option<PermitId>,
-    /// What the log knows of that.
+    /// State of that permit in the log.
     pub parent_state: ParentState,
-    /// Against the log.
+    /// State of the request in the log.
     pub seen: SeenState,
-    /// On the connection.
+    /// Activation on the connection.
     pub activation: Option<Activation>,
     /// Whether the evidence is of this session.
     pub channel_kept: bool,
-    /// What governors have withdrawn.
+    /// The governors' revocations.
     pub revocations: Revocations,
     /// Makes one ask different from the next.
     pub salt: u64,
@@ -159,7 +159,7 @@ impl Device {
     }
 }
 
-/// A request as an authority received it, and what it knows beside.
+/// A request as an authority received it, with the recorded facts.
 pub struct Ask {
     received: ReceivedRequest,
     statement: [u8; 32],
@@ -175,7 +175,7 @@ impl Ask {
         &self.received
     }
 
-    /// What is recorded beside it.
+    /// The facts that are recorded with it.
     #[must_use]
     pub fn facts(&self) -> Facts<'_> {
         Facts {
@@ -193,7 +193,7 @@ impl Ask {
         }
     }
 
-    /// What an authority archives of it: signature, request, evidence, facts.
+    /// The parts that an authority archives: signature, request, evidence, facts.
     #[must_use]
     pub fn archived(&self) -> [Vec<u8>; 4] {
         let received = &self.received;
@@ -201,13 +201,13 @@ impl Ask {
         [received.envelope().to_vec(), received.encoded().to_vec(), received.evidence().to_vec(), facts]
     }
 
-    /// What governors have withdrawn.
+    /// The governors' revocations.
     #[must_use]
     pub const fn revocations(&self) -> &Revocations {
         &self.plan.revocations
     }
 
-    /// What an authority with this bundle decides.
+    /// The decision of an authority with this bundle.
     #[must_use]
     pub fn decide(&self, bundle: &VerifiedBundle) -> Decision {
         decide(&self.received, &self.facts(), bundle)

@@ -1,5 +1,5 @@
-//! A deployment without processes: bundles, devices and requests in memory, for
-//! whatever needs thousands of true decisions.
+//! A deployment without processes: bundles, devices and requests in memory, for tests
+//! that need thousands of real decisions.
 //!
 //! ```text
 //! Scene --bundle--> VerifiedBundle
@@ -35,7 +35,7 @@ use crate::tpm::SoftTpm;
 
 /// Origin of a scene's authority.
 pub const ORIGIN: &str = "lab/scene";
-/// When a scene plays, Unix seconds: 2026-11-19.
+/// Time of a scene, Unix seconds: 2026-11-19.
 pub const NOW: u64 = 1_795_046_400;
 /// Image that a scene's devices boot.
 pub const IMAGE: &str = "node-1.0";
@@ -151,7 +151,7 @@ impl Scene {
         Ok(self.verify(&self.signed(&[one, two])?)?)
     }
 
-    /// What verification says of a bundle.
+    /// Verifies a bundle.
     ///
     /// # Errors
     /// [`BundleError`].
@@ -187,7 +187,7 @@ impl Scene {
     }
 }
 
-/// A time as bundles write it.
+/// A time in the form that bundles use.
 ///
 /// # Panics
 /// No calendar has it.

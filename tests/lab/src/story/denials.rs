@@ -27,7 +27,7 @@ pub(crate) fn tell(teller: &mut Teller, stage: &mut Stage) -> Result<()> {
     permits(teller, stage)
 }
 
-/// Machines that are not as they must be.
+/// Machines that differ from the required state.
 fn machines(teller: &mut Teller, stage: &mut Stage) -> Result<()> {
     let deployment = &mut stage.deployment;
     let mut denied = |what: &str, required: &str, deployment: &Deployment, node: &str, program: &str| -> Result<()> {
@@ -125,11 +125,11 @@ fn sessions(teller: &mut Teller, stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// The same image on another chip, with governors of its own.
+/// The same image on another chip, with other governors.
 fn second_authority(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let folder = stage.folder.join("second");
     let second = Deployment::create(&folder, &stage.lab, stage.deployment.root(), Options::default())?;
-    // It does not serve on its own word either: endorsed by one governor of two.
+    // It does not serve without a quorum either: one governor of two endorses it.
     let request = second.text("state-authority/endorsement.request");
     let good = fs::read(second.path("authority.pce"))?;
     second.policy(&[
@@ -205,8 +205,8 @@ fn permits(teller: &mut Teller, stage: &Stage) -> Result<()> {
     teller.expect("stolen: another node", "refused: permit.subject", &verify("node-2", &permit, &own, SLEEP)?);
     teller.expect("for another program", "refused: permit.workload", &verify("node-1", &permit, &own, UNKNOWN)?);
 
-    // What somebody with the permit key gets who cannot write the log: the
-    // signature is real, the receipt is missing, or is that of another entry.
+    // A holder of the permit key who cannot write the log gets this: the signature is
+    // real, the receipt is missing, or belongs to another entry.
     let bytes = fs::read(&permit)?;
     let real = Sign1::parse(&bytes, statement::MAX_LENGTH)?;
     let unlogged = deployment.text("unlogged.permit");

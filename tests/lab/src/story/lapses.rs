@@ -10,7 +10,7 @@ use crate::deployment::SLEEP;
 use crate::raw::RawSession;
 use crate::tpm::request_extend;
 
-/// Programs that no other test runs, so that they can be told in /proc.
+/// Programs that no other test runs, so that /proc identifies them.
 const REVOKED: [&str; 2] = [SLEEP, "61.05"];
 const ORPHANED: [&str; 2] = [SLEEP, "61.06"];
 

@@ -1,4 +1,5 @@
-//! While a lab is up: until somebody ends it, whatever ends by itself is told.
+//! Watches a running lab until its user ends it, and reports each part that ends by
+//! itself.
 
 use std::io::{Read, stdin};
 use std::time::{Duration, Instant};
@@ -13,14 +14,14 @@ use tokio::sync::mpsc;
 use crate::daemon::Daemon;
 use crate::deployment::Deployment;
 
-/// Pause between two looks.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Pause between two questions whether the authority is ready.
+/// Pause between two readiness requests to the authority.
 const ASK: Duration = Duration::from_secs(2);
 /// Lines of the authority's log that are shown when it has ended.
 const LINES: usize = 12;
 
-/// Waits until it is told to end, and ends everything that the lab started.
+/// Waits for the request to end, then ends everything that the lab started.
 pub(super) fn until_told(deployment: &mut Deployment, daemon: Daemon) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut watched = Watched { daemon: Some(daemon), state: "serving".into(), asked: Instant::now(), dead: None };
@@ -47,14 +48,14 @@ pub(super) fn until_told(deployment: &mut Deployment, daemon: Daemon) -> Result<
     Ok(())
 }
 
-/// Says once that standard input has ended, where it is a pipe: a script holds
-/// the other end as long as it wants the lab. Anything else says nothing.
+/// Reports once that standard input has ended, if it is a pipe: a script holds the
+/// other end as long as it wants the lab. For other inputs it never reports.
 fn end_of_input() -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel(1);
     let is_pipe = fstat(stdin()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
     std::thread::spawn(move || {
         if !is_pipe {
-            // Dropped by nobody, so that the receiver waits.
+            // Never dropped, so that the receiver waits.
             std::mem::forget(sender);
             return;
         }
@@ -65,14 +66,14 @@ fn end_of_input() -> mpsc::Receiver<()> {
     receiver
 }
 
-/// What may end by itself.
+/// The parts that may end by themselves.
 struct Watched {
-    /// None once its end was told.
+    /// `None` once its end was reported.
     daemon: Option<Daemon>,
-    /// What `/readyz` said last.
+    /// The last answer of `/readyz`.
     state: String,
     asked: Instant,
-    /// The machine whose end was told.
+    /// The machine whose end was reported.
     dead: Option<String>,
 }
 
@@ -102,7 +103,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Tells where the authority's state changes, such as when it trips.
+    /// Reports changes of the authority's state, such as a trip.
     fn ask(&mut self) {
         let Some((status, body)) = self.daemon.as_ref().and_then(|daemon| daemon.get("/readyz").ok()) else { return };
         let Ok(ready) = serde_json::from_str::<Value>(&body) else { return };

@@ -1,5 +1,4 @@
-//! Whose folder it is: nobody's, a lab's, somebody else's, or that of a lab that
-//! runs.
+//! Owner of a folder: none, a lab, something else, or a lab that runs.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -7,12 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// Marks the folder of a lab. Who runs the lab holds a lock on it.
+/// Marks the folder of a lab. The process that runs the lab holds a lock on it.
 const MARK: &str = "portcullis-lab";
 const BEGUN: &str = "a lab of portcullis-lab up: being made\n";
 const COMPLETE: &str = "a lab of portcullis-lab up: complete\n";
 
-/// What is in a folder.
+/// The content of a folder.
 pub(super) enum Found {
     Nothing,
     Lab,
@@ -53,7 +52,7 @@ impl LabFolder {
         }
     }
 
-    /// The lab is whole, and can be taken up again.
+    /// Marks the lab as complete, so that it can be resumed.
     pub(super) fn mark_complete(&self) -> Result<()> {
         let mut file = &self.0;
         file.rewind()?;

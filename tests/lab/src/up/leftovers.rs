@@ -1,5 +1,4 @@
-//! What an earlier run left behind, because it was killed: the TPMs and the
-//! authority of a lab that nobody runs any more.
+//! Leftovers of a killed run: the TPMs and the authority of a lab that no longer runs.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Time for an orderly end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ends the processes of the lab in a folder, which this process holds. Returns
-/// how many there were.
+/// Ends the processes of the lab in a folder, which this process holds. Returns the
+/// number of processes.
 pub(super) fn end(folder: &Path) -> Result<usize> {
     let machines = fs::canonicalize(folder)?.join("machines").display().to_string();
     let found: Vec<Pid> = fs::read_dir("/proc")?
