@@ -72,7 +72,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The page of a command; the path of names begins below the program.
+/// The page of a command; `path` names the command, without the program.
 fn page_of(program: &Command, path: &[String]) -> io::Result<String> {
     let (mut command, mut parent) = (program, None);
     for name in path {

@@ -1,5 +1,5 @@
-//! Everything that a bundle says, in words: the one description that `show`
-//! prints and `diff` compares.
+//! The description of a bundle in words: `show` prints it, and `diff` compares two of
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use portcullis_firmware_policy::{Content, Files, Policy};
 use portcullis_wire::hex::hex;
 use portcullis_wire::sha256;
 
-/// Attributes of a thing, in the order in which people read them.
+/// Attributes of an entry, in reading order.
 pub(crate) type Attributes = Vec<(String, String)>;
 
-/// Things of one kind, by name.
+/// Entries of one kind, by name.
 pub(crate) struct Section {
-    /// What one of them is called.
+    /// The noun for one entry.
     pub(crate) noun: &'static str,
-    /// What the section is called.
+    /// The title of the section.
     pub(crate) title: &'static str,
     pub(crate) items: BTreeMap<String, Attributes>,
 }
@@ -109,7 +109,7 @@ fn platform(policy: &Policy) -> BTreeMap<String, Attributes> {
     ])
 }
 
-/// A line for each date from which a floor holds.
+/// A line for each floor, with the date from which it holds.
 fn floors(policy: &Policy) -> BTreeMap<String, Attributes> {
     let mut all = BTreeMap::new();
     for (generation, floors) in &policy.floors {
@@ -217,7 +217,7 @@ fn policies(content: &Content) -> BTreeMap<String, Attributes> {
     texts.into_iter().map(|(id, text)| (id, vec![attribute("text", text.trim())])).collect()
 }
 
-/// Roots, collateral, file lists and the schema, with what they are.
+/// Roots, collateral, file lists and the schema, each with its description.
 fn other_files(files: &Files) -> BTreeMap<String, Attributes> {
     let told = |path: &str| {
         path == "schema.cedarschema" || ["roots/", "collateral/", "ima/"].iter().any(|f| path.starts_with(f))

@@ -1,5 +1,5 @@
-//! Folders to begin with: a bundle to fill in, and the reference values of a
-//! machine that is known to be good. Neither passes before somebody has looked.
+//! Initial folders: a bundle to complete, and the reference values of a known-good
+//! machine. Both fail the check until a governor has reviewed them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,24 +25,24 @@ const DOCUMENT: &str = include_str!("draft/policy.toml");
 const POLICIES: &str = include_str!("draft/policy.cedar");
 const IMAGE: &str = include_str!("draft/image.toml");
 
-/// PCRs whose values are those of the machine's firmware and boot loader. PCR 10
-/// grows while a machine runs, PCR 11 with the phases of its boot: rules for
-/// files and kernel images stand for them.
+/// PCRs with values of the machine's firmware and boot loader. PCR 10 grows while a
+/// machine runs, and PCR 11 with the phases of its boot: rules for files and kernel
+/// images replace their values.
 const STEADY: [u8; 4] = [0, 2, 4, 7];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Folder. Without --from-evidence it must not exist.
     folder: PathBuf,
-    /// Evidence of a known-good machine, as `portcullis identity --evidence`
-    /// writes it; or a raw report, or another system's envelope. Its values are
-    /// drafted into reference/NAME.toml, marked as not reviewed.
+    /// Evidence of a known-good machine: the output of `portcullis identity --evidence`, a
+    /// raw report, or another system's envelope. Its values go into reference/NAME.toml as
+    /// a draft, marked as not reviewed.
     #[arg(long, value_name = "FILE", requires = "name")]
     from_evidence: Option<PathBuf>,
     /// Name of the image.
     #[arg(long)]
     name: Option<String>,
-    /// Who the image is for.
+    /// Role of machines with this image.
     #[arg(long, value_enum, default_value_t = For::Node)]
     role: For,
 }
@@ -100,7 +100,7 @@ fn template(folder: &Path) -> Result<()> {
     Ok(fs::write(folder.join(SCHEMA_FILE), SCHEMA)?)
 }
 
-/// What evidence shows of an image.
+/// Facts about an image from evidence.
 struct Seen {
     report: Option<Report>,
     tpm: Option<TpmEvidence>,
@@ -127,8 +127,8 @@ impl Seen {
         }
     }
 
-    /// What the logs prove, and the PCRs that they do not lead to: those can be
-    /// admitted by value only.
+    /// The claims that the logs prove, and the PCRs that the logs do not explain: only
+    /// rules by value can admit those PCRs.
     fn claims(&self) -> Result<(BootClaims, Vec<u8>)> {
         let Some(tpm) = &self.tpm else { return Ok(Default::default()) };
         let present = tpm.pcrs.iter().filter(|(bank, _, _)| *bank == Bank::Sha256).map(|(_, pcr, _)| pcr);
@@ -189,7 +189,7 @@ fn reference(seen: &Seen, claims: &BootClaims, unlogged: &[u8], name: &str, role
             For::Node => RoleName::Node,
             For::Authority => RoleName::Authority,
         },
-        // Whether the measurement covers the kernel cannot be seen in a report.
+        // A report does not show whether the measurement covers the kernel.
         covers: if uki.is_some() { Coverage::FirmwareAndUki } else { Coverage::Firmware },
         reviewed: false,
         not_before: None,
@@ -208,7 +208,7 @@ fn reference(seen: &Seen, claims: &BootClaims, unlogged: &[u8], name: &str, role
     }
 }
 
-/// Secure Boot where it is on, and the phases that the machine has reached.
+/// Secure Boot if it is enabled, and the boot phases that the machine has reached.
 fn boot(claims: &BootClaims) -> Option<Boot> {
     let enabled = claims.secure_boot.as_ref().is_some_and(|state| state.enabled);
     let phases = (!claims.phases.is_empty()).then(|| vec![claims.phases.join(":")]);

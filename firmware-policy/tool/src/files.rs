@@ -11,13 +11,13 @@ use zeroize::Zeroizing;
 
 use crate::folder;
 
-/// Something that was read and does not pass.
+/// An input that was read, and does not pass.
 #[derive(Debug)]
 pub(crate) struct Refused {
     text: String,
-    /// The check that refuses it, where it is a bundle.
+    /// The check that refuses it, if it is a bundle.
     pub(crate) check: Option<&'static str>,
-    /// What is to be mended, each with its check.
+    /// The mistakes to correct, each with its check.
     pub(crate) findings: Vec<(&'static str, Finding)>,
 }
 
@@ -35,7 +35,7 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Why a bundle does not pass: in texts every mistake with its place and a hint.
+/// Why a bundle does not pass. For texts: every mistake, with its place and a hint.
 pub(crate) fn refused(error: &BundleError) -> anyhow::Error {
     let mut text = format!("refused by {}", error.check());
     for finding in error.findings() {
@@ -49,7 +49,7 @@ pub(crate) fn refused(error: &BundleError) -> anyhow::Error {
     Refused { text, check: Some(check), findings }.into()
 }
 
-/// Why a bundle that is sound does not pass at a time.
+/// Why a sound bundle does not pass at a given time.
 pub(crate) fn refused_now(findings: Vec<(&'static str, Finding)>) -> anyhow::Error {
     let line =
         |(check, finding): &(&str, Finding)| format!("refused by {check}\n  {finding}\n      hint: {}", finding.hint);
@@ -57,7 +57,7 @@ pub(crate) fn refused_now(findings: Vec<(&'static str, Finding)>) -> anyhow::Err
     Refused { text, check: findings.first().map(|(check, _)| *check), findings }.into()
 }
 
-/// Reads a file, naming it in the error.
+/// Reads a file. An error names the file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| path.display().to_string())
 }
@@ -73,19 +73,19 @@ pub(crate) fn governance(path: &Path) -> Result<Governance> {
     Governance::from_file(&read(path)?).with_context(|| path.display().to_string())
 }
 
-/// Reads a document with its signatures; `required` says which.
+/// Reads a document with its signatures; `required` is the kind of document.
 pub(crate) fn quorum(path: &Path, required: &str) -> Result<Quorum> {
     let bytes = read(path)?;
     let wrong = |_| anyhow!("{}: {}; required {required}", path.display(), FileKind::of(&bytes));
     Quorum::decode(&bytes, MAX_LENGTH).map_err(wrong)
 }
 
-/// A document that is another than the required one.
+/// The error for a document of another kind than required.
 pub(crate) fn another(path: &Path, quorum: &Quorum, required: &str) -> anyhow::Error {
     anyhow!("{}: {}; required {required}", path.display(), FileKind::of(&quorum.encode()))
 }
 
-/// Joins a set of signatures with the document that they are for.
+/// Adds a set of signatures to the document that they sign.
 pub(crate) fn attach(quorum: &mut Quorum, path: &Path) -> Result<()> {
     let bytes = read(path)?;
     let name = path.display();
@@ -95,7 +95,7 @@ pub(crate) fn attach(quorum: &mut Quorum, path: &Path) -> Result<()> {
     })
 }
 
-/// The governors' keys and threshold, if that is what a file has.
+/// The governors' keys and threshold, if the file contains them.
 pub(crate) fn as_governance(path: &Path) -> Option<Governance> {
     Governance::decode(&fs::read(path).ok()?).ok()
 }
@@ -105,23 +105,22 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(create_durably(path, bytes, PRIVATE)?)
 }
 
-/// Writes a file as a whole or not at all, naming it in the error.
+/// Writes a file completely or not at all. An error names the file.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(write_durably(path, bytes)?)
 }
 
-/// A bundle as somebody named it: a folder that is being written, or a file.
+/// A bundle from the command line: a folder, or a file.
 pub(crate) struct Opened {
-    /// The document with its signatures; a folder has none.
+    /// The document with its signatures; a folder has no signatures.
     pub(crate) quorum: Quorum,
     /// Its files.
     pub(crate) files: Files,
-    /// What they say.
+    /// The content of the files.
     pub(crate) content: Content,
 }
 
-/// Opens a folder or a bundle; its texts must pass, its signatures are not
-/// looked at.
+/// Opens a folder or a bundle. Its texts must pass; its signatures are not checked.
 pub(crate) fn open(path: &Path) -> Result<Opened> {
     if path.is_dir() {
         return open_folder(path);
@@ -137,7 +136,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened> {
     Ok(Opened { quorum, files, content })
 }
 
-/// A folder as an unsigned bundle. Every mistake is told at once.
+/// Opens a folder as an unsigned bundle. The error lists every mistake.
 fn open_folder(path: &Path) -> Result<Opened> {
     let (files, mut findings) = folder::read(path)?;
     let content = Content::read(&files);

@@ -1,8 +1,8 @@
-//! The folder that a bundle is built of, and what tools do to its texts without
-//! anybody noticing: other line ends, another encoding, copies of an editor.
+//! The source folder of a bundle, and changes that tools make to its texts without
+//! notice: other line ends, another encoding, copies of an editor.
 //!
-//! The bundle is signed byte for byte, so governors whose tools rewrite a text do
-//! not sign the same thing. Such a folder is refused before it is built.
+//! The signatures cover each byte of the bundle. Governors whose tools rewrite a text
+//! would sign different bundles. Such a folder is refused before it is built.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,24 +11,26 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use portcullis_firmware_policy::{Files, Finding, SCHEMA_FILE};
 
-/// What `new` writes beside the texts. Its name begins with a dot, so it is no
-/// part of the bundle. Certificates and lists may be DER: nothing is converted.
+/// The `.gitattributes` file that `new` writes beside the texts. Its name begins with a
+/// dot, so it is not part of the bundle. Certificates and lists may be DER, so they are
+/// not converted.
 pub(crate) const ATTRIBUTES: &str = "* text=auto eol=lf\ncollateral/* -text\nroots/* -text\n";
 
-/// Ends of names under which editors and version control keep copies.
+/// Suffixes of copies that editors and version control keep.
 const COPIES: [&str; 7] = ["~", ".bak", ".orig", ".rej", ".tmp", ".swp", ".swo"];
-/// Files that desktops leave behind.
+/// Files that desktop systems leave in folders.
 const LITTER: [&str; 3] = ["Thumbs.db", "desktop.ini", "Icon\r"];
-/// Characters that some file system cannot have in a name.
+/// Characters that some file systems do not allow in a name.
 const UNPORTABLE: &str = "\\:*?\"<>|";
 
 const LINE_ENDS: &str = "save it with LF line ends, and write `* text=auto eol=lf` into .gitattributes beside \
                          policy.toml, so that version control leaves them alone";
 const ENCODING: &str = "save it as UTF-8 without a byte order mark";
 
-/// Reads a folder: its files, and everything about them that is to be mended.
+/// Reads a folder: its files, and all mistakes in them.
 ///
-/// Files that begin with a dot are those of version control and editors.
+/// Files whose names begin with a dot belong to version control and editors, and are
+/// skipped.
 pub(crate) fn read(folder: &Path) -> Result<(Files, Vec<Finding>)> {
     let (mut files, mut findings) = (Files::new(), Vec::new());
     collect(folder, "", &mut files, &mut findings)?;
@@ -59,7 +61,7 @@ fn collect(folder: &Path, prefix: &str, files: &mut Files, findings: &mut Vec<Fi
     Ok(())
 }
 
-/// Why a file of this name cannot be part of a bundle.
+/// Why a file with this name cannot be part of a bundle.
 fn misnamed(name: &str) -> Option<(&'static str, &'static str)> {
     let copy = COPIES.iter().any(|end| name.ends_with(end)) || (name.starts_with('#') && name.ends_with('#'));
     if copy || LITTER.contains(&name) {
@@ -71,7 +73,7 @@ fn misnamed(name: &str) -> Option<(&'static str, &'static str)> {
     (!name.chars().all(portable)).then_some(("has a name that is not the same everywhere", hint))
 }
 
-/// Names that some file systems take for one.
+/// Different names that some file systems treat as the same name.
 fn one_name_for_two(files: &Files) -> Vec<Finding> {
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     let mut all = Vec::new();
@@ -84,7 +86,7 @@ fn one_name_for_two(files: &Files) -> Vec<Finding> {
     all
 }
 
-/// What is wrong with texts that governors would not see in an editor.
+/// Mistakes in texts that an editor does not show.
 pub(crate) fn rewritten(files: &Files) -> Vec<Finding> {
     let text = |path: &str, bytes: &[u8]| {
         let certificate = path.starts_with("collateral/") || path.starts_with("roots/");
@@ -97,7 +99,7 @@ pub(crate) fn rewritten(files: &Files) -> Vec<Finding> {
     files.iter().filter(|(path, bytes)| text(path, bytes)).filter_map(|(path, bytes)| misread(path, bytes)).collect()
 }
 
-/// The first thing that is wrong with a text, and where.
+/// The first mistake in a text, with its place.
 fn misread(path: &str, bytes: &[u8]) -> Option<Finding> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Some(about(path, None, "is UTF-16", ENCODING));
@@ -130,7 +132,7 @@ fn misread(path: &str, bytes: &[u8]) -> Option<Finding> {
     Some(about(path, line(at), &what, "remove it: the text does not mean what an editor shows"))
 }
 
-/// Characters that change how a text is shown, or are not shown at all.
+/// Characters that are invisible, or change how a text is shown.
 fn invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

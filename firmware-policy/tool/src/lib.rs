@@ -1,9 +1,10 @@
-//! `portcullis-policy`, the tool of governors: keys, bundles, endorsements,
+//! `portcullis-policy`, the tool for governors: keys, bundles, endorsements,
 //! revocations.
 //!
-//! A bundle is written as a folder of texts, built into one file, signed by each
-//! governor on a machine of their own, and assembled. Nothing is sent anywhere:
-//! files go to an authority by its operator, or by `POST` to its `/v1`.
+//! Governors write a bundle as a folder of texts and build it into one file. Each
+//! governor signs it on their own machine, and the signatures are assembled. The tool
+//! sends no data: the operator gives the files to an authority, or sends them with
+//! `POST` to its `/v1`.
 //!
 //! ```
 //! assert_eq!(portcullis_policy_tool::run(["portcullis-policy", "check", "/nonexistent"]), 2);
@@ -35,7 +36,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a governor's key: FILE.pem (private, mode 0600) and FILE.cose (public).
+    /// Generate a governor's key: FILE.pem (private, mode 0600) and FILE.cose (public).
     Keygen {
         /// Path without an extension.
         #[arg(long, value_name = "FILE")]
@@ -44,27 +45,27 @@ enum Action {
         #[arg(long, default_value = "classic")]
         suite: String,
     },
-    /// Write the governance root: the governors' public keys, their names, and how
-    /// many must sign.
+    /// Write the governance root: the governors' public keys, their names, and the number
+    /// of required signatures.
     Governance {
-        /// How many governors must sign.
+        /// Number of required signatures.
         #[arg(long)]
         threshold: usize,
-        /// Public keys (`.cose`), each as FILE or NAME=FILE. A governor is called
-        /// what the file is called, or NAME.
+        /// Public keys (`.cose`), each as FILE or NAME=FILE. Default name of a governor: the
+        /// file's name.
         #[arg(required = true, value_name = "[NAME=]FILE")]
         keys: Vec<String>,
-        /// Leave out the names: the root of a deployment that has none.
+        /// Leave out the names: for the root of a deployment without names.
         #[arg(long)]
         unnamed: bool,
-        /// Where the governance root goes.
+        /// Output file for the governance root.
         #[arg(long)]
         out: PathBuf,
     },
-    /// Make a folder with a bundle to fill in, or draft the reference values of
-    /// a known-good machine into one.
+    /// Create a folder with a bundle to complete, or draft the reference values of a
+    /// known-good machine into a folder.
     New(draft::Arguments),
-    /// Check a folder or a bundle: every mistake, with file, line and a hint.
+    /// Check a folder or a bundle: print every mistake with file, line and a hint.
     Check {
         /// Folder, or bundle (`.pcb`).
         bundle: PathBuf,
@@ -74,68 +75,67 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Build a folder into a bundle that nobody has signed yet.
+    /// Build a folder into an unsigned bundle.
     Build {
         /// Folder.
         folder: PathBuf,
-        /// Where the bundle goes (`.pcb`).
+        /// Output file for the bundle (`.pcb`).
         #[arg(long)]
         out: PathBuf,
     },
-    /// Sign a bundle: the signatures go into a file of their own.
+    /// Sign a bundle: the signatures go into a separate file.
     Sign {
-        /// Bundle (`.pcb`), or the folder that it is built of.
+        /// Bundle (`.pcb`), or its source folder.
         bundle: PathBuf,
         /// Private key of a governor (`.pem`); may be given several times.
         #[arg(long, required = true)]
         key: Vec<PathBuf>,
-        /// The governors' keys and threshold: refuse a key that is no governor's.
+        /// The governors' keys and threshold: refuse other keys.
         #[arg(long, value_name = "FILE")]
         governance: Option<PathBuf>,
-        /// Set of signatures (`.pcs`); added to where it exists.
+        /// Set of signatures (`.pcs`); an existing set is extended.
         #[arg(long)]
         out: PathBuf,
     },
-    /// Join a bundle and sets of signatures.
+    /// Add sets of signatures to a bundle.
     Assemble {
-        /// Bundle (`.pcb`), or the folder that it is built of.
+        /// Bundle (`.pcb`), or its source folder.
         bundle: PathBuf,
         /// Sets of signatures (`.pcs`).
         #[arg(required = true)]
         signatures: Vec<PathBuf>,
-        /// The governors' keys and threshold: refuse what is not enough.
+        /// The governors' keys and threshold: refuse too few signatures.
         #[arg(long)]
         governance: Option<PathBuf>,
-        /// Where the signed bundle goes.
+        /// Output file for the signed bundle.
         #[arg(long)]
         out: PathBuf,
     },
-    /// Show everything that a folder or bundle says, and who signed it; or who
-    /// the governors are.
+    /// Show the full content of a folder or bundle and its signers, or show the governors.
     Show {
         /// Folder, bundle (`.pcb`), or governance root.
         bundle: PathBuf,
-        /// The governors' keys and threshold: name who signed.
+        /// The governors' keys and threshold: print the names of the signers.
         #[arg(long)]
         governance: Option<PathBuf>,
         /// One JSON object on stdout.
         #[arg(long)]
         json: bool,
     },
-    /// Say in sentences what would change from one folder or bundle to another.
+    /// Describe the changes from one folder or bundle to another.
     Diff {
-        /// The one that is.
+        /// The current one.
         old: PathBuf,
-        /// The one that is proposed.
+        /// The proposed one.
         new: PathBuf,
-        /// The governors' keys and threshold: name who signed each.
+        /// The governors' keys and threshold: print the names of the signers of each.
         #[arg(long, value_name = "FILE")]
         governance: Option<PathBuf>,
         /// One JSON object on stdout.
         #[arg(long)]
         json: bool,
     },
-    /// Explain a denial, or a check: what it means and what to do.
+    /// Explain a denial or a check: its meaning, and the remedy.
     Explain {
         /// File with a denial, or the id of a check.
         what: String,
@@ -146,27 +146,27 @@ enum Action {
     /// Re-run an authority's archived requests under a proposed bundle: which nodes
     /// would gain or lose permits, and why.
     Rehearse(rehearse::Arguments),
-    /// Endorse an instance: show what `portcullisd init` asks for, and sign it.
+    /// Endorse an instance: show the request of `portcullisd init`, and sign it.
     Endorse {
-        /// The request, or an endorsement that others have signed.
+        /// The request, or an endorsement with signatures of other governors.
         request: PathBuf,
         /// Private key of a governor (`.pem`); may be given several times.
         #[arg(long, required = true)]
         key: Vec<PathBuf>,
-        /// The governors' keys and threshold: refuse a key that is no governor's,
-        /// and name who has signed.
+        /// The governors' keys and threshold: refuse other keys, and print the names of the
+        /// signers.
         #[arg(long, value_name = "FILE")]
         governance: Option<PathBuf>,
-        /// Where the endorsement goes.
+        /// Output file for the endorsement.
         #[arg(long)]
         out: PathBuf,
     },
-    /// Sign a revocation, or with --lift one that takes it back.
+    /// Sign a revocation; with --lift, sign its withdrawal.
     Revoke(commands::Revoke),
-    /// Read and write reference values in the form of others.
+    /// Import and export reference values in CoRIM format.
     #[command(subcommand)]
     Corim(corim::Corim),
-    /// Compute what an image will be measured as.
+    /// Compute the measurement of an image.
     #[command(subcommand)]
     Measure(measure::Measure),
     #[command(flatten)]
@@ -187,8 +187,8 @@ Exit codes:
   2  usage, or an unreadable file
   4  the result could not be printed";
 
-/// Runs the tool and returns its exit code: 0 done, 1 refused, 2 usage or
-/// unreadable input.
+/// Runs the tool and returns its exit code: 0 for success, 1 for a refusal, 2 for wrong
+/// usage or unreadable input.
 pub fn run<I, T>(arguments: I) -> u8
 where
     I: IntoIterator<Item = T>,

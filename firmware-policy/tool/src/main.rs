@@ -1,11 +1,11 @@
-//! The shipped tool of governors.
+//! The released tool for governors.
 
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 use portcullis_policy_tool::run;
 
-/// A rehearsal allocates what the daemon does, a million times over.
+/// A rehearsal makes the same allocations as the daemon, a million times.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

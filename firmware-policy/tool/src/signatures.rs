@@ -1,4 +1,4 @@
-//! Signing for governors, and who has signed.
+//! Signing for governors, and the list of signers.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::files::{self, Refused};
 
-/// Signs with every key. Where the governors are known, each must be one of them.
+/// Signs with every key. If the governors are known, each key must belong to one of
+/// them.
 pub(crate) fn sign(
     quorum: &mut Quorum,
     content_type: &'static str,
@@ -35,7 +36,7 @@ pub(crate) fn sign(
     Ok(())
 }
 
-/// Who has signed, in a sentence for each thing that is to be known.
+/// The signers and related facts, one sentence each.
 pub(crate) fn sentences(quorum: &Quorum, governance: Option<&Governance>) -> Vec<String> {
     let count = quorum.signatures();
     let Some(governance) = governance else {
@@ -55,12 +56,12 @@ pub(crate) fn sentences(quorum: &Quorum, governance: Option<&Governance>) -> Vec
     std::iter::once(signed).chain(others.iter().map(Other::to_string)).collect()
 }
 
-/// Prints who has signed.
+/// Prints the signers.
 pub(crate) fn tell(quorum: &Quorum, governance: Option<&Governance>) {
     sentences(quorum, governance).iter().for_each(|sentence| say!("  {sentence}"));
 }
 
-/// Who has signed, as JSON.
+/// The signers, as JSON.
 pub(crate) fn in_json(quorum: &Quorum, governance: Option<&Governance>) -> Value {
     let Some(governance) = governance else { return json!({ "count": quorum.signatures() }) };
     let Signatures { governors, others } = quorum.signatures_by(governance);

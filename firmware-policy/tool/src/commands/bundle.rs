@@ -1,4 +1,4 @@
-//! From a folder to a bundle that enough governors signed.
+//! From a folder to a bundle with enough signatures.
 //!
 //! ```text
 //! folder --build--> unsigned bundle --sign, on any machine--> sets of signatures
@@ -19,21 +19,21 @@ use crate::{folder, signatures};
 
 const CHECK: &str = "portcullis/bundle-check/1";
 
-/// What a check looks at beside the texts: with the governors' keys the
-/// signatures, with the active bundle whether this one may follow on it.
+/// Additional inputs of a check: the governors' keys to verify signatures, and the
+/// active bundle to check whether this one may follow it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Against {
     /// The governors' keys and threshold: check the signatures too.
     #[arg(long, value_name = "FILE")]
     governance: Option<PathBuf>,
-    /// The active bundle (`.pcb`): check that this one may follow on it.
+    /// The active bundle (`.pcb`): check that this one may follow it.
     #[arg(long, value_name = "FILE", requires = "governance")]
     active: Option<PathBuf>,
-    /// Time (RFC 3339) at which dates are compared, such as that of revocation
-    /// lists; now if absent.
+    /// Time (RFC 3339) for the check of dates, such as those of revocation lists. Default:
+    /// now.
     #[arg(long, value_name = "TIME", value_parser = portcullis_cli::time)]
     at: Option<u64>,
-    /// Refuse what is only warned of.
+    /// Treat warnings as errors.
     #[arg(long)]
     strict: bool,
 }
@@ -63,10 +63,10 @@ pub(crate) fn check(path: &Path, against: &Against, as_json: bool) -> Result<()>
     checked.verdict()
 }
 
-/// What is sound in itself, and what is to be known all the same.
+/// A sound bundle, with the other results of the check.
 struct Checked {
     named: String,
-    /// What is over at this time.
+    /// Items that have expired at this time.
     errors: Vec<(&'static str, Finding)>,
     warnings: Vec<Finding>,
     notes: Vec<String>,
@@ -126,7 +126,7 @@ fn check_all(path: &Path, against: &Against) -> Result<Checked> {
         }
     }
     if let Some(at) = against.at {
-        // Whoever names a time asks whether the bundle is valid then.
+        // A given time requests a check of the bundle's validity at that time.
         opened.content.check_time(at).map_err(|error| refused(&error))?;
     }
     let Advice { mut errors, mut warnings } = advice(&opened, path, against.at)?;
@@ -136,18 +136,19 @@ fn check_all(path: &Path, against: &Against) -> Result<Checked> {
     Ok(Checked { named: named(&opened.content, &opened.quorum), errors, warnings, notes })
 }
 
-/// What is to be known of a bundle at a time, or now.
+/// Errors and warnings for a bundle at a given time; default: now.
 fn advice(opened: &Opened, path: &Path, at: Option<u64>) -> Result<Advice> {
     let now = || time_or_now(None).map_err(anyhow::Error::msg);
     let mut advice = opened.content.advice(&opened.files, at.map_or_else(now, Ok)?);
     if !path.is_dir() {
-        // A folder with such texts is refused; a bundle may have been signed before.
+        // A folder with such texts is refused. A bundle only gets a warning, because it may
+        // already be signed.
         advice.warnings.extend(folder::rewritten(&opened.files));
     }
     Ok(advice)
 }
 
-/// Tells those who build or sign what a check would tell them, in a line each.
+/// Prints the results of a check during build and sign, one line each.
 fn warn(opened: &Opened, path: &Path) -> Result<()> {
     let Advice { errors, warnings } = advice(opened, path, None)?;
     for finding in errors.iter().map(|(_, finding)| finding).chain(&warnings) {
@@ -156,8 +157,8 @@ fn warn(opened: &Opened, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Packs a folder into a bundle that nobody has signed. The same files give the
-/// same bytes, whoever builds them, wherever and whenever.
+/// Packs a folder into an unsigned bundle. The build is reproducible: the same files
+/// give the same bytes on every machine and at any time.
 pub(crate) fn build(folder: &Path, out: &Path) -> Result<()> {
     let opened = files::open(folder)?;
     warn(&opened, folder)?;
@@ -167,8 +168,8 @@ pub(crate) fn build(folder: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Signs a bundle: the signatures are a file of their own, and join those that
-/// are in it already.
+/// Signs a bundle. The signatures go into a separate file, in addition to the
+/// signatures that it already contains.
 pub(crate) fn sign(path: &Path, keys: &[PathBuf], governance: Option<&Path>, out: &Path) -> Result<()> {
     let governance = governance.map(files::governance).transpose()?;
     let opened = files::open(path)?;
@@ -186,7 +187,7 @@ pub(crate) fn sign(path: &Path, keys: &[PathBuf], governance: Option<&Path>, out
     Ok(())
 }
 
-/// Joins sets of signatures with the bundle that they are for.
+/// Adds sets of signatures to the bundle that they sign.
 pub(crate) fn assemble(path: &Path, sets: &[PathBuf], governance: Option<&Path>, out: &Path) -> Result<()> {
     let Opened { mut quorum, content, .. } = files::open(path)?;
     for set in sets {

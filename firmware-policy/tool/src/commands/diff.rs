@@ -1,4 +1,4 @@
-//! What would change from one bundle to the next, in sentences.
+//! The changes from one bundle to the next, in sentences.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -103,7 +103,7 @@ fn sentences(before: &Attributes, after: &Attributes) -> Vec<String> {
     told
 }
 
-/// A text of several lines in one.
+/// Joins the lines of a text into one line.
 fn flat(value: &str) -> String {
     if value.is_empty() {
         return "nothing".into();

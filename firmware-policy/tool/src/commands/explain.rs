@@ -1,4 +1,4 @@
-//! A denial, for the person who has to do something about it.
+//! Explains a denial to the person who has to resolve it.
 
 use std::fs;
 use std::path::Path;

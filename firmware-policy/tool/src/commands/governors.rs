@@ -1,4 +1,4 @@
-//! Keys of governors, and what they sign beside bundles.
+//! Keys of governors, and documents other than bundles that governors sign.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use portcullis_wire::hex::{hex, unhex_array};
 use crate::files::{self, Refused};
 use crate::signatures;
 
-/// What a revocation withdraws: exactly one of these.
+/// The target of a revocation: exactly one of these.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Target {
@@ -25,37 +25,37 @@ pub(crate) struct Target {
     /// Every permit for a workload, by SHA-256.
     #[arg(long)]
     workload: Option<String>,
-    /// The authority itself: it signs nothing more.
+    /// The authority itself: afterwards it signs nothing.
     #[arg(long)]
     retire: bool,
 }
 
-/// Which revocation it follows on: exactly one of these.
+/// The position in the order of revocations: exactly one of these.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Order {
-    /// It is the first of its authority.
+    /// This is the first revocation of its authority.
     #[arg(long)]
     first: bool,
-    /// The last revocation, signed or not: this one follows on it.
+    /// The previous revocation, signed or not: this one follows it.
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
 }
 
-/// Until when the command can be handed in: exactly one of these.
+/// The end of the time for submission of the command: exactly one of these.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct End {
-    /// Time (RFC 3339) from which on the authority refuses the command.
+    /// Time (RFC 3339) from which the authority refuses the command.
     #[arg(long, value_name = "TIME", value_parser = portcullis_cli::time)]
     expires: Option<u64>,
-    /// How long from now the authority accepts it, such as 90d or 12h.
+    /// Duration from now in which the authority accepts it, such as 90d or 12h.
     #[arg(long = "for", value_name = "DURATION", value_parser = portcullis_cli::duration)]
     duration: Option<u64>,
 }
 
 impl End {
-    /// Unix seconds. A command that is over already is a slip.
+    /// The end, Unix seconds. A command that has already expired is refused as a mistake.
     fn time(&self) -> Result<u64> {
         let now = time_or_now(None).map_err(anyhow::Error::msg)?;
         let end = self.expires.unwrap_or_else(|| now.saturating_add(self.duration.unwrap_or_default()));
@@ -66,36 +66,36 @@ impl End {
     }
 }
 
-/// A revocation to be signed.
+/// A revocation to sign.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Revoke {
-    /// Origin of the authority that it is for.
+    /// Origin of the authority.
     #[arg(long)]
     authority: String,
     #[command(flatten)]
     end: End,
-    /// Why, for the log.
+    /// Reason, for the log.
     #[arg(long)]
     reason: String,
     #[command(flatten)]
     order: Order,
     #[command(flatten)]
     target: Target,
-    /// Take back the revocation of a node or workload: it gets permits again. The
-    /// permits that were revoked stay revoked.
+    /// Withdraw the revocation of a node or workload: it gets permits again. Permits that
+    /// were revoked stay revoked.
     #[arg(long, conflicts_with_all = ["permit", "retire"])]
     lift: bool,
-    /// Origin of the authority that takes its place.
+    /// Origin of the authority that replaces it.
     #[arg(long, value_name = "ORIGIN", requires = "retire")]
     successor: Option<String>,
     /// Private key of a governor (`.pem`); may be given several times.
     #[arg(long, required = true)]
     key: Vec<PathBuf>,
-    /// The governors' keys and threshold: refuse a key that is no governor's, and
-    /// name who has signed.
+    /// The governors' keys and threshold: refuse other keys, and print the names of the
+    /// signers.
     #[arg(long, value_name = "FILE")]
     governance: Option<PathBuf>,
-    /// Where the command goes.
+    /// Output file for the command.
     #[arg(long)]
     out: PathBuf,
 }
@@ -104,7 +104,7 @@ pub(crate) fn keygen(out: &Path, suite: &str) -> Result<()> {
     let suite = Suite::from_name(suite).with_context(|| format!("suite {suite:?}: classic or pq"))?;
     let key = SigningKey::generate(suite)?;
     let with = |extension: &str| {
-        // A name may have dots: what follows on the last is part of it.
+        // A name may contain dots: only `.pem` and `.cose` are extensions.
         let stem = if out.extension().is_some_and(|of| of == "pem" || of == "cose") {
             out.with_extension("")
         } else {
@@ -135,8 +135,8 @@ pub(crate) fn governance(threshold: usize, keys: &[String], unnamed: bool, out: 
     Ok(())
 }
 
-/// A governor as NAME=FILE, or as a file that is called as they are. A file that
-/// has an equals sign in its name is one all the same, if it exists.
+/// A governor as NAME=FILE, or as a file with the governor's name. If a file with an
+/// equals sign in its name exists, the text is that file's name.
 fn governor(text: &str, unnamed: bool) -> Result<Governor> {
     let (name, path) = match text.split_once('=').filter(|_| !Path::new(text).exists()) {
         Some((name, path)) => (Some(name.to_owned()), Path::new(path)),

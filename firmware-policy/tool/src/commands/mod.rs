@@ -1,4 +1,4 @@
-//! What the tool does.
+//! The commands of the tool.
 
 mod bundle;
 mod diff;

@@ -1,4 +1,4 @@
-//! Everything that a reviewer needs to see of a bundle.
+//! The full content of a bundle, for a reviewer.
 
 use std::path::Path;
 
@@ -63,7 +63,7 @@ fn section_json(section: &Section) -> Value {
         .into()
 }
 
-/// Who governs, and what the root is that authorities and nodes are given.
+/// Shows the governors, and the root that authorities and nodes are configured with.
 fn show_governance(governance: &Governance, as_json: bool) {
     let governors = governance.governors();
     if as_json {

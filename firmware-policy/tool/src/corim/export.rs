@@ -1,4 +1,4 @@
-//! From a bundle's images to a CoRIM of the SEV-SNP profile.
+//! Converts a bundle's images to a CoRIM of the SEV-SNP profile.
 
 use anyhow::{Context, Result};
 use ciborium::Value;
@@ -61,7 +61,8 @@ fn corim(policy: &Policy, digest: &Digest, account: &mut Account) -> Vec<u8> {
     encode(&Value::Tag(501, Box::new(corim)))
 }
 
-/// A triple for each measurement: several in one would all have to match.
+/// A separate triple for each measurement: the measurements in one triple would all
+/// have to match.
 fn image(reference: &Reference, account: &mut Account) -> Vec<Value> {
     let name = &reference.name;
     let class = map(vec![(0, Value::Tag(111, Box::new(Value::Bytes(CLASS_CHIP.to_vec()))))]);
@@ -106,7 +107,7 @@ fn image(reference: &Reference, account: &mut Account) -> Vec<Value> {
 }
 
 fn sign(corim: &[u8], key: &portcullis_permit::SigningKey, signer: &str) -> Result<Vec<u8>> {
-    // corim-meta: who signs.
+    // corim-meta: the signer.
     let meta = encode(&map(vec![(0, map(vec![(0, signer.into())]))]));
     let headers = vec![
         (1, key.public().suite().algorithm().into()),
@@ -133,7 +134,7 @@ fn epoch(seconds: u64) -> Value {
     Value::Tag(1, Box::new(seconds.into()))
 }
 
-/// Definite lengths and sorted integer keys, as every map here is written.
+/// Encodes with definite lengths. Every map here is written with sorted integer keys.
 fn encode(value: &Value) -> Vec<u8> {
     portcullis_wire::encode(value)
 }

@@ -1,4 +1,4 @@
-//! From a CoRIM to drafts in a bundle's folder.
+//! Converts a CoRIM to drafts in a bundle's folder.
 
 use std::fs;
 use std::path::Path;
@@ -17,16 +17,16 @@ use crate::files::{self, Refused};
 /// Certificates of trust anchors: PEM, and DER.
 const TAG_PKIX_CERT: u64 = 555;
 const TAG_PKIX_ASN1_CERT: u64 = 562;
-/// Who may be named for AMD's roots.
+/// The accepted vendor name for AMD's roots.
 const VENDOR: &str = "Advanced Micro Devices";
 
-/// What a CoRIM becomes: files of a bundle's folder.
+/// The drafts from a CoRIM: files of a bundle's folder.
 struct Drafts {
     images: Vec<(String, Reference)>,
     roots: Vec<(String, Vec<u8>)>,
     account: Account,
     read: Read,
-    /// Name of the signer; none where nobody signed.
+    /// Name of the signer; absent if the CoRIM is not signed.
     signer: Option<String>,
 }
 
@@ -88,7 +88,7 @@ fn drafts(bytes: &[u8], trust: Option<&Trust<'_>>, at: u64) -> Result<Drafts> {
     let (mut images, mut roots) = (Vec::new(), Vec::new());
     for reference in &read.references {
         if !snp::is_snp(&reference.environment) {
-            // Another profile's keys mean other things.
+            // The keys of another profile have other meanings.
             for measurement in &reference.measurements {
                 let why = "its class is not AMD SEV-SNP's";
                 measurement.values.iter().for_each(|(label, _)| {
@@ -101,7 +101,7 @@ fn drafts(bytes: &[u8], trust: Option<&Trust<'_>>, at: u64) -> Result<Drafts> {
         let name = if number == 1 { read.id.clone() } else { format!("{} {number}", read.id) };
         if let Some(mut image) = snp::image(reference, &name, &mut account)? {
             image.not_before = read.not_before.map(rfc3339);
-            // RFC 3339 ends of bundles are exclusive, those of CoRIM are not.
+            // The end of validity is exclusive in a bundle, and inclusive in a CoRIM.
             image.expires = read.not_after.map(|end| rfc3339(end.saturating_add(1)));
             images.push((format!("reference/{}.toml", file_name(&name)), image));
         }
@@ -147,7 +147,7 @@ fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' }).collect()
 }
 
-/// Writes all drafts, or none: files that exist are not touched.
+/// Writes all drafts, or no draft at all: existing files are not changed.
 fn write(drafts: &Drafts, folder: &Path) -> Result<Vec<String>> {
     if !folder.is_dir() {
         bail!("{}: not a folder; `portcullis-policy new` makes one", folder.display());
@@ -173,8 +173,9 @@ fn write(drafts: &Drafts, folder: &Path) -> Result<Vec<String>> {
 mod tests {
     use super::*;
 
-    /// Every byte changed in several ways, and every cut: an error or an account,
-    /// and of a whole file never fewer values than it has.
+    /// Changes every byte in several ways, and cuts the file at every length. The result is
+    /// an error or an account; the account of a whole file never has fewer values than the
+    /// file.
     #[test]
     fn no_damage_stops_the_reader() {
         for name in

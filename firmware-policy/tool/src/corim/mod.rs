@@ -1,12 +1,13 @@
-//! CoRIM (draft-ietf-rats-corim-11): reference values of others in, ours out.
+//! CoRIM (draft-ietf-rats-corim-11): import of reference values from others, and export
+//! of ours.
 //!
 //! ```text
 //! file --signed--> CoRIM --read--> tags, triples, measurements --snp--> images
 //! image --export--> CoRIM, signed or not
 //! ```
 //!
-//! The drafts still move, so nothing here is an internal form. Every value of a
-//! file is accounted for: kept somewhere, or named as one that cannot be.
+//! The drafts still change, so CoRIM is not an internal format. The account lists every
+//! value of a file: as stored at a place, or as not representable.
 
 mod export;
 mod import;
@@ -23,8 +24,8 @@ use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Corim {
-    /// Say what a CoRIM holds, and draft its SEV-SNP reference values into a
-    /// folder, marked as not reviewed.
+    /// List the values of a CoRIM, and draft its SEV-SNP reference values into a folder,
+    /// marked as not reviewed.
     Import(ImportArguments),
     /// Write the images of a folder or bundle as a CoRIM.
     Export(ExportArguments),
@@ -34,18 +35,17 @@ pub(crate) enum Corim {
 pub(crate) struct ImportArguments {
     /// The CoRIM, signed or not.
     file: PathBuf,
-    /// Public key of the signer: COSE_Key, JWK, or PEM. A signed CoRIM is refused
-    /// without this or --root.
+    /// Public key of the signer: COSE_Key, JWK, or PEM. A signed CoRIM requires this or
+    /// --root.
     #[arg(long, conflicts_with = "root")]
     key: Option<PathBuf>,
-    /// Certificate of the signer's root (PEM); the others come with the CoRIM.
+    /// Certificate of the signer's root (PEM); the CoRIM contains the other certificates.
     #[arg(long)]
     root: Option<PathBuf>,
-    /// RFC 3339 time at which certificates and validity are judged; now, unless
-    /// told otherwise.
+    /// RFC 3339 time for the check of certificates and validity. Default: now.
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Folder of a bundle, to draft into.
+    /// Folder of a bundle, for the drafts.
     #[arg(long, value_name = "FOLDER")]
     into: Option<PathBuf>,
     /// One JSON object on stdout.
@@ -57,13 +57,13 @@ pub(crate) struct ImportArguments {
 pub(crate) struct ExportArguments {
     /// Folder, or bundle (`.pcb`).
     bundle: PathBuf,
-    /// Where the CoRIM goes.
+    /// Output file for the CoRIM.
     #[arg(long)]
     out: PathBuf,
-    /// Private key to sign it with.
+    /// Private key that signs the CoRIM.
     #[arg(long)]
     key: Option<PathBuf>,
-    /// Name of the signer; needed to sign.
+    /// Name of the signer; required to sign.
     #[arg(long, requires = "key")]
     signer: Option<String>,
     /// One JSON object on stdout.
@@ -78,16 +78,16 @@ pub(crate) fn run(action: &Corim) -> Result<()> {
     }
 }
 
-/// What became of a value.
+/// The result for a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Where it is now.
+    /// The place where it is stored.
     Kept(String),
-    /// Why it is nowhere.
+    /// The reason why it is not stored.
     NotRepresentable(String),
 }
 
-/// Every value of a document, by its place in it, with what became of it.
+/// Every value of a document: its place in the document, and its result.
 #[derive(Debug, Default)]
 pub(super) struct Account(Vec<(String, Fate)>);
 

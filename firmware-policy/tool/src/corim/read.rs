@@ -1,13 +1,14 @@
-//! The structure of a CoRIM: strict about what it knows, and telling of all else.
+//! The structure of a CoRIM: known parts are parsed strictly, and all other parts are
+//! reported.
 
 use anyhow::{Context, Result, bail};
 use ciborium::Value;
 
 use super::Account;
 
-/// Largest file read, in bytes.
+/// Maximum length of a file, in bytes.
 pub(super) const MAX_LENGTH: usize = 1 << 20;
-/// Deepest nesting that is read.
+/// Maximum nesting depth.
 const MAX_DEPTH: usize = 32;
 const TAG_CORIM: u64 = 501;
 const TAG_COSWID: u64 = 505;
@@ -37,7 +38,7 @@ const TRIPLES: [&str; 11] = [
     "conditional-endorsements",
 ];
 
-/// A CoRIM that was read.
+/// A parsed CoRIM.
 #[derive(Debug)]
 pub(super) struct Read {
     /// Its id, as text.
@@ -47,9 +48,9 @@ pub(super) struct Read {
     /// Validity, Unix seconds.
     pub(super) not_before: Option<u64>,
     pub(super) not_after: Option<u64>,
-    /// Reference values, environment by environment.
+    /// Reference values, one entry for each environment.
     pub(super) references: Vec<Reference>,
-    /// Keys that environments are trusted to be endorsed by.
+    /// Keys that are trusted to sign attestations of environments.
     pub(super) keys: Vec<Keys>,
 }
 
@@ -69,10 +70,10 @@ pub(super) struct Keys {
     pub(super) keys: Vec<Value>,
 }
 
-/// What values are about.
+/// The environment that values describe.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
-    /// Class id: an OID's bytes.
+    /// Class id: the bytes of an OID.
     pub(super) class_oid: Option<Vec<u8>>,
     pub(super) vendor: Option<String>,
     pub(super) model: Option<String>,
@@ -87,7 +88,7 @@ pub(super) struct Measurement {
     pub(super) values: Vec<(Value, Value)>,
 }
 
-/// Decodes one well-formed CBOR item that fills the input.
+/// Decodes exactly one well-formed CBOR item; the input must not have more bytes.
 pub(super) fn decode(bytes: &[u8]) -> Result<Value> {
     anyhow::ensure!(bytes.len() <= MAX_LENGTH, "{} bytes, at most {MAX_LENGTH}", bytes.len());
     let mut rest = bytes;
@@ -97,8 +98,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Value> {
     Ok(value)
 }
 
-/// What is inside of the tags that drafts before 06 put around a CoRIM: 500
-/// around any, 502 around a signed one.
+/// Removes the outer tags of drafts before 06: 500 around any CoRIM, 502 around a
+/// signed one.
 pub(super) fn without_outer_tags(bytes: &[u8]) -> &[u8] {
     const ANY: [u8; 3] = [0xd9, 0x01, 0xf4];
     const SIGNED: [u8; 3] = [0xd9, 0x01, 0xf6];
@@ -106,8 +107,7 @@ pub(super) fn without_outer_tags(bytes: &[u8]) -> &[u8] {
     inner.strip_prefix(&SIGNED).unwrap_or(inner)
 }
 
-/// Reads an unsigned CoRIM, or a CoMID that stands alone as in examples; tagged
-/// or not.
+/// Reads an unsigned CoRIM, or a single CoMID as in examples, with or without a tag.
 pub(super) fn document(bytes: &[u8], account: &mut Account) -> Result<Read> {
     match decode(bytes)? {
         Value::Tag(TAG_CORIM, inner) => corim(*inner, account),
@@ -120,7 +120,7 @@ pub(super) fn document(bytes: &[u8], account: &mut Account) -> Result<Read> {
     }
 }
 
-/// A CoMID has its identity under 1, where a CoRIM has a list of tags.
+/// The key 1 has the identity in a CoMID, and a list of tags in a CoRIM.
 fn is_comid(value: &Value) -> bool {
     let member = |key: i64| value.as_map()?.iter().find(|(k, _)| *k == Value::from(key)).map(|(_, value)| value);
     matches!((member(1), member(4)), (Some(Value::Map(_)), Some(Value::Map(_))))
@@ -148,15 +148,15 @@ fn corim(value: Value, account: &mut Account) -> Result<Read> {
     let Value::Array(tags) = members.required(1)? else { bail!("corim.tags: not an array") };
     for (at, tag) in tags.into_iter().enumerate() {
         let place = format!("tags[{at}]");
-        // Drafts before 04 had the tag inside of the byte string.
+        // Drafts before 04 have the tag inside the byte string.
         let tag = match tag {
             Value::Bytes(bytes) => decode(&bytes).with_context(|| place.clone())?,
             tag => tag,
         };
         match tag {
             Value::Tag(TAG_COMID, _) => comid(tag, &place, account, &mut read).with_context(|| place.clone())?,
-            // What a CoRIM brings beside CoMIDs says nothing about images. The list
-            // of kinds is open (`$concise-tag-type-choice`): others are told by number.
+            // Tags other than CoMIDs contain no information about images. The list of kinds is
+            // open (`$concise-tag-type-choice`), so unknown kinds are reported by number.
             Value::Tag(number, _) => account.lose(place, other_tag(number)),
             other => bail!("{place}: found {}, required a tag, such as a CoMID", kind(&other)),
         }
@@ -165,7 +165,7 @@ fn corim(value: Value, account: &mut Account) -> Result<Read> {
     Ok(read)
 }
 
-/// Why a tag that is no CoMID has no place in a bundle.
+/// Why a tag other than a CoMID has no place in a bundle.
 fn other_tag(number: u64) -> String {
     match number {
         TAG_COSWID => "a CoSWID: Portcullis measures images, not packages".into(),
@@ -211,7 +211,7 @@ fn comid(tag: Value, place: &str, account: &mut Account, read: &mut Read) -> Res
         for (at, triple) in array(list, "attest-keys")?.into_iter().enumerate() {
             let place = format!("{place}.attest-keys[{at}]");
             let mut parts = array(triple, "a triple")?;
-            // Keys that count under conditions do not count without them.
+            // A key with conditions is not trusted without them.
             if parts.len() == 3 {
                 account.lose(place, "keys under conditions: roots of a bundle have none");
                 continue;
@@ -234,7 +234,7 @@ fn reference(triple: Value, place: &str, account: &mut Account) -> Result<Refere
     let [environment, measurements] = pair(triple)?;
     let environment = self::environment(environment, place, account)?;
     let mut all = Vec::new();
-    // Drafts before 08 had one measurement where there is a list now.
+    // Drafts before 08 have one measurement instead of a list.
     let list = match measurements {
         Value::Array(list) => list,
         one @ Value::Map(_) => vec![one],
@@ -271,11 +271,12 @@ fn environment(value: Value, place: &str, account: &mut Account) -> Result<Envir
     Ok(environment)
 }
 
-/// The members of a map, taken one by one; what is left over is accounted for.
+/// The members of a map. The caller takes them one by one; the account reports the
+/// rest.
 struct Members {
     place: String,
     entries: Vec<(Value, Value)>,
-    /// What the draft calls members, by label.
+    /// The draft's names of members, by label.
     names: &'static [&'static str],
 }
 
@@ -315,7 +316,7 @@ impl Members {
         self.optional(key)?.with_context(|| format!("{place}: member {key} is missing"))
     }
 
-    /// Accounts for what nobody took.
+    /// Reports the remaining members in the account.
     fn finish(self, account: &mut Account) {
         self.finish_because("Portcullis has no such thing", account);
     }
@@ -362,7 +363,7 @@ fn profile(value: &Value) -> Result<String> {
     }
 }
 
-/// A validity: start, if there is one, and end; Unix seconds.
+/// A validity: optional start, and end; Unix seconds.
 pub(super) type Span = (Option<u64>, u64);
 
 fn validity(value: Value, place: &str, account: &mut Account) -> Result<Span> {
@@ -384,8 +385,8 @@ pub(super) fn meta(bytes: &[u8], account: &mut Account) -> Result<(String, Optio
     Ok((name, span.transpose()?))
 }
 
-/// A time (RFC 8949 §3.4.2): whole seconds, or a fraction that is rounded to the
-/// inside of the validity.
+/// A time (RFC 8949 §3.4.2): whole seconds, or a fraction. `inside` rounds a fraction
+/// so that the validity does not become longer.
 fn epoch(value: &Value, inside: fn(f64) -> f64) -> Result<u64> {
     /// The end of the year 9999.
     const LATEST: u64 = 253_402_300_799;
@@ -399,7 +400,7 @@ fn epoch(value: &Value, inside: fn(f64) -> f64) -> Result<u64> {
     seconds.filter(|seconds| *seconds <= LATEST).context("a time before 1970, or after 9999")
 }
 
-/// A short name for what a value is.
+/// A short name for the type of a value.
 pub(super) fn kind(value: &Value) -> String {
     match value {
         Value::Integer(_) => "an integer".into(),
@@ -415,7 +416,7 @@ pub(super) fn kind(value: &Value) -> String {
     }
 }
 
-/// A label as it is shown.
+/// A label, for display.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Integer(n) => i128::from(*n).to_string(),

@@ -1,5 +1,5 @@
-//! A signed CoRIM: COSE_Sign1 with the content type of one, by a key or under a
-//! chain of certificates.
+//! A signed CoRIM: COSE_Sign1 with the content type of a CoRIM, signed by a given key
+//! or under a chain of certificates.
 
 use std::path::Path;
 
@@ -27,10 +27,11 @@ const X5CHAIN: i64 = 33;
 /// ES256 and ES384, and their fully specified forms (RFC 9864).
 const P256: [i64; 2] = [-7, -9];
 const P384: [i64; 2] = [-35, -51];
-/// `anyExtendedKeyUsage` (RFC 5280, §4.2.1.12): certificates need name no purpose.
+/// `anyExtendedKeyUsage` (RFC 5280, §4.2.1.12): certificates do not have to name a
+/// purpose.
 const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 
-/// Who vouches for a signature.
+/// The trust anchor of a signature.
 pub(super) enum Trust<'a> {
     Key(&'a Path),
     Root(&'a Path),
@@ -41,7 +42,7 @@ pub(super) fn is_signed(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0xd2)
 }
 
-/// The CoRIM in a signed one, and the name of its signer.
+/// Verifies a signed CoRIM. Returns the inner CoRIM, and the name of the signer.
 pub(super) fn open(bytes: &[u8], trust: &Trust<'_>, at: u64, account: &mut Account) -> Result<(Vec<u8>, String)> {
     let object = Sign1::parse(bytes, MAX_LENGTH).map_err(|error| refused(format!("signed CoRIM: {error}")))?;
     if object.protected(CONTENT_TYPE) != Some(&RIM.into()) {
@@ -64,8 +65,8 @@ pub(super) fn open(bytes: &[u8], trust: &Trust<'_>, at: u64, account: &mut Accou
     Ok((payload, signer(&object, at, account)?))
 }
 
-/// Who says to have signed, and whether the signature is still meant: by
-/// `corim-meta`, or by CWT claims.
+/// The stated name of the signer, from `corim-meta` or from CWT claims. Also checks
+/// that the stated validity of the signature includes `at`.
 fn signer(object: &Sign1, at: u64, account: &mut Account) -> Result<String> {
     let (name, span) = match (object.protected(META), object.protected(CWT_CLAIMS)) {
         (Some(Value::Bytes(meta)), _) => read::meta(meta, account)?,
@@ -127,7 +128,7 @@ fn key(path: &Path, cose: i64) -> Result<ParsedPublicKey> {
     ParsedPublicKey::new(algorithm(cose)?, spki.as_ref()).map_err(|_| anyhow::anyhow!(unknown()))
 }
 
-/// `x5chain` (RFC 9360): one certificate, or several, the signer's first.
+/// `x5chain` (RFC 9360): one certificate, or several with the signer's first.
 fn chain(object: &Sign1) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
     let header = object.protected(X5CHAIN).or_else(|| object.unprotected(X5CHAIN));
     match header.context("the CoRIM brings no certificates: give --key instead")? {

@@ -1,4 +1,4 @@
-//! The SEV-SNP profile of CoRIM (draft-deeglaze-amd-sev-snp-corim-profile): from
+//! The SEV-SNP profile of CoRIM (draft-deeglaze-amd-sev-snp-corim-profile): converts
 //! measurements to an image, value by value.
 
 use anyhow::{Context, Result, bail};
@@ -9,12 +9,12 @@ use portcullis_wire::hex::hex;
 use super::Account;
 use super::read::{self, Measurement, kind, shown};
 
-/// `1.3.6.1.4.1.3704.3.1`: a report under a chip's key; `.3.2` under a provider's.
+/// `1.3.6.1.4.1.3704.3.1`: a report signed by a chip's key; `.3.2`: by a provider's.
 pub(super) const CLASS_CHIP: [u8; 9] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0x9c, 0x78, 0x03, 0x01];
 const CLASS_PROVIDER: [u8; 9] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0x9c, 0x78, 0x03, 0x02];
 /// The profile's name.
 pub(super) const PROFILE: &str = "tag:amd.com,2024:snp-corim-profile";
-/// `COSE` algorithm of SHA-384 in named information, and in COSE.
+/// The algorithm SHA-384 in named information, and in COSE.
 const SHA_384: [i128; 2] = [7, -43];
 
 const TAG_BYTES: u64 = 560;
@@ -25,7 +25,7 @@ const MVAL_SVN: i128 = 1;
 const MVAL_DIGESTS: i128 = 2;
 const MVAL_RAW: i128 = 4;
 
-/// Keys of measurements, and what they are called.
+/// Keys of measurements.
 pub(super) const MKEY_GUEST_SVN: i128 = 1;
 pub(super) const MKEY_VMPL: i128 = 5;
 pub(super) const MKEY_MEASUREMENT: i128 = 641;
@@ -33,18 +33,18 @@ pub(super) const MKEY_HOST_DATA: i128 = 642;
 pub(super) const MKEY_ID_KEY: i128 = 643;
 pub(super) const MKEY_AUTHOR_KEY: i128 = 644;
 
-/// Whether an environment is SEV-SNP's.
+/// Whether an environment is an SEV-SNP environment.
 pub(super) fn is_snp(environment: &read::Environment) -> bool {
     environment.class_oid.as_deref().is_some_and(|oid| oid == CLASS_CHIP || oid == CLASS_PROVIDER)
 }
 
-/// An image from the reference values of one environment. `None` where no launch
-/// measurement is among them.
+/// An image from the reference values of one environment. `None` if they do not contain
+/// a launch measurement.
 pub(super) fn image(reference: &read::Reference, name: &str, account: &mut Account) -> Result<Option<Reference>> {
     let mut image = Reference {
         name: name.to_owned(),
         role: RoleName::Node,
-        // A CoRIM does not say what a measurement covers.
+        // A CoRIM does not state what a measurement covers.
         covers: Coverage::Firmware,
         reviewed: false,
         not_before: None,
@@ -132,7 +132,7 @@ fn value_of(
     Ok(())
 }
 
-/// Why a value of the profile is not part of an image.
+/// Why a value of the profile does not become part of an image.
 fn why_not(key: i128) -> &'static str {
     match key {
         0 => "report versions 2 to 5 are all judged",
@@ -149,7 +149,7 @@ fn why_not(key: i128) -> &'static str {
     }
 }
 
-/// What the profile calls a key.
+/// The profile's name for a key.
 fn named(key: i128) -> String {
     let name = match key {
         0 => "version",
@@ -197,7 +197,7 @@ fn raw<const N: usize>(value: &Value) -> Result<[u8; N]> {
     bytes.as_slice().try_into().ok().with_context(|| format!("{} bytes, required {N}", bytes.len()))
 }
 
-/// An SVN, and whether it is exact or a lowest value.
+/// An SVN, and whether it is exact or a minimum.
 fn svn(value: &Value) -> Result<(u64, u64)> {
     let (tag, number) = match value {
         Value::Tag(tag @ (TAG_SVN | TAG_MIN_SVN), inner) => (*tag, inner.as_integer()),
@@ -207,7 +207,7 @@ fn svn(value: &Value) -> Result<(u64, u64)> {
     Ok((tag, number.and_then(|n| u64::try_from(n).ok()).context("an SVN of 64 bits")?))
 }
 
-/// A key of a measurement, its label, and the value, for an export.
+/// A measurement for an export: its key, label and value.
 pub(super) enum Exported {
     MinSvn(i128, u64),
     Digest(i128, Vec<u8>),

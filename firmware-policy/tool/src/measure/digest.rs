@@ -1,5 +1,5 @@
-//! The launch digest as the secure processor extends it (SEV-SNP ABI, §8.17.2,
-//! table "Layout of the PAGE_INFO structure").
+//! The launch digest, with the update rule of the secure processor (SEV-SNP ABI,
+//! §8.17.2, table "Layout of the PAGE_INFO structure").
 
 use aws_lc_rs::digest::{SHA384, digest};
 
@@ -7,7 +7,8 @@ use aws_lc_rs::digest::{SHA384, digest};
 pub(super) const PAGE: usize = 4096;
 const LENGTH: usize = 48;
 const PAGE_INFO_LENGTH: u16 = 0x70;
-/// Where pages of register state are said to be: all ones, within 52 bits.
+/// Address that the measurement states for pages of register state: all ones, within 52
+/// bits.
 const VMSA_ADDRESS: u64 = 0xffff_ffff_f000;
 
 /// Kinds of pages (`PAGE_TYPE`).
@@ -26,12 +27,12 @@ enum Kind {
 pub(super) struct LaunchDigest([u8; LENGTH]);
 
 impl LaunchDigest {
-    /// Before the first page.
+    /// The digest before the first page.
     pub(super) const fn new() -> Self {
         Self([0; LENGTH])
     }
 
-    /// After pages that somebody else measured.
+    /// The digest after pages that were measured elsewhere.
     pub(super) const fn after(value: [u8; LENGTH]) -> Self {
         Self(value)
     }
@@ -40,7 +41,7 @@ impl LaunchDigest {
         self.0
     }
 
-    /// Pages with this content, from an address on; the last one is filled up.
+    /// Adds pages with this content, from an address upward; the last page is padded.
     pub(super) fn normal(&mut self, address: u64, content: &[u8]) {
         for (page, at) in content.chunks(PAGE).zip((address..).step_by(PAGE)) {
             let mut whole = page.to_vec();
@@ -49,12 +50,12 @@ impl LaunchDigest {
         }
     }
 
-    /// Pages of zeroes.
+    /// Adds pages of zeroes.
     pub(super) fn zero(&mut self, address: u64, length: u64) {
         self.empty(Kind::Zero, address, length);
     }
 
-    /// Pages whose content is not measured.
+    /// Adds pages whose content is not measured.
     pub(super) fn unmeasured(&mut self, address: u64, length: u64) {
         self.empty(Kind::Unmeasured, address, length);
     }
@@ -67,7 +68,7 @@ impl LaunchDigest {
         self.extend(Kind::Cpuid, address, [0; LENGTH]);
     }
 
-    /// The register state of a virtual CPU.
+    /// Adds the register state of a virtual CPU.
     pub(super) fn vmsa(&mut self, page: &[u8; PAGE]) {
         self.extend(Kind::Vmsa, VMSA_ADDRESS, sha384(page));
     }

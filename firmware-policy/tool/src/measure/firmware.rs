@@ -1,5 +1,5 @@
-//! What OVMF says of itself: the table of GUIDs that ends 32 bytes before the
-//! end of the image (OVMF `ResetVector.nasmb`), and the SEV metadata in it.
+//! The metadata of OVMF: the GUID table that ends 32 bytes before the end of the image
+//! (OVMF `ResetVector.nasmb`), and the SEV metadata in it.
 
 use anyhow::{Context, Result, bail, ensure};
 use portcullis_wire::hex::unhex_array;
@@ -10,14 +10,14 @@ const TABLE_FOOTER: Uuid = uuid!("96b582de-1fb2-45f7-baea-a366c55a082d");
 const HASH_TABLE: Uuid = uuid!("7255371f-3a3b-4b04-927b-1da6efa8d454");
 const RESET_BLOCK: Uuid = uuid!("00f771de-1a7e-4fcb-890e-68c77e2fb44e");
 const METADATA: Uuid = uuid!("dc886566-984a-4798-a75e-5585a7bf67cc");
-/// Bytes behind the table, and of an entry's length and GUID.
+/// Number of bytes after the table, and of the length and GUID of an entry.
 const BEHIND: usize = 32;
 const ENTRY: usize = 18;
 /// Firmware ends at 4 GiB.
 const END: u64 = 1 << 32;
-/// Most sections; OVMF has five.
+/// Maximum number of sections; OVMF has five.
 const MAX_SECTIONS: u32 = 64;
-/// Largest section, in bytes.
+/// Maximum length of a section, in bytes.
 const MAX_SECTION: u64 = 1 << 30;
 
 /// Kinds of sections that the launch treats differently.
@@ -51,17 +51,17 @@ pub(super) struct Section {
     pub(super) kind: SectionKind,
 }
 
-/// Firmware as the launch needs to know it.
+/// The properties of firmware that the launch needs.
 #[derive(Clone, Debug)]
 pub(super) struct Firmware {
-    /// The image and its address; absent where only its digest is known.
+    /// The image and its address; absent if only its digest is known.
     pub(super) image: Option<(u64, Vec<u8>)>,
-    /// The launch digest after the image, where somebody computed it before.
+    /// The launch digest after the image, if it was computed before.
     pub(super) digest: Option<[u8; 48]>,
     pub(super) sections: Vec<Section>,
-    /// Where application processors start.
+    /// Start address of application processors.
     pub(super) reset_address: u32,
-    /// Where the table of kernel hashes lies, where there is one.
+    /// Address of the table of kernel hashes, if the firmware has one.
     pub(super) hash_table: Option<u64>,
 }
 
@@ -86,8 +86,8 @@ impl Firmware {
         Ok(Self { image: Some((address, image)), digest: None, sections, reset_address, hash_table })
     }
 
-    /// Reads what is known of firmware that is not at hand: sections, reset
-    /// address and the digest of the image, as JSON.
+    /// Reads metadata of firmware without its image, as JSON: sections, reset address and
+    /// the digest of the image.
     pub(super) fn read_metadata(json: &[u8]) -> Result<Self> {
         let json: Json = serde_json::from_slice(json).context("firmware metadata")?;
         let sections = json.items.iter().map(JsonSection::read).collect::<Result<_>>()?;
@@ -113,7 +113,7 @@ fn footer_table(image: &[u8]) -> Result<Vec<(Uuid, &[u8])>> {
         let (length, guid) = (usize::from(u16::from_le_bytes(*length)), Uuid::from_slice_le(guid)?);
         match left {
             None => {
-                // The footer counts the whole table, itself included.
+                // The length in the footer covers the whole table, including the footer.
                 ensure!(guid == TABLE_FOOTER, refused);
                 left = Some(length.checked_sub(ENTRY).context(refused)?);
                 rest = before;
@@ -130,7 +130,7 @@ fn footer_table(image: &[u8]) -> Result<Vec<(Uuid, &[u8])>> {
     Ok(entries)
 }
 
-/// `OVMF_SEV_METADATA`: "ASEV", size, version 1, count, then address, length and
+/// `OVMF_SEV_METADATA`: "ASEV", size, version 1 and count; then address, length and
 /// kind of each section.
 fn read_sections(image: &[u8], from_end: u32) -> Result<Vec<Section>> {
     let refused = "firmware: SEV metadata that do not fit";
@@ -161,7 +161,7 @@ fn section(address: u64, length: u64, kind: u32) -> Result<Section> {
     Ok(Section { address, length, kind: SectionKind::from_number(kind)? })
 }
 
-/// The form in which sev-snp-measure-go keeps metadata.
+/// The metadata format of sev-snp-measure-go.
 #[derive(Deserialize)]
 struct Json {
     #[serde(rename = "MetadataItems")]

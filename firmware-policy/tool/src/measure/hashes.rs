@@ -1,4 +1,4 @@
-//! The table of kernel hashes that QEMU puts into a guest's memory
+//! The table of kernel hashes that QEMU writes into a guest's memory
 //! (`target/i386/sev.c`, `SevHashTable`), so that firmware starts no other kernel.
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -14,7 +14,7 @@ const COMMAND_LINE: Uuid = uuid!("97d02dd8-bd20-4c94-aa78-e7714d36ab2a");
 const ENTRY_LENGTH: u16 = 16 + 2 + 32;
 const TABLE_LENGTH: u16 = 16 + 2 + 3 * ENTRY_LENGTH;
 
-/// What is booted directly.
+/// The files of a direct boot.
 #[derive(Clone, Debug)]
 pub(super) struct DirectBoot {
     pub(super) kernel: Vec<u8>,
@@ -23,7 +23,7 @@ pub(super) struct DirectBoot {
 }
 
 impl DirectBoot {
-    /// The page with the table at an offset; `None` where it does not fit.
+    /// The page with the table at an offset; `None` if the table does not fit.
     pub(super) fn page(&self, offset: u64) -> Option<Vec<u8>> {
         let line = [self.command_line.as_bytes(), &[0]].concat();
         let mut table = header(HEADER, TABLE_LENGTH);

@@ -1,6 +1,6 @@
-//! What the stub of a unified kernel image measures of it: which sections it knows,
-//! and which of them are of the profile that boots (`find_sections` of systemd's
-//! src/boot/stub.c; systemd-stub(7)).
+//! The sections of a unified kernel image that its stub measures: the known sections
+//! that belong to the booted profile (`find_sections` of systemd's src/boot/stub.c;
+//! systemd-stub(7)).
 
 use anyhow::{Context, Result, bail, ensure};
 use object::read::pe::PeFile64;
@@ -9,18 +9,18 @@ use portcullis_attest::uki::{NEWEST_STUB, SIGNATURE, sections_of_stub};
 
 use super::stub;
 
-/// Begins a profile.
+/// The section that begins a profile.
 const PROFILE: &str = ".profile";
-/// Sections of which an image may have several; the stub takes those that are for
-/// the hardware that it finds.
+/// Sections that an image may have several times; the stub uses those that match the
+/// hardware.
 const BY_HARDWARE: [&str; 2] = [".dtbauto", ".efifw"];
-/// First stub that knows profiles, and takes the first of two sections of one name.
+/// First stub version that supports profiles, and uses the first of two sections with
+/// the same name.
 const WITH_PROFILES: u32 = 257;
-/// Largest section in memory: what is not in the file is zeroes.
+/// Maximum length of a section in memory; bytes that are not in the file are zero.
 const MAX_SECTION: usize = 1 << 30;
 
-/// Sections in the order in which they are measured, and what somebody who uses the
-/// value must know.
+/// Sections in the order of measurement, and notes for users of the value.
 pub(super) struct Measured {
     pub(super) sections: Vec<(String, Vec<u8>)>,
     pub(super) notes: Vec<String>,
@@ -62,8 +62,8 @@ pub(super) fn from_image(bytes: &[u8], profile: Option<&str>) -> Result<Measured
     Ok(Measured { sections, notes })
 }
 
-/// The sections that the stub measures: by the list in the stub itself, else by what
-/// is known of its version.
+/// The sections that the stub measures: from the list in the stub, otherwise from the
+/// known list of its version.
 fn known_sections(image: &PeFile64<'_>, version: u32) -> Result<Vec<String>> {
     if let Some(list) = stub::section_list(image) {
         return Ok(list);
@@ -96,7 +96,7 @@ impl Layout {
             let size = usize::try_from(section.size())?;
             ensure!(size <= MAX_SECTION, "section {name} has {size} bytes");
             let mut data = section.data().with_context(|| name.clone())?.to_vec();
-            // As many bytes as it has in memory, which may be fewer than in the file.
+            // The length in memory applies, which may be less than the length in the file.
             data.resize(size, 0);
             if name == PROFILE {
                 layout.profiles.push(Part::new());
@@ -106,7 +106,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The sections of the profile that boots; none where the image has no profiles.
+    /// The sections of the booted profile; `None` if the image has no profiles.
     fn choose(&self, profile: Option<&str>, notes: &mut Vec<String>) -> Result<Option<&Part>> {
         if self.profiles.is_empty() {
             ensure!(profile.is_none_or(|profile| profile == "0"), "--profile: the image has no profiles");

@@ -1,4 +1,4 @@
-//! `portcullis-policy measure`: what an image will be measured as, before it runs.
+//! `portcullis-policy measure`: computes the measurement of an image before it runs.
 
 mod digest;
 mod firmware;
@@ -11,16 +11,16 @@ mod vmsa;
 
 use clap::Subcommand;
 
-/// What to measure.
+/// The kind of measurement.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Measure {
-    /// The launch measurement of an SEV-SNP guest, as its report will state it.
+    /// The launch measurement of an SEV-SNP guest, as in its report.
     Snp(snp::Arguments),
     /// PCR 11 after a unified kernel image has booted.
     Uki(uki::Arguments),
 }
 
-/// Measures, and prints.
+/// Computes and prints a measurement.
 pub(crate) fn run(action: &Measure) -> anyhow::Result<()> {
     match action {
         Measure::Snp(arguments) => snp::run(arguments),

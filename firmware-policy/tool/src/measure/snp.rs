@@ -13,9 +13,10 @@ use super::firmware::{Firmware, Section, SectionKind, number};
 use super::hashes::DirectBoot;
 use super::vmsa::{Cpu, Hypervisor};
 
-/// Most virtual CPUs.
+/// Maximum number of virtual CPUs.
 const MAX_CPUS: u32 = 4096;
-/// QEMU's CPU models with family, model and stepping. Versions do not differ.
+/// QEMU's CPU models with family, model and stepping. All versions of a model have the
+/// same values.
 const MODELS: [(&str, [u32; 3]); 6] = [
     ("EPYC", [23, 1, 2]),
     ("EPYC-IBPB", [23, 1, 2]),
@@ -30,15 +31,13 @@ pub(crate) struct Arguments {
     /// Firmware image (OVMF).
     #[arg(long, value_name = "FILE", required_unless_present = "metadata", conflicts_with = "metadata")]
     ovmf: Option<PathBuf>,
-    /// Launch digest of the firmware image, where FILE is only its end.
+    /// Launch digest of the firmware image, if FILE is only the end of the image.
     #[arg(long, value_name = "HEX", requires = "ovmf")]
     ovmf_hash: Option<String>,
-    /// What is known of firmware that is not at hand, as JSON: MetadataItems,
-    /// ResetEIP, OVMFHash.
+    /// Metadata of firmware without its image, as JSON: MetadataItems, ResetEIP, OVMFHash.
     #[arg(long, value_name = "FILE")]
     metadata: Option<PathBuf>,
-    /// Kernel that is booted directly; without it, the measurement covers
-    /// firmware alone.
+    /// Kernel for direct boot. Without it, the measurement covers only the firmware.
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// Initial RAM disk.
@@ -53,7 +52,7 @@ pub(crate) struct Arguments {
     /// QEMU's CPU model, such as EPYC-Milan or EPYC-Milan-v2.
     #[arg(long, conflicts_with = "vcpu_signature")]
     vcpu_type: Option<String>,
-    /// CPUID Fn0000_0001_EAX instead, in decimal or hex after 0x.
+    /// CPUID Fn0000_0001_EAX instead of a model, in decimal or hex after 0x.
     #[arg(long)]
     vcpu_signature: Option<String>,
     /// Hypervisor.
@@ -134,7 +133,7 @@ fn direct_boot(arguments: &Arguments) -> Result<Option<DirectBoot>> {
     }))
 }
 
-/// The pages that the hypervisor adds after the image, in its order.
+/// Adds the hypervisor's pages after the image, in the hypervisor's order.
 fn add_sections(
     digest: &mut LaunchDigest,
     firmware: &Firmware,
@@ -176,7 +175,7 @@ fn signature(arguments: &Arguments) -> Result<u32> {
             let (_, [family, model, stepping]) = known.with_context(|| format!("--vcpu-type: one of {}", names()))?;
             Ok(cpuid(*family, *model, *stepping))
         }
-        // Others leave no trace of the CPU in the registers.
+        // Other hypervisors do not write the CPU model into the registers.
         (None, None) if arguments.hypervisor != Hypervisor::Qemu => Ok(0),
         (None, None) => bail!("--vcpu-type or --vcpu-signature: QEMU leaves it in a register"),
     }

@@ -1,19 +1,19 @@
-//! What a stub says of itself: its version, and the list of sections that it looks
-//! for, which is also the order in which it measures them.
+//! Data in a stub: its version, and the list of sections that it looks for. It measures
+//! the sections in the order of this list.
 
 use object::read::pe::PeFile64;
 use object::{Object, ObjectSection};
 
-/// Where compilers put the list and its texts.
+/// Sections where compilers place the list and its strings.
 const DATA: [&str; 3] = [".rodata", ".data", ".text"];
-/// Longest name of a section in an executable (PE/COFF specification, §4), and most
-/// names read.
+/// Maximum length of a section name in an executable (PE/COFF specification, §4), and
+/// maximum number of names.
 const MAX_NAME: usize = 8;
 const MAX_NAMES: usize = 64;
-/// Bytes of a pointer.
+/// Length of a pointer, in bytes.
 const POINTER: u64 = 8;
 
-/// The stub names itself in a section of its own:
+/// The stub states its name in a separate section:
 /// `#### LoaderInfo: systemd-stub 252.39-1 ####`.
 pub(super) fn version(image: &PeFile64<'_>) -> Option<u32> {
     let data = image.section_by_name(".sdmagic")?.data().ok()?;
@@ -22,9 +22,9 @@ pub(super) fn version(image: &PeFile64<'_>) -> Option<u32> {
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The stub's list of sections (`unified_sections` of systemd's
-/// src/fundamental/uki.c): pointers to texts, the first `.linux`, with a null pointer
-/// behind. None where there is not exactly one such list.
+/// The stub's list of sections (`unified_sections` of systemd's src/fundamental/uki.c):
+/// pointers to strings, of which the first is `.linux`, and a null pointer at the end.
+/// `None` unless the stub has exactly one such list.
 pub(super) fn section_list(image: &PeFile64<'_>) -> Option<Vec<String>> {
     let memory = Memory::of(image);
     let mut found: Option<Vec<String>> = None;
@@ -44,7 +44,7 @@ pub(super) fn section_list(image: &PeFile64<'_>) -> Option<Vec<String>> {
     found
 }
 
-/// The stub as it is in memory, without the payload of the image.
+/// The stub's memory, without the payload of the image.
 struct Memory<'a> {
     sections: Vec<(u64, &'a [u8])>,
 }
@@ -63,7 +63,7 @@ impl<'a> Memory<'a> {
         Some(u64::from_le_bytes(*self.from(address)?.first_chunk()?))
     }
 
-    /// The name that a pointer leads to.
+    /// The name at the target of a pointer.
     fn name_at(&self, address: u64) -> Option<String> {
         let text = self.from(self.pointer_at(address)?)?;
         let text = text.get(..=MAX_NAME).unwrap_or(text).split(|byte| *byte == 0).next()?;
@@ -73,7 +73,7 @@ impl<'a> Memory<'a> {
         (ends && is_name).then(|| name.to_owned())
     }
 
-    /// Names from an address on, up to a null pointer.
+    /// The names from an address up to a null pointer.
     fn list_at(&self, mut address: u64) -> Option<Vec<String>> {
         let mut names: Vec<String> = Vec::new();
         while self.pointer_at(address)? != 0 {

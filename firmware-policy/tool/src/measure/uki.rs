@@ -17,18 +17,18 @@ pub(crate) struct Arguments {
     /// Unified kernel image.
     #[arg(required_unless_present = "section", conflicts_with = "section")]
     image: Option<PathBuf>,
-    /// Sections instead of an image, as NAME=FILE such as linux=vmlinuz.
+    /// Sections instead of an image, each as NAME=FILE, such as linux=vmlinuz.
     #[arg(long, value_name = "NAME=FILE")]
     section: Vec<String>,
-    /// Profile of an image with several: its number, counted from zero, or the ID in
-    /// its .profile section. Default: the first, which the stub boots by itself.
+    /// Profile of an image with several: its number from 0, or the ID in its .profile
+    /// section. Default: the first, which the stub boots by default.
     #[arg(long, value_name = "NUMBER|ID", conflicts_with = "section")]
     profile: Option<String>,
-    /// Phases that user space has measured, joined by colons; `none` is right
+    /// Phases that user space has measured, joined by colons; `none` for the value directly
     /// after the image. Default: up to `ready`.
     #[arg(long, default_value = "enter-initrd:leave-initrd:sysinit:ready")]
     phase: String,
-    /// Bank.
+    /// PCR bank.
     #[arg(long, default_value = "sha256")]
     bank: String,
     /// One JSON object on stdout.

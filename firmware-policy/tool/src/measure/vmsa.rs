@@ -1,5 +1,5 @@
-//! Register state in which a virtual CPU starts (VMSA; AMD APM volume 2, table
-//! B-4), as each hypervisor sets it.
+//! The initial register state of a virtual CPU (VMSA; AMD APM volume 2, table B-4), as
+//! each hypervisor sets it.
 
 use std::fmt;
 
@@ -7,24 +7,24 @@ use clap::ValueEnum;
 
 use super::digest::PAGE;
 
-/// Where the first processor starts.
+/// Start address of the first processor.
 const RESET_VECTOR: u32 = 0xffff_fff0;
 
-/// A hypervisor; they differ in the registers that they leave.
+/// A hypervisor; each sets other initial register values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Hypervisor {
     /// QEMU with KVM.
     Qemu,
     /// Amazon EC2.
     Ec2,
-    /// Amazon EC2 as it was at first, with zero in RDX.
+    /// Amazon EC2 in its first version, with zero in RDX.
     Ec2ZeroRdx,
     /// Google Compute Engine.
     Gce,
 }
 
 impl Hypervisor {
-    /// Whether it adds the CPUID page after all others.
+    /// Whether the hypervisor adds the CPUID page after all other pages.
     pub(super) const fn adds_cpuid_last(self) -> bool {
         matches!(self, Self::Ec2 | Self::Ec2ZeroRdx)
     }
@@ -41,7 +41,7 @@ impl fmt::Display for Hypervisor {
     }
 }
 
-/// What the register state depends on.
+/// The inputs of the register state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cpu {
     pub(super) hypervisor: Hypervisor,
@@ -52,12 +52,12 @@ pub(super) struct Cpu {
 }
 
 impl Cpu {
-    /// The first processor's state.
+    /// The state of the first processor.
     pub(super) fn boot(&self) -> [u8; PAGE] {
         self.state(RESET_VECTOR)
     }
 
-    /// The others' state.
+    /// The state of the other processors.
     pub(super) fn application(&self, address: u32) -> [u8; PAGE] {
         self.state(address)
     }

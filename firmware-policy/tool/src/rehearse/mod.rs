@@ -21,7 +21,7 @@ use portcullis_cli::progress;
 use archive::Archive;
 use proposal::Proposal;
 
-/// Over the archive's bytes.
+/// Progress by bytes of the archive.
 const BAR: &str = "{msg} decisions {wide_bar} {bytes} of {total_bytes} {eta}";
 
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use portcullis_firmware_policy::{Content, documents};
 use super::Arguments;
 use crate::files::{self, refused};
 
-/// What is rehearsed.
+/// The proposal of a rehearsal.
 pub(super) struct Proposal {
     pub(super) content: Content,
     /// Time of all requests, Unix seconds.

@@ -1,4 +1,4 @@
-//! The report of a rehearsal, for people and as JSON.
+//! The report of a rehearsal, as text and as JSON.
 
 use portcullis_cli::{rfc3339, say};
 use serde_json::{Value, json};

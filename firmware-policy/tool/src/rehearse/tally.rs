@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use portcullis_attest::check::Check;
 use portcullis_firmware_policy::Warning;
 
-/// Most distinct names. Strangers choose names freely.
+/// Maximum number of distinct names. Unknown clients choose names freely.
 const MAX_NODES: usize = 100_000;
-/// The name under which all others are counted.
+/// The name that counts all other nodes.
 const OTHERS: &str = "(others)";
 
 /// The new decision.
@@ -23,7 +23,7 @@ pub(super) enum Outcome {
 /// Why some decisions would be denied.
 #[derive(Debug)]
 pub(super) struct Reason {
-    /// Of the latest.
+    /// Value from the latest decision.
     pub(super) found: String,
     pub(super) required: String,
     pub(super) count: u64,
