@@ -46,7 +46,7 @@ impl AttestRequest {
 /// The answer, with the nonce for the node.
 #[derive(Clone, Debug)]
 pub struct AttestResponse {
-    /// What the authority shows.
+    /// The authority's statement, evidence and paths.
     pub answer: AuthorityAnswer,
     /// The nonce that the node's first request must carry.
     pub nonce: [u8; 32],

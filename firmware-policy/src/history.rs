@@ -1,8 +1,8 @@
-//! Decisions of the past, out of a log and its archive: what they were made of,
-//! and whether they come out again.
+//! Past decisions, read from a log and its archive: their inputs, and whether deciding
+//! again gives the same result.
 //!
-//! The bytes come from an archive that anybody may have had in hands. What the
-//! signed statement says of their digests is compared before they are used.
+//! The archive is not trusted. Its bytes are used only after their digests match those
+//! in the signed statement.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,20 +20,20 @@ use crate::revocations::Revocations;
 
 /// Largest entry of a log, in bytes (C2SP tlog-tiles).
 const MAX_ENTRY: usize = 65_535;
-/// States of the revocations that a decision may still refer to: it is made
-/// before its entry is written, but seconds before, not hours.
+/// Revocation states that a decision may still refer to. A decision is made seconds,
+/// not hours, before its log entry is written.
 const STATES: usize = 64;
 
-/// Why a decision of the past cannot be looked at.
+/// Why a past decision cannot be examined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HistoryError {
-    /// Not a statement, or not of its kind.
+    /// Not a statement, or not one of its kind.
     Malformed(String),
     /// The archive lacks a part.
     Missing(&'static str),
-    /// The archive has another part than the statement names.
+    /// A part in the archive differs from the one that the statement names.
     Other(&'static str),
-    /// It was decided under revocations that the log does not show before it.
+    /// The decision used a revocation state that the log does not show before it.
     Revocations,
 }
 
@@ -62,16 +62,16 @@ impl From<PermitError> for HistoryError {
     }
 }
 
-/// One decision with what it was made of.
+/// One decision with its inputs.
 #[derive(Clone, Debug)]
 pub struct PastDecision {
-    /// Node that asked, as it called itself.
+    /// Name of the node, as given in its request.
     pub node: String,
     /// Whether it was permitted.
     pub permitted: bool,
-    /// Id of the permit, or the one that it would have had.
+    /// Id of the permit, or the id that the permit would have had.
     pub id: PermitId,
-    /// SHA-256 of the bundle that ruled.
+    /// SHA-256 of the active bundle.
     pub bundle: Digest,
     /// SHA-256 of the evidence, as the statement says.
     pub evidence_digest: Digest,
@@ -79,15 +79,15 @@ pub struct PastDecision {
     pub request: Vec<u8>,
     /// The evidence.
     pub evidence: Vec<u8>,
-    /// What was recorded beside them.
+    /// The facts recorded with request and evidence.
     pub facts: RecordedFacts,
-    /// What governors had withdrawn.
+    /// The revocations at that time.
     pub revocations: Arc<Revocations>,
-    /// What was signed: protected header and payload.
+    /// The signed bytes: protected header and payload.
     pub signed: (Vec<u8>, Vec<u8>),
 }
 
-/// What governors had withdrawn at each place of a log that is being read.
+/// The revocation state at each place of a log that is being read.
 #[derive(Clone, Debug)]
 pub struct History {
     states: VecDeque<Arc<Revocations>>,
@@ -100,9 +100,8 @@ impl Default for History {
 }
 
 impl History {
-    /// Takes the next entry. For a decision, `blobs` gets what the archive has
-    /// for it: request, evidence, facts, and of a permit the attestation result,
-    /// in this order.
+    /// Takes the next entry. For a decision, `blobs` reads its parts from the archive in
+    /// this order: request, evidence, facts and, for a permit, the attestation result.
     ///
     /// # Errors
     /// [`HistoryError`], or that of `blobs`.
@@ -145,7 +144,7 @@ impl History {
         if sha256(&[&facts]) != decided.facts {
             return Err(HistoryError::Other("record of facts"));
         }
-        // Nothing that the signed statement does not name.
+        // Accept only parts that the signed statement names.
         let result = blobs.next();
         if result.is_some_and(|result| decided.result != Some(sha256(&[&result]))) || blobs.next().is_some() {
             return Err(HistoryError::Other("attestation result"));
@@ -175,22 +174,22 @@ impl History {
     }
 }
 
-/// What a decision came to, made once more.
+/// The result of deciding again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replayed {
     /// The same bytes.
     Same,
-    /// Other bytes: the first check that failed, none for a permit.
+    /// Other bytes: the first check that failed, `None` for a permit.
     Other(Option<String>),
 }
 
 impl PastDecision {
-    /// Decides again, under the bundle that ruled, as the authority with this key
-    /// would have signed it.
+    /// Decides again, under the bundle of that time, as the authority with this key would
+    /// have signed it.
     ///
     /// # Errors
-    /// [`HistoryError`]: the bundle or the evidence is another, or the request's
-    /// signature does not verify.
+    /// [`HistoryError`]: the bundle or the evidence differs, or the request's signature
+    /// does not verify.
     pub fn replay(&self, bundle: &VerifiedBundle, key: &PublicKey) -> Result<Replayed, HistoryError> {
         if *bundle.digest() != self.bundle {
             return Err(HistoryError::Other("bundle"));
@@ -212,7 +211,8 @@ impl PastDecision {
                 denial.refusals.into_iter().next().map(|refusal| refusal.check),
             ),
         };
-        // The decision has hashed the evidence: the digest is its own.
+        // This digest is not taken from the statement: the decision hashed the evidence
+        // itself.
         if evidence != self.evidence_digest {
             return Err(other);
         }
@@ -220,7 +220,7 @@ impl PastDecision {
     }
 }
 
-/// What a statement says of its decision.
+/// The content of a decision's statement.
 struct Decided {
     node: String,
     permitted: bool,
@@ -228,7 +228,7 @@ struct Decided {
     bundle: Digest,
     evidence: Digest,
     facts: Digest,
-    /// SHA-256 of the attestation result, of a permit.
+    /// SHA-256 of the attestation result; present for a permit.
     result: Option<Digest>,
 }
 

@@ -1,9 +1,9 @@
-//! What was measured after firmware, event by event: PCRs that the logs do not
-//! explain, phases of the boot, and whatever else user space measures.
+//! Measurements after firmware, event by event: PCRs that the logs do not explain,
+//! phases of the boot, and all other measurements by user space.
 //!
-//! Rules go by digests in the order that the quote proves. Text counts where it
-//! hashes to its digest, and nothing depends on which log an event stands in: the
-//! node can move it.
+//! Rules use digests in the order that the quote proves. The text of an event counts
+//! only if it hashes to the event's digest. Nothing depends on which log holds an
+//! event, because the node can move it.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ use portcullis_wire::hex::hex;
 
 use crate::policy::{AllowedEvent, NO_PHASE, Reference};
 
-/// A value that no log leads to may be admitted by itself: the quote proves it, and
-/// it stands for everything that was ever measured into the PCR.
+/// A PCR value that no log explains may be admitted as a reference value. The quote
+/// proves it, and it represents everything that was ever measured into the PCR.
 pub(super) fn check_unlogged(tpm: &VerifiedQuote, reference: &Reference, checks: &mut Checks) {
     for unlogged in tpm.event_log().into_iter().flat_map(VerifiedLog::unlogged) {
         let found = tpm.pcrs().value(unlogged.bank, unlogged.pcr).unwrap_or_default();
@@ -47,8 +47,8 @@ pub(super) fn check_phases(log: Option<&VerifiedLog>, admitted: &BTreeSet<String
     );
 }
 
-/// Everything from the first word on that is a phase, joined by colons. What comes
-/// after it and is no phase stands there with its digest, so that no rule admits it.
+/// The measurements from the first phase on, joined by colons. A later measurement that
+/// is no phase appears as its digest, so that no rule admits it.
 fn phase_path(measured: &[Measurement<'_>], admitted: &BTreeSet<String>) -> String {
     let of_rule = admitted.iter().flat_map(|path| path.split(':')).filter(|word| *word != NO_PHASE);
     let words: BTreeSet<&str> = uki::PHASES.into_iter().chain(uki::PHASES_DOWN).chain(of_rule).collect();
@@ -65,7 +65,7 @@ fn phase_path(measured: &[Measurement<'_>], admitted: &BTreeSet<String>) -> Stri
     if path.is_empty() { NO_PHASE.to_owned() } else { path.join(":") }
 }
 
-/// Each measurement of a PCR, against the list of what may be measured into it.
+/// Checks each measurement of a PCR against the list of allowed events.
 pub(super) fn check_events(log: Option<&VerifiedLog>, pcr: u8, allowed: &[AllowedEvent], checks: &mut Checks) {
     const DETAIL: &str = "every measurement into the PCR, against those that may be";
     let measured = log.and_then(|log| log.measurements(pcr));

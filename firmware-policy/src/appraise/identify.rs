@@ -1,4 +1,4 @@
-//! Whose evidence it is.
+//! The identity of the machine that the evidence comes from.
 
 use portcullis_attest::binding::Role;
 use portcullis_attest::check::Checks;
@@ -8,8 +8,8 @@ use portcullis_attest::verified::VerifiedEvidence;
 use portcullis_wire::Digest;
 use portcullis_wire::hex::hex;
 
-/// A credential that was activated on the connection of the request: both keys
-/// are of one TPM.
+/// A credential that was activated on the connection of the request: it proves that
+/// both keys are in one TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Activation {
     /// SHA-256 of the `SubjectPublicKeyInfo` of the endorsement key.
@@ -18,29 +18,29 @@ pub struct Activation {
     pub ak_name: Vec<u8>,
 }
 
-/// Which machine the evidence must be of.
+/// The machine that the evidence must come from.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     /// Name, for the result.
     pub name: &'a str,
-    /// Role whose reference values count.
+    /// Role whose reference values apply.
     pub role: Role,
-    /// Chip id that the report must carry; absent where the machine is known by
-    /// its attestation key alone.
+    /// Chip id that the report must carry; absent where only the attestation key identifies
+    /// the machine.
     pub chip_id: Option<&'a [u8]>,
-    /// Attestation key that a quote must be signed by. Absent, a quote cannot
-    /// say which machine it is of, and counts for its PCRs only.
+    /// Attestation key that must have signed the quote. If absent, a quote does not
+    /// identify the machine, and only its PCRs count.
     pub ak_name: Option<&'a [u8]>,
-    /// Endorsement key beside which the quote's key must live.
+    /// Endorsement key whose TPM must hold the quote's key.
     pub ek: Option<&'a Digest>,
-    /// What the channel has shown of that.
+    /// The credential activation that the channel has shown, if any.
     pub activation: Option<&'a Activation>,
     /// Weakest evidence that is admitted.
     pub minimum_class: EvidenceClass,
 }
 
-/// Whether evidence proves who the machine is: its report is of the chip, its
-/// quote of the key, that the identity names. Records `node.*` or `authority.*`.
+/// Whether evidence proves the identity of the machine: the identity names the chip of
+/// its report and the key of its quote. Records `node.*` or `authority.*`.
 pub fn identify(evidence: &VerifiedEvidence, identity: &Identity<'_>, checks: &mut Checks) -> bool {
     let prefix = match identity.role {
         Role::Authority => "authority",
@@ -56,7 +56,7 @@ pub fn identify(evidence: &VerifiedEvidence, identity: &Identity<'_>, checks: &m
     let mut known = class;
     if let (Some(snp), Some(chip_id)) = (evidence.snp(), identity.chip_id) {
         let found = &snp.report().chip_id;
-        // A VLEK report without a chip id says nothing about the machine.
+        // A VLEK report without a chip id does not identify the machine.
         let named = snp.signing_key() == SigningKey::Vcek || *found != [0; 64];
         known &= checks.require(
             format!("{prefix}.chip_id"),
@@ -75,8 +75,8 @@ pub fn identify(evidence: &VerifiedEvidence, identity: &Identity<'_>, checks: &m
             "attestation key, against the enrolment",
         );
     }
-    // An enrolled endorsement key, and one that a service module vouches for: the
-    // quote's key must have been shown to live beside each of them.
+    // For the enrolled endorsement key, and for one that a service module vouches for, an
+    // activation must have shown that the quote's key is in the same TPM.
     for (tpm, ek) in evidence
         .tpm()
         .into_iter()

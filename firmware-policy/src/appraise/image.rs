@@ -1,4 +1,4 @@
-//! Which admitted image it is, and whether everything about it fits.
+//! Finds the admitted image of a machine, and checks the evidence against its rules.
 
 use portcullis_attest::binding::Role;
 use portcullis_attest::check::Checks;
@@ -15,15 +15,15 @@ use super::measured::appraise_measured;
 use crate::document::Coverage;
 use crate::policy::{FieldRule, Policy, Reference};
 
-/// Reference values that a denial names, before it counts the rest.
+/// Number of reference values that a denial names; it counts the rest.
 const NAMED: usize = 3;
 
-/// Finds the image of a machine by what its evidence says of it, and judges the
-/// rest of the evidence by that image's rules.
+/// Finds the image of a machine from its evidence, and judges the rest of the evidence
+/// by that image's rules.
 ///
-/// Several images may share a measurement, such as one firmware before different
-/// kernels. The first that fits is taken; if none does, the refusals are those of
-/// the one that comes closest.
+/// Several images may share a measurement, such as the same firmware with different
+/// kernels. The first match is taken. If no image matches, the refusals are those of
+/// the closest one.
 pub(super) fn appraise_image<'p>(
     evidence: &VerifiedEvidence,
     identity: &Identity<'_>,
@@ -46,7 +46,7 @@ pub(super) fn appraise_image<'p>(
     })
 }
 
-/// As [`appraise_image`], of a report alone.
+/// As [`appraise_image`], for a report alone.
 pub(super) fn appraise_launch<'p>(
     snp: &VerifiedSnpReport,
     role: Role,
@@ -122,7 +122,7 @@ fn by_measurement<'p>(
     found
 }
 
-/// The admitted measurements of a role: a few of them, and how many more.
+/// The admitted measurements of a role: a few of them, and the number of the rest.
 fn admitted(role: Role, policy: &Policy) -> String {
     let of_role = || {
         let references = policy.references().iter().filter(move |r| r.role == role);
@@ -147,15 +147,15 @@ fn check_validity(reference: &Reference, clock: Clock, checks: &mut Checks) {
     );
 }
 
-/// Where the measurement covers firmware only, the rest is the vTPM's word: it
-/// must be one that the same chip vouches for, or a known vendor's.
+/// Where the launch measurement covers firmware only, the vTPM reports everything else.
+/// That vTPM must be vouched for by the same chip, or come from a known vendor.
 fn check_coverage(evidence: &VerifiedEvidence, identity: &Identity<'_>, reference: &Reference, checks: &mut Checks) {
     if reference.covers == Coverage::BootChain {
         return;
     }
     let vouched = match evidence.class() {
         EvidenceClass::SnpSvsmVtpm | EvidenceClass::SnpAzureVtpm => true,
-        // That it was activated is checked where the machine is identified.
+        // The identification of the machine checks the activation of the credential.
         EvidenceClass::SnpTpm | EvidenceClass::Tpm => identity.ek.is_some(),
         EvidenceClass::Snp => false,
     };
@@ -168,7 +168,7 @@ fn check_coverage(evidence: &VerifiedEvidence, identity: &Identity<'_>, referenc
     );
 }
 
-/// What the guest was launched with.
+/// The launch parameters of the guest.
 fn appraise_guest(snp: &VerifiedSnpReport, reference: &Reference, checks: &mut Checks) {
     let report = snp.report();
     checks.equal("snp.vmpl", &report.vmpl, &reference.vmpl, "privilege level of the report");

@@ -1,5 +1,5 @@
-//! What was measured after the launch, against the rules of an image: PCRs, what
-//! firmware did, the unified kernel image, what user space measured, files.
+//! Measurements after the launch, against the rules of an image: PCRs, firmware, the
+//! unified kernel image, user space, files.
 
 use std::collections::BTreeSet;
 
@@ -15,13 +15,13 @@ use super::events::{check_events, check_phases, check_unlogged};
 use crate::document::Requirement;
 use crate::policy::{BootRule, ImaRule, Reference, UkiRule};
 
-/// Judges a quote by an image's rules. That every PCR which they go by was
-/// quoted was checked with the quote.
+/// Judges a quote by an image's rules. An earlier check of the quote ensured that every
+/// PCR of those rules was quoted.
 pub(super) fn appraise_measured(tpm: &VerifiedQuote, reference: &Reference, checks: &mut Checks) {
     check_unlogged(tpm, reference, checks);
     check_pcrs(tpm, reference, checks);
     if reference.boot.is_some() || reference.uki.is_some() {
-        // Claims are those of the log, as far as the quoted PCRs prove them.
+        // Claims come from the log, as far as the quoted PCRs prove them.
         let claims = tpm.event_log().map(|log| log.claims()).unwrap_or_default();
         reference.boot.iter().for_each(|rule| check_boot(&claims, rule, checks));
         reference.uki.iter().for_each(|rule| check_uki(&claims, rule, checks));
@@ -82,7 +82,7 @@ fn check_uki(claims: &BootClaims, rule: &UkiRule, checks: &mut Checks) {
     let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(" ");
     checks.require(
         "uki.sections",
-        // One that was measured twice is two images, or one that was made up.
+        // A section that was measured twice means two images, or a forged event.
         found == required && names().count() == found.len(),
         || list(&found),
         || list(&required),
@@ -125,7 +125,7 @@ fn check_files(tpm: &VerifiedQuote, rule: &ImaRule, checks: &mut Checks) {
     ima::verify_after(list, &log, tpm.pcrs(), Some(&rule.allow), checks);
 }
 
-/// The values, or how many there are.
+/// The values, or their number.
 fn one_of<'a>(values: impl IntoIterator<Item = &'a Digest>) -> String {
     let mut values = values.into_iter();
     match (values.next(), values.count()) {

@@ -4,7 +4,7 @@
 //! class -> chip, floors, platform -> image -> guest, PCRs, boot, kernel image, files
 //! ```
 //!
-//! Every check that can be made is made, also after one has failed.
+//! Every check that can be made is made, even after one has failed.
 
 mod events;
 mod identify;
@@ -29,7 +29,7 @@ use crate::policy::{Policy, Reference};
 use image::{appraise_image, appraise_launch};
 use platform::appraise_platform;
 
-/// What an appraisal found. Only [`appraise`] makes one.
+/// The result of an appraisal. Only [`appraise`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttestationResult {
     name: String,
@@ -61,7 +61,7 @@ impl AttestationResult {
         &self.reference
     }
 
-    /// Chip generation, in the classes with a report.
+    /// Chip generation, in the classes that have a report.
     #[must_use]
     pub const fn generation(&self) -> Option<Generation> {
         self.generation
@@ -73,13 +73,13 @@ impl AttestationResult {
         self.vector
     }
 
-    /// What will be denied from a date on.
+    /// Conditions that will be denied from a date on.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
-    /// The result as an EAR by a bundle, made at a time (Unix seconds).
+    /// The result as an EAR, appraised under a bundle at a time (Unix seconds).
     #[must_use]
     pub fn ear(&self, bundle: &Digest, issued: u64) -> Ear {
         let policies = vec![policy_id(bundle)];
@@ -105,7 +105,7 @@ impl AttestationResult {
     }
 }
 
-/// What an appraisal came to: the image, and a result if every check passed.
+/// The outcome of an appraisal: the image, and a result if every check passed.
 #[derive(Debug)]
 pub struct Appraisal<'p> {
     /// The image that the evidence names, whether or not it is admitted now.
@@ -114,7 +114,7 @@ pub struct Appraisal<'p> {
     pub result: Option<AttestationResult>,
 }
 
-/// Appraises evidence of a machine at a time, recording every check.
+/// Appraises evidence of a machine at a time, and records every check.
 pub fn appraise<'p>(
     evidence: &VerifiedEvidence,
     identity: &Identity<'_>,
@@ -131,7 +131,7 @@ pub fn appraise<'p>(
     Appraisal { image, result: image.filter(|_| passed).map(|image| result(evidence, identity, image, warnings)) }
 }
 
-/// Appraises a report alone, as an auditor does who has no more: platform,
+/// Appraises a report alone, for an auditor who has no other evidence: platform,
 /// measurement, launch. Returns the name of the reference values that matched.
 pub fn appraise_report(
     snp: &VerifiedSnpReport,

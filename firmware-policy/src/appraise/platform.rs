@@ -1,4 +1,4 @@
-//! The chip and its firmware, whatever runs on it.
+//! The chip and its firmware, independent of the image.
 
 use portcullis_attest::check::Checks;
 use portcullis_attest::snp::verify::VerifiedSnpReport;
@@ -7,7 +7,7 @@ use portcullis_wire::hex::hex;
 use super::warning::Warning;
 use crate::policy::{Policy, TcbKind, satisfied};
 
-/// Judges the platform at a time; returns what will be denied later.
+/// Judges the platform at a time; returns warnings of later denials.
 pub(super) fn appraise_platform(
     snp: &VerifiedSnpReport,
     policy: &Policy,
@@ -35,7 +35,8 @@ fn check_distrust(snp: &VerifiedSnpReport, policy: &Policy, checks: &mut Checks)
     checks.require("chip.id", ok, || format!("{} {}", report.chip_id_hex(), trusted(ok)), required, "chip");
 }
 
-/// Every floor of every TCB version: those in force deny, the others warn.
+/// Checks every floor of every TCB version: floors whose date has come deny, later ones
+/// warn.
 fn check_floors(snp: &VerifiedSnpReport, policy: &Policy, at: u64, checks: &mut Checks) -> Vec<Warning> {
     let generation = snp.generation();
     let mut warnings = Vec::new();

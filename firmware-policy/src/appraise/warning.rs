@@ -1,4 +1,4 @@
-//! What is permitted today and will be denied from a date on.
+//! Conditions that are permitted today and will be denied from a date on.
 
 use portcullis_wire::Value;
 
@@ -7,11 +7,11 @@ use portcullis_wire::Value;
 pub struct Warning {
     /// Id of the check.
     pub check: String,
-    /// What was found.
+    /// The value found.
     pub found: String,
-    /// What will be required.
+    /// The value that will be required.
     pub required: String,
-    /// From when on, Unix seconds.
+    /// Start of the denial, Unix seconds.
     pub deny_from: u64,
 }
 

@@ -1,8 +1,9 @@
-//! What a sound bundle will do that its governors may not want: dates that are over
-//! or near, policies about things that do not exist, roles that nobody can fill.
+//! Advice on a valid bundle, for effects that its governors may not want: dates that
+//! have passed or are near, policies about things that do not exist, roles without an
+//! image.
 //!
-//! Nothing here decides: a bundle that is sound rules, and its checks deny. This is
-//! for the people who sign it.
+//! Nothing here decides: a valid bundle takes effect, and its checks deny. This advice
+//! is for the people who sign it.
 
 use portcullis_attest::binding::Role;
 use portcullis_attest::snp::certificate::Certificate;
@@ -21,22 +22,22 @@ use crate::policy::{Policy, Reference, Span};
 use crate::remedy::{Reader, remedy};
 use crate::time::stretch;
 
-/// What ends within this time is warned of, in seconds: time for governors on
-/// several continents to sign, and for nodes to fetch what they signed.
+/// Warn of anything that ends within this time, in seconds. It leaves governors on
+/// several continents time to sign, and nodes time to fetch the signed bundle.
 const SOON: u64 = 30 * 86_400;
 
-/// What is to be known of a sound bundle.
+/// Errors and warnings about a valid bundle.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
-    /// What denies everything of its kind at this time, each with its check.
+    /// Conditions that deny every request of a kind at this time, each with its check.
     pub errors: Vec<(&'static str, Finding)>,
-    /// What will, or does nothing.
+    /// Conditions that will deny later, or parts that have no effect.
     pub warnings: Vec<Finding>,
 }
 
 impl Content {
-    /// What is to be known of this bundle at a time, Unix seconds. `files` are
-    /// those that it was read from.
+    /// Errors and warnings about this bundle at a time, Unix seconds. `files` are the files
+    /// that it was read from.
     #[must_use]
     pub fn advice(&self, files: &Files, at: u64) -> Advice {
         let (document, references) = documents(files).ok().unzip();
@@ -57,7 +58,7 @@ impl Content {
     }
 }
 
-/// Dates, seen from a time.
+/// Collects advice on dates, relative to a given time.
 struct Almanac {
     /// Unix seconds.
     at: u64,
@@ -66,25 +67,25 @@ struct Almanac {
     advice: Advice,
 }
 
-/// Something with a beginning and an end.
+/// Something with a start and an end.
 struct Dated<'a> {
     file: &'a str,
-    /// Keys of its beginning and end, where it is a text.
+    /// Keys of its start and end, if it is in a text.
     keys: [&'a str; 2],
-    /// What it is; nothing where the key says so.
+    /// Its description; empty where the key is description enough.
     what: &'a str,
     valid: Span,
-    /// Its end as it is written: the last second of a certificate or list counts
-    /// (RFC 5280, sections 4.1.2.5 and 5.1.2.5), that of a text does not.
+    /// Its end as written. The last second of a certificate or list still counts (RFC 5280,
+    /// sections 4.1.2.5 and 5.1.2.5); that of a text does not.
     end: u64,
-    /// The check that fails at its end; none where something else takes its place.
+    /// The check that fails at its end; `None` where something else replaces it.
     check: Option<&'static str>,
-    /// What happens without it.
+    /// The effect of its absence.
     then: &'a str,
 }
 
 impl Almanac {
-    /// Tells the end of a thing, in the tense that it has.
+    /// Reports the end of a thing, in the past or the future tense.
     fn tell(&mut self, dated: &Dated<'_>) {
         let Dated { file, keys: [start, key], what, valid, end, check, then } = *dated;
         let said = |verb: &str, time: u64| format!("{what}{verb} on {}", rfc3339(time));
@@ -126,7 +127,7 @@ impl Almanac {
         });
     }
 
-    /// An image that is over is an error where it was the last of its role.
+    /// An expired image is an error if it was the last of its role.
     fn images(&mut self, policy: &Policy, references: &References) {
         for image in policy.references().iter().filter(|image| image.valid != policy.valid) {
             let file = references.iter().find(|(_, reference)| reference.name == image.name);
@@ -144,7 +145,7 @@ impl Almanac {
         }
     }
 
-    /// The list that lasts longest counts, for each generation that is admitted.
+    /// For each admitted generation, the list with the latest end counts.
     fn lists(&mut self, content: &Content, files: &Files) {
         for generation in content.policy().floors.keys() {
             let Some(until) = content.verifier().lists_until(*generation) else {
@@ -166,7 +167,7 @@ impl Almanac {
         }
     }
 
-    /// A certificate that is over is an error where no other has its name.
+    /// An expired certificate is an error if no other has its name.
     fn certificates(&mut self, content: &Content, files: &Files) {
         let given = certificates(files);
         let roots = content.verifier().roots().arks();
@@ -190,7 +191,7 @@ impl Almanac {
         }
     }
 
-    /// Floors with a date: before it they warn, from then on they deny.
+    /// Floors with a date: they warn before it, and deny from then on.
     fn floors(&mut self, document: Option<&Document>) {
         for (at, floor) in document.iter().flat_map(|document| document.floors.iter().enumerate()) {
             let time = floor.deny_from.as_ref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
@@ -210,7 +211,7 @@ impl Almanac {
     }
 }
 
-/// The file with the list of a generation that ends at a time, and when it begins.
+/// The file with the list of a generation that ends at a time, and the list's start.
 fn list_that_ends<'f>(
     content: &Content,
     files: &'f Files,
@@ -230,13 +231,13 @@ fn below<'f>(files: &'f Files, folder: &'static str) -> impl Iterator<Item = (&'
     inside.map(|(file, bytes)| (file.as_str(), Collateral::parse(bytes).unwrap_or_default()))
 }
 
-/// Certificates of the bundle's own, each with its file.
+/// Certificates in the bundle's files, each with its file.
 fn certificates(files: &Files) -> Vec<(String, Certificate)> {
     let found = below(files, ROOTS).chain(below(files, COLLATERAL));
     found.flat_map(|(file, found)| found.certificates.into_iter().map(move |c| (file.to_owned(), c))).collect()
 }
 
-/// Roles that nobody can fill.
+/// Roles without an image.
 fn roles(policy: &Policy) -> Vec<Finding> {
     let roles = [(Role::Authority, "authority"), (Role::Node, "node")];
     let lacking = roles.into_iter().filter(|(role, _)| !policy.references().iter().any(|image| image.role == *role));
@@ -245,7 +246,7 @@ fn roles(policy: &Policy) -> Vec<Finding> {
     lacking.map(|(_, name)| finding("reference/", "", what(name), hint)).collect()
 }
 
-/// Names in Cedar policies that nothing bears.
+/// Names in Cedar policies that match nothing in the bundle.
 fn unknown_names(policy: &Policy, files: &Files) -> Vec<Finding> {
     unknown_literals(&policy_files(files), &names(policy)).into_iter().map(Into::into).collect()
 }

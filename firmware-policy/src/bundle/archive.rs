@@ -12,8 +12,7 @@ const MAX_FILES: usize = 4096;
 /// The files of a bundle, by path.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Packs files into the one archive that they have: sorted, without times,
-/// owners or modes.
+/// Packs files into their only valid archive: sorted, without times, owners or modes.
 ///
 /// # Errors
 /// [`BundleError::Archive`] for a path that tar cannot hold, and beyond

@@ -30,7 +30,7 @@ pub(super) const COLLATERAL: &str = "collateral/";
 const TOML: &str = ".toml";
 const CEDAR: &str = ".cedar";
 
-/// A bundle's content, checked against itself, whoever signed it.
+/// A bundle's content, checked for consistency. Signatures are not checked here.
 pub struct Content {
     policy: Policy,
     authorizer: Authorizer,
@@ -42,7 +42,7 @@ impl Content {
     /// validation, roots and collateral.
     ///
     /// # Errors
-    /// [`BundleError`]; of texts, everything that is to be mended.
+    /// [`BundleError`]; for texts, it lists every mistake.
     pub fn read(files: &Files) -> Result<Self, BundleError> {
         let mut findings = strangers(files);
         let (document, references) = parse_documents(files, &mut findings);
@@ -61,8 +61,8 @@ impl Content {
         Ok(Self { policy, authorizer: authorizer?, verifier })
     }
 
-    /// As [`Content::read`], with documents that were changed after they were
-    /// read: for rehearsals of what nobody has written down yet.
+    /// As [`Content::read`], with documents that were changed after reading: for rehearsals
+    /// of changes that are not in a file yet.
     ///
     /// # Errors
     /// [`BundleError`].
@@ -77,14 +77,14 @@ impl Content {
         Ok(Self { policy, authorizer: authorizer(files)?, verifier })
     }
 
-    /// What the documents say.
+    /// The policy that the documents define.
     #[must_use]
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Whether the bundle is valid at a time, Unix seconds: from its start on, less
-    /// its own tolerance, until its end.
+    /// Whether the bundle is valid at a time, Unix seconds: from its start, less its own
+    /// clock tolerance, until its end.
     ///
     /// # Errors
     /// [`BundleError::Validity`].
@@ -129,7 +129,7 @@ impl Content {
     }
 }
 
-/// What documents mean, with the lines of what is wrong.
+/// Reads the policy from the documents. Findings carry their line numbers.
 fn meaning(
     files: &Files,
     document: &Document,
@@ -144,7 +144,7 @@ fn meaning(
     })
 }
 
-/// The texts of a bundle: what its authors wrote, by file.
+/// The parsed texts of a bundle, by file.
 ///
 /// # Errors
 /// [`BundleError::Document`].
@@ -186,7 +186,8 @@ fn about(file: &str, what: &str, hint: &str) -> Finding {
     Finding { file: file.to_owned(), line: None, key: String::new(), what: what.to_owned(), hint: hint.to_owned() }
 }
 
-/// A file that nothing reads is one that somebody thought would be read.
+/// Files that the bundle format does not define. Each is a mistake: its author expected
+/// it to be read.
 fn strangers(files: &Files) -> Vec<Finding> {
     let flat = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| !rest.contains('/'));
     let known = |path: &str| {
@@ -255,13 +256,13 @@ fn authorizer(files: &Files) -> Result<Authorizer, BundleError> {
     Ok(authorizer)
 }
 
-/// The files with Cedar policies that are texts.
+/// The files with Cedar policies that are valid UTF-8.
 pub(super) fn policy_files(files: &Files) -> Vec<PolicyFile<'_>> {
     let named = files.iter().filter(|(path, _)| path.ends_with(CEDAR));
     named.filter_map(|(path, bytes)| Some(PolicyFile { name: path, text: std::str::from_utf8(bytes).ok()? })).collect()
 }
 
-/// A denial names the policy, so every policy has a name.
+/// Refuses policies without a name: a denial names the policy.
 fn unnamed(authorizer: &Authorizer) -> Result<(), BundleError> {
     let names = authorizer.engine().texts();
     let unnamed = names.keys().filter_map(|name| name.rsplit_once("#policy"));

@@ -13,20 +13,20 @@ use crate::finding::Finding;
 pub enum BundleError {
     /// Not signed by enough governors, or not as a bundle.
     Governance(GovernanceError),
-    /// Not the deterministic archive of its own files.
+    /// Not the deterministic archive of the files that it contains.
     Archive(&'static str),
-    /// A text that is malformed or contradicts itself: everything to mend.
+    /// A text is malformed or contradicts itself: every mistake.
     Document(Vec<Finding>),
-    /// Cedar policies or schema: everything to mend.
+    /// Cedar policies or schema: every mistake.
     Cedar(Vec<Finding>),
     /// A root, certificate or CRL.
     Collateral {
         /// File in the bundle.
         file: String,
-        /// Why.
+        /// The reason.
         error: CollateralError,
     },
-    /// Not valid yet, or not any more.
+    /// Not valid yet, or expired.
     Validity {
         /// Time of the check, and the bundle's tolerance.
         clock: Clock,
@@ -37,9 +37,9 @@ pub enum BundleError {
     },
     /// For another authority.
     Authority {
-        /// The one that it names.
+        /// The authority that it names.
         found: String,
-        /// The one that asks.
+        /// The authority that asks.
         required: String,
     },
     /// A revocation list is older than the one in the active bundle, or absent.
@@ -49,16 +49,16 @@ pub enum BundleError {
     },
     /// Not newer than the active bundle.
     Version {
-        /// Its version.
+        /// Version of the refused bundle.
         found: u64,
-        /// The active one's.
+        /// Version of the active bundle.
         active: u64,
     },
-    /// Follows on another bundle than the active one.
+    /// Its predecessor is not the active bundle.
     Predecessor {
-        /// Digest that it names in hex, or `none`.
+        /// The predecessor's digest that it names, in hex, or `none`.
         found: String,
-        /// Digest of the active one in hex.
+        /// Digest of the active bundle, in hex.
         required: String,
     },
 }
@@ -85,7 +85,7 @@ impl BundleError {
         }
     }
 
-    /// What is to be mended in texts; empty where the refusal is no such thing.
+    /// The mistakes in texts; empty for other refusals.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         match self {

@@ -55,9 +55,9 @@ impl VerifiedBundle {
         self.content.check_authority(origin)
     }
 
-    /// The bundle to go by, of the one that is configured and the one that was
-    /// kept because it was the newest that was verified: what is older never
-    /// rules again, and what is newer must follow on it.
+    /// Selects the bundle to use: the configured one, or the newest verified one that was
+    /// kept. An older bundle never becomes active again, and a newer one must name the kept
+    /// one as its predecessor.
     ///
     /// # Errors
     /// [`BundleError`].
@@ -69,9 +69,9 @@ impl VerifiedBundle {
         configured.check_succession(&kept).map(|()| configured)
     }
 
-    /// Whether this bundle may take the place of another: the version goes up,
-    /// the predecessor is the other's digest, and no revocation list goes back. It
-    /// may hand over to another authority: that is for governors to say.
+    /// Whether this bundle may replace another: its version is higher, its predecessor is
+    /// the other's digest, and no revocation list is older. It may name another authority:
+    /// governors decide that.
     ///
     /// # Errors
     /// [`BundleError`].
@@ -96,7 +96,7 @@ impl VerifiedBundle {
         &self.content
     }
 
-    /// What the document says.
+    /// The policy that the documents define.
     #[must_use]
     pub const fn policy(&self) -> &Policy {
         self.content.policy()

@@ -1,4 +1,4 @@
-//! Rules for what user space measures: phases of the boot, and lists of events.
+//! Rules for measurements by user space: phases of the boot, and lists of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,15 +11,15 @@ use super::reading::Reading;
 
 /// The path of a machine that has measured no phase yet.
 pub(crate) const NO_PHASE: &str = "none";
-/// How a digest is written among the events of a PCR.
+/// Prefix of a digest in a list of events.
 const DIGEST: &str = "sha256:";
 
-/// What may be measured into a PCR.
+/// An event that may be measured into a PCR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedEvent {
     /// This text.
     Text(String),
-    /// Any text that begins so.
+    /// Any text that starts with this.
     Prefix(String),
     /// Anything with this digest.
     Digest(Digest),
@@ -35,7 +35,7 @@ impl fmt::Display for AllowedEvent {
     }
 }
 
-/// Paths of phases, each as words that colons join.
+/// Paths of phases, each as words joined by colons.
 pub(super) fn phases(paths: &[String], reading: &mut Reading<'_>) -> BTreeSet<String> {
     const KEY: &str = "boot.phases";
     let example = format!("{:?}, or {NO_PHASE:?} for none", uki::PHASES.join(":"));

@@ -1,4 +1,4 @@
-//! TCB floors: what is denied now, and what will be.
+//! TCB floors: versions denied now, and versions denied later.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,13 +12,13 @@ use crate::document;
 /// A TCB version of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TcbKind {
-    /// What the certificate is for.
+    /// The version that the certificate is for.
     Reported,
-    /// What the platform will not go back behind.
+    /// The version below which the platform will not roll back.
     Committed,
-    /// What the guest was launched under.
+    /// The version under which the guest was launched.
     Launch,
-    /// What runs.
+    /// The version that is running.
     Current,
 }
 
@@ -55,13 +55,13 @@ impl fmt::Display for TcbKind {
 pub struct Floor {
     /// The lowest patch levels.
     pub tcb: Tcb,
-    /// From when on less is denied, Unix seconds; until then it is warned of.
-    /// Absent: always.
+    /// Time from which lower versions are denied, Unix seconds; until then they are warned
+    /// of. Absent: always denied.
     pub deny_from: Option<u64>,
 }
 
 impl Floor {
-    /// Whether less than this is denied at a time.
+    /// Whether lower versions are denied at a time.
     #[must_use]
     pub fn denies_at(&self, time: u64) -> bool {
         self.deny_from.is_none_or(|from| time >= from)
@@ -94,8 +94,8 @@ const KINDS: [(&str, TcbKind); 4] = [
     (TcbKind::Current.name(), TcbKind::Current),
 ];
 
-/// Reads all floors. Each generation that has one must have one in force, from
-/// the beginning, for each of the four.
+/// Reads all floors. Each generation with a floor must have, for each of the four TCB
+/// versions, a floor without a date.
 pub(super) fn read(floors: &[document::Floor], reading: &mut Reading<'_>) -> BTreeMap<Generation, Floors> {
     let mut all: BTreeMap<Generation, Floors> = BTreeMap::new();
     for (at, floor) in floors.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Reference values by what evidence shows, so that a look-up does not depend on
-//! how many there are.
+//! An index from evidence to reference values, so that the time of a look-up does not
+//! depend on their number.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,8 +8,8 @@ use portcullis_wire::Digest;
 
 use super::reference::Reference;
 
-/// Positions in the list of reference values. Looked into by key only, so the
-/// order of the maps never shows.
+/// Positions in the list of reference values. Only look-ups by key use the maps, so
+/// their order has no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     measurements: HashMap<(bool, [u8; 48]), Vec<usize>>,

@@ -31,12 +31,12 @@ use crate::nonce;
 use index::Index;
 use reading::Reading;
 
-/// Seconds in a year, the longest that a line of renewals may last.
+/// Seconds in a year, the longest period for a permit with its renewals.
 const YEAR: u64 = 366 * 86_400;
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 
-/// A rule for a field of fixed size. Leaving a field open is a named choice.
+/// A rule for a field of fixed size. A field is unrestricted only by explicit choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldRule<const N: usize> {
     /// Any value.
@@ -46,7 +46,7 @@ pub enum FieldRule<const N: usize> {
 }
 
 impl<const N: usize> FieldRule<N> {
-    /// Whether a value fits.
+    /// Whether a value satisfies the rule.
     #[must_use]
     pub fn admits(&self, value: &[u8; N]) -> bool {
         match self {
@@ -65,7 +65,7 @@ impl<const N: usize> FieldRule<N> {
     }
 }
 
-/// A stretch of time, Unix seconds.
+/// A period of time, Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Its start.
@@ -75,14 +75,15 @@ pub struct Span {
 }
 
 impl Span {
-    /// Whether a clock is in it: its start with the tolerance, its end exactly.
+    /// Whether a clock is in the period. The tolerance applies to its start; its end is
+    /// exact.
     #[must_use]
     pub const fn contains(self, clock: Clock) -> bool {
         clock.has_reached(self.from) && clock.now < self.until
     }
 }
 
-/// Everything that a bundle says, but its Cedar policies and collateral.
+/// The content of a bundle, except its Cedar policies and collateral.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "as in the document")]
 pub struct Policy {
@@ -95,11 +96,12 @@ pub struct Policy {
     pub status_seconds: u64,
     pub evidence_seconds: u64,
     pub renewal_seconds: u64,
-    /// By how much two clocks may differ.
+    /// The time by which two clocks may differ.
     pub clock_skew: u64,
-    /// For ever where absent.
+    /// Unlimited where absent.
     pub evidence_kept_seconds: Option<u64>,
-    /// Whose cosignatures gates demand; nobody's where absent.
+    /// The witnesses whose cosignatures gates demand; where absent, gates demand no
+    /// cosignature.
     pub witnesses: Option<Witnesses>,
     pub distrusted_generations: BTreeSet<Generation>,
     pub distrusted_veks: BTreeSet<Digest>,
@@ -108,7 +110,7 @@ pub struct Policy {
     pub floors: BTreeMap<Generation, Floors>,
     pub nodes: BTreeMap<String, Node>,
     pub workloads: BTreeMap<Digest, KnownWorkload>,
-    /// Names of those who may read the log, by SHA-256 of their keys.
+    /// Names of the auditors that may read the log, by SHA-256 of their keys.
     pub auditors: BTreeMap<Digest, String>,
     references: Vec<Reference>,
     index: Index,
@@ -116,8 +118,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads the meaning of a document and of its reference values, each with
-    /// the name of its file.
+    /// Reads the policy from a document and its reference values, each with the name of its
+    /// file.
     ///
     /// # Errors
     /// Every [`Finding`], without lines.
@@ -148,15 +150,15 @@ impl Policy {
         self.index.by_measurement(role, measurement).filter_map(|at| self.references.get(at))
     }
 
-    /// The reference values of a role for which some PCR among `value` speaks:
-    /// the lowest that they name has a value that they allow.
+    /// The reference values of a role that some PCR in `value` matches: the lowest PCR that
+    /// they name has one of their allowed values.
     pub fn by_pcr(&self, role: Role, value: impl Fn(u8) -> Option<Digest>) -> impl Iterator<Item = &Reference> {
         self.index.by_pcr(role, value).into_iter().filter_map(|at| self.references.get(at))
     }
 
-    /// The PCRs that a machine in this role must quote: all that its reference
-    /// values go by, SHA-256 bank, ascending. A challenge goes out before
-    /// anybody knows which image will answer.
+    /// The PCRs that a machine in this role must quote: all that its reference values use,
+    /// SHA-256 bank, ascending. The challenge is sent before the image of the machine is
+    /// known.
     #[must_use]
     pub const fn selection(&self, role: Role) -> &Selection {
         let [authority, node] = &self.selections;
@@ -189,7 +191,7 @@ fn read(
         None => Some(None),
     };
     let (from, until) = (reading.time("not_before", &document.not_before), reading.time("expires", &document.expires));
-    // What cannot be read was noted; the rest is read all the same.
+    // Unreadable values were noted; read the rest too.
     let valid = Span { from: from.unwrap_or(0), until: until.unwrap_or(u64::MAX) };
     if valid.from >= valid.until {
         reading.refuse("expires", "is not after not_before", "give the bundle a time in which it is valid");

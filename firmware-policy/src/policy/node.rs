@@ -40,7 +40,7 @@ pub(super) const CLASSES: [(&str, EvidenceClass); 5] = {
     [(tpm.name(), tpm), (snp.name(), snp), (snp_tpm.name(), snp_tpm), (azure.name(), azure), (svsm.name(), svsm)]
 };
 
-/// Reads all nodes. A node whose minimum nobody may show is a mistake.
+/// Reads all nodes. It is a mistake if no admitted class satisfies a node's minimum.
 pub(super) fn read_nodes(
     nodes: &[document::Node],
     admitted: &[EvidenceClass],
@@ -65,7 +65,7 @@ fn read_node(node: &document::Node, key: &str, admitted: &[EvidenceClass], readi
     let ak_name = node.ak_name.as_ref().map(|text| reading.bytes(&key("ak_name"), text));
     let ek = node.ek.as_ref().map(|text| reading.hex(&key("ek"), text));
     let (name, minimum_class) = (name?, minimum?);
-    // One of them was written and could not be read: it was noted.
+    // An unreadable key was noted already: skip the node.
     let unread = |absent: bool, read: bool| !absent && !read;
     if unread(chip_id.is_none(), chip_id.flatten().is_some())
         || unread(ak_name.is_none(), ak_name.as_ref().is_some_and(Option::is_some))
@@ -81,8 +81,8 @@ fn read_node(node: &document::Node, key: &str, admitted: &[EvidenceClass], readi
         let hint = "add a class that satisfies it to classes, or lower it";
         return reading.wrong(key("minimum_class"), minimum_class.name(), hint);
     }
-    // Something must say which machine it is: a chip, or a key that lives in one
-    // TPM. A TPM that the host runs says so only with its endorsement key.
+    // The evidence must identify the machine: by its chip, or by a key in one TPM. A TPM
+    // that the host runs identifies the machine only by its endorsement key.
     let (by_chip, by_tpm) = (chip_id.is_some(), ak_name.is_some() || ek.is_some());
     let missing = match minimum_class {
         EvidenceClass::SnpTpm if !by_tpm => Some(("ek", "ek or ak_name")),

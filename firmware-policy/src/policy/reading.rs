@@ -1,4 +1,4 @@
-//! From texts to values: every mistake is noted, and reading goes on.
+//! Converts texts to values. It notes every mistake and continues reading.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use portcullis_wire::hex::{unhex, unhex_array};
 use super::FieldRule;
 use crate::finding::Finding;
 
-/// Longest part of a value that a message repeats.
+/// Longest part of a value that a message quotes.
 const SHOWN: usize = 80;
 
 /// Reads one file.
@@ -17,7 +17,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Notes what is wrong with a key.
+    /// Notes a mistake at a key.
     pub(super) fn refuse(&mut self, key: impl Into<String>, what: impl Into<String>, hint: &str) {
         self.findings.push(Finding {
             file: self.file.to_owned(),
@@ -28,7 +28,7 @@ impl Reading<'_> {
         });
     }
 
-    /// Notes a value that cannot be, and yields nothing.
+    /// Notes an impossible value, and returns `None`.
     pub(super) fn wrong<T>(&mut self, key: impl Into<String>, found: &str, hint: &str) -> Option<T> {
         let shown: String = found.chars().take(SHOWN).collect();
         self.refuse(key, format!("cannot be {shown:?}"), hint);
@@ -40,7 +40,7 @@ impl Reading<'_> {
         unhex_array(text).or_else(|| self.wrong(key, text, &format!("{N} bytes in lower-case hex")))
     }
 
-    /// Bytes of any length but none, in hex.
+    /// Bytes of any length except zero, in hex.
     pub(super) fn bytes(&mut self, key: &str, text: &str) -> Option<Vec<u8>> {
         let bytes = unhex(text).filter(|bytes| !bytes.is_empty());
         bytes.or_else(|| self.wrong(key, text, "bytes in lower-case hex"))
@@ -99,7 +99,7 @@ impl Reading<'_> {
         self.wrong(key, text, hint)
     }
 
-    /// Puts an item where none may be yet.
+    /// Inserts an item; a duplicate is a mistake.
     pub(super) fn unique<K: Ord, V>(&mut self, key: &str, map: &mut BTreeMap<K, V>, at: K, value: V, shown: &str) {
         if map.insert(at, value).is_some() {
             self.refuse(key, format!("{shown:?} is there twice"), "remove one of the two");

@@ -1,4 +1,4 @@
-//! Reference values: what an image may be measured as, and for whom.
+//! Reference values: the allowed measurements of an image, and its role.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::reading::Reading;
 use super::{FieldRule, Span};
 use crate::document::{self, Coverage, OneOf, Requirement, RoleName};
 
-/// PCRs that the rules for boot, unified kernel image and files go by.
+/// PCRs that the rules for boot, unified kernel image and files use.
 const PCR_STARTED: u8 = 4;
 const PCR_SECURE_BOOT: u8 = 7;
 const PCR_COMMAND_LINES: u8 = 12;
@@ -39,27 +39,27 @@ pub struct Reference {
     pub events: BTreeMap<u8, Vec<AllowedEvent>>,
 }
 
-/// What firmware must have done.
+/// Requirements for firmware.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootRule {
     /// Whether Secure Boot must be on.
     pub secure_boot: Requirement,
-    /// Authenticode digests of what may be started; absent: anything.
+    /// Authenticode digests of the binaries that may be started; absent: any.
     pub started: Option<BTreeSet<Digest>>,
     /// Paths of phases, one of which must have been reached; absent: any.
     pub phases: Option<BTreeSet<String>>,
 }
 
-/// What the unified kernel image must consist of.
+/// Requirements for the unified kernel image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UkiRule {
     /// Allowed digests for each section; exactly these sections.
     pub sections: BTreeMap<String, Vec<Digest>>,
-    /// Allowed command lines beside the image's own.
+    /// Allowed command lines besides the image's own.
     pub command_lines: BTreeSet<String>,
 }
 
-/// Which files Linux may have measured.
+/// The files that Linux may have measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImaRule {
     /// File in the bundle.

@@ -1,4 +1,4 @@
-//! Whose cosignatures gates demand.
+//! The witnesses whose cosignatures gates demand.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use portcullis_permit::{WitnessKey, WitnessQuorum};
 use super::reading::Reading;
 use crate::document;
 
-/// Most witnesses: each is asked for every head.
+/// Most witnesses: every head is sent to each of them.
 const MAX_MEMBERS: u64 = 15;
 
-/// Witnesses, with what is demanded of them.
+/// Witnesses, with the requirements for their cosignatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witnesses {
-    /// What a gate demands.
+    /// The requirements that a gate checks.
     pub quorum: WitnessQuorum,
-    /// Where each of them listens, `host:port`, in the order of the keys.
+    /// Address of each witness, `host:port`, in the order of the keys.
     pub addresses: Vec<String>,
 }
 
