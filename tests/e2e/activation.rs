@@ -39,7 +39,7 @@ fn with_two_nodes() -> (TempDir, Deployment, Daemon) {
     (folder, deployment, daemon)
 }
 
-/// What a request with a machine's own evidence comes to, on this session.
+/// The result of a request with a machine's own evidence, on this session.
 async fn ask(session: &mut RawSession, machine: &mut Machine, node: &str) -> Vec<String> {
     let key = SigningKey::generate(Suite::Classic).unwrap();
     let request = session.request(node, &key, common::sleep_digest());
@@ -65,7 +65,7 @@ fn threat_38_a_key_is_activated_under_the_enrolled_endorsement_key() {
         let mut other = RawSession::open(address).await.unwrap();
         assert_eq!(ask(&mut other, &mut own, "node-2").await, ["node.activation"], "another connection");
 
-        // The foreign TPM activates its own keys: they are not those enrolled.
+        // The foreign TPM activates its own keys, which are not the enrolled ones.
         session.activate_machine(&mut foreign).await.unwrap();
         assert_eq!(ask(&mut session, &mut own, "node-2").await, ["node.activation"]);
 
@@ -81,7 +81,7 @@ fn threat_38_a_key_is_activated_under_the_enrolled_endorsement_key() {
     });
 }
 
-/// Two machines put together to one.
+/// Two machines combined into one.
 fn mixed(snp: Machine, tpm: Machine) -> Machine {
     let (Machine::SnpTpm(snp, _), Machine::SnpTpm(_, tpm)) = (snp, tpm) else { panic!("lab machines have both") };
     Machine::SnpTpm(snp, tpm)
@@ -95,7 +95,7 @@ fn threat_13_a_quote_of_another_machines_tpm_is_refused() {
         let address = deployment.nodes_address();
         let mut session = RawSession::open(address).await.unwrap();
         let mut swapped = mixed(machine(&deployment, "node-2"), machine(&deployment, "node-3"));
-        // The foreign TPM activates what it can: its own keys.
+        // The foreign TPM can activate only its own keys.
         session.activate_machine(&mut swapped).await.unwrap();
         assert_eq!(ask(&mut session, &mut swapped, "node-2").await, ["node.activation"]);
         assert_eq!(ask(&mut session, &mut swapped, "node-3").await[0], "node.chip_id");
@@ -105,7 +105,7 @@ fn threat_13_a_quote_of_another_machines_tpm_is_refused() {
     });
 }
 
-/// THREATS row 37: a TPM that the host runs, and that quotes whatever it is told.
+/// THREATS row 37: a TPM that the host runs, and that quotes any values the host wants.
 #[test]
 fn threat_37_a_tpm_that_answers_any_pcr_vouches_for_nothing() {
     let (_folder, deployment, _daemon) = with_two_nodes();
@@ -113,7 +113,7 @@ fn threat_37_a_tpm_that_answers_any_pcr_vouches_for_nothing() {
         let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
         for (node, required) in [("node-1", "node.ak"), ("node-2", "node.activation")] {
             let Machine::SnpTpm(snp, _) = machine(&deployment, node) else { panic!("lab machines have both") };
-            // It has the PCRs of the admitted image, and a key of its own.
+            // It has the PCRs of the admitted image, and its own key.
             let liar = SoftTpm::new(portcullis_lab::deployment::NODE_IMAGE).unwrap();
             let mut lying = Machine::SnpTpm(snp, Box::new(liar));
             assert_eq!(ask(&mut session, &mut lying, node).await, [required], "{node}");
@@ -121,7 +121,7 @@ fn threat_37_a_tpm_that_answers_any_pcr_vouches_for_nothing() {
     });
 }
 
-/// What is no key, and a secret that nobody asked for, is refused and changes nothing.
+/// A malformed key, and a secret without a challenge, are refused and change nothing.
 #[test]
 fn malformed_activations_are_refused() {
     let (_folder, deployment, _daemon) = with_two_nodes();
@@ -175,8 +175,8 @@ fn a_renewal_after_a_reboot_is_denied() {
     assert_eq!(renew(&deployment, second).1, ["parent.boot"]);
 }
 
-/// TPMs are certified with elliptic endorsement keys as well: real ones open
-/// our credentials.
+/// TPMs may also be certified with elliptic-curve endorsement keys: real ones open our
+/// credentials.
 #[test]
 fn credentials_for_elliptic_endorsement_keys_are_opened_by_a_tpm() {
     let folder = tempfile::tempdir().unwrap();
@@ -224,7 +224,7 @@ fn endorsement_session(context: &mut tss_esapi::Context) -> AuthSession {
     session
 }
 
-/// What the tool prints for governors is what a bundle takes.
+/// A bundle accepts the table that the tool prints for governors.
 #[test]
 fn a_machine_tells_governors_what_to_enrol() {
     let (_folder, mut deployment) = common::deployment(Options::default());

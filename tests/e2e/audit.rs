@@ -1,5 +1,5 @@
-//! What an auditor makes of a real authority's log: export, trail, replay, fsck,
-//! and of one that somebody has altered.
+//! An auditor's view of a real authority's log, and of an altered one: export, trail,
+//! replay, fsck.
 
 mod common;
 
@@ -65,7 +65,7 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     let all = exported(&deployment, "all.pca", &["--all"]);
     let permits = permits(&deployment);
 
-    // Every decision comes out again, from the file alone and from the folder.
+    // Replay reproduces every decision, from the file alone and from the folder.
     for source in [&all, &log] {
         let (code, report) = audit(&deployment, &["replay"], source);
         assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
@@ -78,7 +78,7 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
         assert_eq!(replay["same"], permits.len() + 1, "one denial: {report}");
         assert_eq!((&replay["pruned"], &replay["other"]), (&0.into(), &Value::Array(vec![])));
     }
-    // fsck goes on from where it was, and has nothing left to do.
+    // fsck resumes where it stopped, and finds no work left.
     let state = deployment.text("fsck.json");
     let (_, whole) = audit(&deployment, &["fsck"], &log);
     for _ in 0..2 {
@@ -90,7 +90,7 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     let (code, report) = audit(&deployment, &["fsck", "--resume", &state], &log);
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.resume"]), "{report}");
 
-    // A replay that was interrupted goes on, and counts nothing twice.
+    // An interrupted replay resumes, and counts nothing twice.
     let state = deployment.text("replay.json");
     let (code, first) = audit(&deployment, &["replay", "--resume", &state], &all);
     assert_eq!(code, Some(0), "{first}");
@@ -115,14 +115,14 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     let (code, report) = audit(&deployment, &["replay", "--resume", &state], &all);
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.resume"]), "{report}");
 
-    // That nothing can be remembered says nothing of the log.
+    // A resume file that cannot be written does not change the verdict on the log.
     let (nowhere, id) = (deployment.text("none/state.json"), permits[0].id.to_string());
     for command in [&["log", "verify"][..], &["replay"], &["fsck"], &["trail", &id]] {
         let (code, report) = audit(&deployment, &[command, &["--resume", &nowhere]].concat(), &log);
         assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
     }
 
-    // One permit with its line: the renewals of what ran, and nothing of others.
+    // One permit with its line: the renewals of its execution, and no other permits.
     let renewal = permits.iter().find(|permit| permit.parent.is_some());
     let (asked, renewals) = match renewal {
         Some(renewal) => (renewal.id, permits.iter().filter(|permit| permit.parent.is_some()).count()),
@@ -140,7 +140,7 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     if renewals > 0 {
         assert!(events.contains(&"started") && events.contains(&"ended"), "{events:?}");
     }
-    // A bundle that begins within a line tells the rest of it.
+    // A bundle that begins within a line shows the rest of that line.
     let whole = report["trail"].as_array().unwrap();
     if let Some(last) = whole.iter().rfind(|event| event["what"] == "renewal") {
         let rest = exported(&deployment, "rest.pca", &["--since", last["time"].as_str().unwrap()]);
@@ -152,12 +152,12 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     let (code, report) = audit(&deployment, &["trail", &"0".repeat(32)], &all);
     assert_eq!((code, failed(&report)), (Some(1), vec!["trail.permit"]));
 
-    // Since a time that has not come there is only what decisions rest on.
+    // From a future time on, the bundle holds only the basis of decisions.
     let later = exported(&deployment, "later.pca", &["--since", "2044-01-01T00:00:00Z"]);
     let (code, report) = audit(&deployment, &["replay"], &later);
     assert_eq!((code, &report["replay"]["decisions"]), (Some(0), &0.into()), "{report}");
 
-    // What cannot be: refused, and nothing left behind.
+    // Impossible requests are refused, and leave no files behind.
     let unknown = export(&deployment, "none.pca", &["--permit", &"0".repeat(32)]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("the log has no permit"));
@@ -165,8 +165,8 @@ fn an_audit_bundle_replays_and_tells_the_trail() {
     assert_eq!(export(&deployment, "all.pca", &["--all"]).status.code(), Some(2), "it exists");
 }
 
-/// An audit bundle is a file that many have in hands: whatever is changed in it
-/// is noticed, or changes nothing.
+/// An audit bundle passes through many hands. Every change in it is detected, or has no
+/// effect.
 #[test]
 fn an_altered_audit_bundle_is_refused() {
     let (_folder, deployment) = lived();
@@ -183,19 +183,20 @@ fn an_altered_audit_bundle_is_refused() {
         bytes[at] ^= 1;
         fs::write(&bad, &bytes).unwrap();
         let (code, report) = audit(&deployment, &["replay"], &bad);
-        // Names in the header decide nothing: what they name is verified.
+        // Names in the header decide nothing: the objects that they name are verified.
         if code == Some(0) {
             assert!(at < header, "byte {at}: {report}");
             assert_eq!(report["replay"], before["replay"], "byte {at}");
         } else {
             refused += 1;
         }
-        // Whatever it is that was changed, nobody is told anything else.
+        // Whatever was changed, a trail that verifies is the same.
         let (code, trail) = audit(&deployment, &["trail", &asked], &bad);
         assert!(code != Some(0) || trail["trail"] == told["trail"], "byte {at}: {trail}");
     }
     assert!(refused >= 50, "{refused}");
-    // Cut short, it lacks what came after, and says that it ends within an item.
+    // A truncated file lacks its last items, and the report says that it ends within an
+    // item.
     fs::write(&bad, &sound[..sound.len() - 100]).unwrap();
     let (code, report) = audit(&deployment, &["replay"], &bad);
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.tree"]), "{report}");
@@ -203,7 +204,8 @@ fn an_altered_audit_bundle_is_refused() {
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.tree"]), "{report}");
 }
 
-/// What is known of a permit is not read twice, and is the same as if it had been.
+/// A remembered permit is not read again, and the result is the same as with a full
+/// read.
 #[test]
 fn a_trail_goes_on_in_a_log_that_has_grown() {
     let (_folder, deployment) = lived();
@@ -223,13 +225,12 @@ fn a_trail_goes_on_in_a_log_that_has_grown() {
     assert_eq!((code, &again["trail"]), (Some(0), &whole["trail"]), "{again}");
     let added = |report: &Value| report["trail"].as_array().unwrap().iter().any(|event| event["what"] == "revoked");
     assert_eq!((added(&first), added(&again)), (false, true), "{again}");
-    // Whoever reads it sees which governors signed.
+    // The trail names the governors who signed.
     let events = again["trail"].as_array().unwrap();
     let revoked = events.iter().find(|event| event["what"] == "revoked").unwrap()["text"].as_str().unwrap();
     assert!(revoked.contains("signed by governor-1 (") && revoked.contains(", governor-2 ("), "{revoked}");
 
-    // What is remembered of another permit, of a log that was rewritten, or by
-    // somebody else.
+    // Resume files of another permit, of a rewritten log, or of another auditor.
     let (code, report) = resumed(&permits(&deployment)[1].id.to_string());
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.resume"]), "{report}");
     for (pointer, value) in [("/state/head/root", "00".repeat(32).into()), ("/state/line/permits", Value::Null)] {
@@ -241,8 +242,8 @@ fn a_trail_goes_on_in_a_log_that_has_grown() {
     }
 }
 
-/// Evidence of decisions goes after its time, and everybody is told: the log,
-/// the replay, the trail. What was not logged as pruned is a hole.
+/// Evidence of decisions is pruned after its time, and the log, the replay and the
+/// trail say so. Missing evidence without a log entry for its pruning is a hole.
 #[test]
 fn evidence_is_gone_after_its_time_and_the_log_says_so() {
     let options = Options { bundle_seconds: 30 * 86_400, lease_seconds: 4, ..Options::default() };
@@ -296,7 +297,7 @@ fn evidence_is_gone_after_its_time_and_the_log_says_so() {
     assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
     let (code, report) = audit(&deployment, &["log", "verify", "--at", "2045-01-01T00:00:00Z"], &log);
     assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
-    // The line is told from its parents, whichever of it is asked for.
+    // The line is built from the parents, for any permit of the line.
     for asked in [line.first(), line.last()] {
         let (code, report) = audit(&deployment, &["trail", asked.unwrap()], &log);
         assert_eq!(code, Some(0), "{report}");
@@ -304,15 +305,15 @@ fn evidence_is_gone_after_its_time_and_the_log_says_so() {
         assert_eq!(told.collect::<Vec<_>>(), line, "{report}");
     }
 
-    // Taken out of a copy whose log does not say so.
+    // Evidence removed from a copy whose log does not record it.
     fs::write(backup.join("journal/00000000000000000000"), after).unwrap();
     let (code, report) = audit(&deployment, &["fsck"], &backup);
     assert_eq!((code, failed(&report)), (Some(1), vec!["archive.hole"]), "{report}");
 }
 
 /// Bit rot, holes and orphans in the folder of a log, each by its name.
-/// `portcullis-audit fsck FOLDER`, as the README has it: damage is found with the
-/// keys that the log itself states, and the endorsement is missing, not passed over.
+/// `portcullis-audit fsck FOLDER`, as the README has it: fsck finds damage with the
+/// keys that the log itself states, and reports the missing endorsement.
 #[test]
 fn fsck_of_a_folder_alone_finds_damage_and_says_what_is_missing() {
     let (_folder, deployment) = lived();
@@ -354,7 +355,7 @@ fn fsck_names_bit_rot_holes_and_orphans() {
     check("bit rot in the archive", &["archive.hole"]);
     fs::remove_file(&shared).unwrap();
     check("a hole in the archive", &["archive.hole"]);
-    // Whoever goes on finds the hole again, and finds it mended.
+    // A resumed run finds the hole again, and later finds it repaired.
     let state = deployment.text("fsck.json");
     for (bytes, expected) in [(None, (1, vec!["archive.hole"])), (Some(&sound), (0, vec![]))] {
         bytes.into_iter().for_each(|bytes| fs::write(&shared, bytes).unwrap());

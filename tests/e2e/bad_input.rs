@@ -121,9 +121,9 @@ fn a_peer_that_stalls_is_dropped_and_harms_nobody() {
     }
 }
 
-/// THREATS 24: strangers are denied faster than a disk should fill. A budget of
-/// them is logged one by one, the rest is counted, and every one that was
-/// answered is in the log; nodes get their permits meanwhile.
+/// THREATS 24: strangers are denied faster than a disk should fill. The log has one
+/// entry each for a limited number of these denials, and a count of the rest; every
+/// answered denial is in the log. Nodes get their permits meanwhile.
 #[test]
 fn threat_24_a_flood_of_strangers_is_counted_and_nobody_is_lost() {
     let (_folder, deployment, mut daemon) = common::serving();
@@ -171,8 +171,8 @@ fn threat_24_a_flood_of_strangers_is_counted_and_nobody_is_lost() {
     assert_eq!((singly, together), (denied, counted));
 }
 
-/// kill -9 at each named point of the log: what was answered is there, the log
-/// verifies, and the authority goes on by the normal path.
+/// kill -9 at each named point of the log: every answered permit is there, the log
+/// verifies, and the authority continues by the normal path.
 #[test]
 fn no_crash_point_loses_an_answered_permit() {
     let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());
@@ -259,8 +259,8 @@ fn the_post_quantum_suite_works_from_end_to_end() {
     assert_eq!(portcullis_wire::Sign1::parse(&permit, 1 << 16).unwrap().algorithm(), -49);
 }
 
-/// THREATS 16: a disk restored from a backup, although the last stop was clean.
-/// The TPM knows better, and says so before anything is signed.
+/// THREATS 16: a disk restored from a backup, although the last stop was clean. The TPM
+/// detects it, and the authority reports it before anything is signed.
 #[test]
 fn threat_16_the_tpm_refuses_a_restored_disk() {
     let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());
@@ -281,8 +281,8 @@ fn threat_16_the_tpm_refuses_a_restored_disk() {
     assert!(deployment.serve().unwrap().stop().unwrap().success(), "the newest state serves");
 }
 
-/// THREATS 39: a disk restored from between two anchors, as a whole: the node notices, and its signed
-/// checkpoint is proof on which the authority trips.
+/// THREATS 39: a whole disk restored from between two anchors. The node notices, and
+/// its signed checkpoint is the proof on which the authority trips.
 #[test]
 fn a_rolled_back_log_is_noticed_and_trips_on_proof() {
     let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());

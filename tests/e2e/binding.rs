@@ -21,7 +21,7 @@ fn trust(deployment: &Deployment) -> (Governance, VerifiedBundle) {
     (governance, bundle)
 }
 
-/// What a node says of an authority's answer on a session with this nonce.
+/// A node's verdict on an authority's answer, on a session with this nonce.
 fn judge(deployment: &Deployment, answer: &AuthorityAnswer, nonce: &[u8; 32], channel: Channel) -> Vec<String> {
     let (governance, bundle) = trust(deployment);
     let at = u64::try_from(jiff::Timestamp::now().as_second()).unwrap();
@@ -105,7 +105,7 @@ fn threat_03_nothing_is_accepted_twice_or_elsewhere() {
     });
 }
 
-/// Copied image and bundle on somebody else's chip: `portcullisd init` twice.
+/// Image and bundle copied to a foreign chip: `portcullisd init` twice.
 #[test]
 fn threat_31_an_unendorsed_second_authority_is_refused() {
     let (_folder, mut deployment) = common::deployment(Options::default());
@@ -118,7 +118,7 @@ fn threat_31_an_unendorsed_second_authority_is_refused() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(3), "{said}");
     assert!(said.contains("portcullisd: authority.endorsement:"), "{said}");
-    // and a node refuses what it would show
+    // and a node refuses its answer
     let (governance, _) = trust(&deployment);
     let request = std::fs::read(deployment.path("state-authority-2/endorsement.request")).unwrap();
     let statement = AuthorityStatement {
@@ -134,8 +134,8 @@ fn threat_31_an_unendorsed_second_authority_is_refused() {
     assert_eq!(judge(&deployment, &answer, &[1; 32], channel), ["authority.endorsement"]);
 }
 
-/// The authority's own image on somebody else's chip answers in its place, with
-/// the real statement.
+/// The authority's image on a foreign chip answers in the authority's place, with the
+/// real statement.
 #[test]
 fn threat_04_the_authoritys_image_on_another_chip_is_no_authority() {
     let (_folder, mut deployment, _daemon) = common::serving();
@@ -148,7 +148,7 @@ fn threat_04_the_authoritys_image_on_another_chip_is_no_authority() {
     });
 }
 
-/// What a node says of a machine that shows the authority's statement as its own.
+/// A node's verdict on a machine that shows the authority's statement as its own.
 fn impostor(deployment: &Deployment, session: &RawSession, machine: &mut Machine, channel: Channel) -> Vec<String> {
     let context = AuthorityStatement::digest(&session.answer.answer.statement);
     let binding = Binding { role: Role::Authority, nonce: &[7; 32], channel, context: &context };
@@ -191,7 +191,7 @@ fn threat_35_evidence_held_past_its_window_is_denied() {
     });
 }
 
-/// Strangers learn one check id, and nothing of floors or measurements.
+/// Strangers see one check id, without floors or measurements.
 #[test]
 fn a_stranger_learns_one_check_id() {
     let (_folder, deployment, _daemon) = common::serving();

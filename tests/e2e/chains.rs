@@ -1,6 +1,6 @@
 #![cfg(test)]
-//! THREATS row 10: a corpus of chains, each sound but for one thing, truly signed
-//! otherwise, each with the check that must refuse it.
+//! THREATS row 10: a corpus of chains. Each has one fault and is otherwise validly
+//! signed, and each names the check that must refuse it.
 
 mod common;
 
@@ -42,7 +42,7 @@ impl Bench {
         forge(&self.root, &self.processor, link, signer, change).unwrap()
     }
 
-    /// What is refused when a chain is presented, with the sound root pinned.
+    /// The checks that refuse a chain, with the sound root pinned.
     fn refused(&self, chain: &Chain, crl: &[u8]) -> Vec<String> {
         let roots = Roots::given(vec![Certificate::parse(self.root.ark()).unwrap()]);
         self.refused_under(roots, chain, crl)
@@ -57,7 +57,7 @@ impl Bench {
                 Err(_) => return vec!["unreadable".into()],
             }
         }
-        // As in a host's table: what is not of AMD's profile is refused at once.
+        // As in a host's table: objects outside AMD's profile are refused at once.
         if let Some(object) = given.refused.first() {
             return vec![format!("snp.certificates: {}", object.error)];
         }
@@ -235,7 +235,7 @@ fn threat_10_every_trick_with_a_chain_is_refused_by_its_own_check() {
         assert_eq!(bench.refused(&sound, &list), required);
     }
 
-    // A pinned root that is itself too weak vouches for nothing.
+    // A pinned root that is itself too weak is no trust anchor.
     let weak = forge(&bench.root, &bench.processor, Link::Ark, named, |spec| {
         spec.key = short_public.clone();
         Ok(())
@@ -265,7 +265,8 @@ fn threat_10_no_changed_byte_of_a_chain_passes() {
         changed.ask[at] ^= 1;
         assert_ne!(bench.refused(&changed, &crl), Vec::<String>::new(), "ASK byte {at}");
     }
-    // A presented root does not count, the pinned one does: so pin the changed one.
+    // The presented root does not count, only the pinned one: so the changed one is
+    // pinned.
     for at in 0..sound.ark.len() {
         let mut changed = sound.clone();
         changed.ark[at] ^= 1;

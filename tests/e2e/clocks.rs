@@ -1,5 +1,5 @@
-//! Clocks that differ within the tolerance of the bundle deny nobody and kill
-//! nothing (decision 0017).
+//! Clocks that differ within the tolerance of the bundle cause no denial and end no
+//! program (decision 0017).
 
 mod common;
 
@@ -16,7 +16,7 @@ fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Runs a program under a clock of its own: exit code, and what is said.
+/// Runs a program under a shifted clock; returns exit code and output.
 fn run(deployment: &Deployment, offset: &str, seconds: &str) -> (Option<i32>, String) {
     let mut command = deployment.portcullis("node-1", &["run", "--", SLEEP, seconds]);
     common::under_clock(&mut command, offset);
@@ -33,9 +33,9 @@ fn post(deployment: &Deployment, path: &str, body: Vec<u8>) -> (u16, String) {
     })
 }
 
-/// A node that is behind or ahead of its authority, by more than a status list is
-/// valid: its program starts, is renewed, and ends by itself. Beyond the tolerance
-/// it is denied, with times that people can read.
+/// A node whose clock is behind or ahead of its authority's, by more than the validity
+/// of a status list: its program starts, is renewed, and ends by itself. Beyond the
+/// tolerance it is denied, with readable times.
 #[test]
 fn a_node_whose_clock_is_a_few_seconds_off_runs_and_renews() {
     if !common::is_root() {
@@ -60,14 +60,15 @@ fn next_bundle(deployment: &mut Deployment, begins: u64) -> Vec<u8> {
     let document = deployment.document();
     (document.version, document.predecessor) = (2, Some(digest));
     document.not_before = rfc3339(begins);
-    // `check` comes last and refuses what has not begun: it judges by the governors'
-    // clock.
+    // `check` comes last and refuses a bundle that is not valid yet: it judges by the
+    // governors' clock.
     drop(deployment.sign_bundle_as("next.pcb"));
     std::fs::read(deployment.path("next.pcb")).unwrap()
 }
 
 /// A bundle whose authors' clock is ahead: the authority waits until it begins, and
-/// nodes that are behind the authority take it. One that begins later is refused.
+/// nodes whose clocks are behind the authority's take it. A bundle that begins later is
+/// refused.
 #[test]
 fn a_bundle_that_begins_in_a_moment_is_waited_for() {
     let (_folder, mut deployment) = common::deployment(Options::default());
@@ -100,8 +101,9 @@ fn witnessed(offset: &str) -> (tempfile::TempDir, Deployment, Witness) {
     (folder, deployment, witness)
 }
 
-/// A witness that is ahead or behind counts within the tolerance, longer than the
-/// bundle lets a cosignature count; beyond it, it is named.
+/// A witness whose clock is ahead or behind counts within the tolerance, even if that
+/// is longer than the bundle's maximum age of a cosignature. Beyond the tolerance, the
+/// error names the witness.
 #[test]
 fn a_witness_whose_clock_is_off_counts_within_the_tolerance() {
     for offset in ["+8s", "-8s"] {
@@ -117,8 +119,8 @@ fn a_witness_whose_clock_is_off_counts_within_the_tolerance() {
     assert!(said.contains("witness.quorum") && said.contains("witness.test/1: its clock shows 20"), "{said}");
 }
 
-/// The clock of the machine is set back by NTP: within the tolerance recorded times
-/// stand still. A start goes on from the newest entry.
+/// NTP sets the machine's clock back: within the tolerance, recorded times stay
+/// constant. A start continues from the newest entry.
 #[test]
 fn a_clock_that_is_set_back_a_little_goes_on() {
     let (_folder, deployment) = common::deployment(Options::default());

@@ -79,11 +79,11 @@ fn what_was_fetched_once_verifies_reports_offline() {
     let cached = site.path("cache");
     let output = site.audit(&["--cache", &cached]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    // A second time the VCEK is not asked for again.
+    // A second fetch does not request the VCEK again.
     assert!(site.collateral("cache", &fetch).status.success());
     assert_eq!(site.kds.asked().iter().filter(|path| **path == site.vcek).count(), 1);
 
-    // Carried to a site without a network.
+    // The file is carried to a site without a network.
     let carried = site.path("carried.pem");
     assert!(site.collateral("cache", &["export", "--out", &carried]).status.success());
     let output = site.collateral("elsewhere", &["import", &carried]);
@@ -98,7 +98,7 @@ fn what_was_fetched_once_verifies_reports_offline() {
     assert!(items.iter().all(|item| item["state"] == "good" && item["until"].is_string()), "{body}");
     assert!(items.iter().any(|item| item["name"] == "CRL of ARK-Milan"));
 
-    // An older list does not displace the newer one.
+    // An older list does not replace the newer one.
     let older = site.path("older.der");
     std::fs::write(&older, common::root(Generation::Milan).crl(1, &[], None).unwrap()).unwrap();
     let output = site.collateral("elsewhere", &["import", &older]);
@@ -125,7 +125,7 @@ fn a_service_that_throttles_or_breaks_is_asked_again_and_not_for_ever() {
         };
         assert_eq!(why, "status 503 Service Unavailable");
         assert_eq!(site.kds.asked().len(), 10);
-        // What the service does not have is not asked for again.
+        // A document that the service does not have is not requested again.
         let refused = fetcher.crl(Generation::Turin).await;
         assert!(matches!(refused, Err(FetchError::Refused { status, .. }) if status == 404), "{refused:?}");
         assert_eq!(site.kds.asked().len(), 11);
@@ -142,7 +142,7 @@ fn plain_http_is_for_this_machine_alone() {
     }
 }
 
-/// Nothing that is fetched is kept on the service's word.
+/// Fetched objects are verified before they are kept.
 #[test]
 fn a_service_that_lies_gets_nothing_into_the_cache() {
     let site = Site::new();

@@ -1,5 +1,5 @@
-//! The real daemon, killed at random while nodes ask, and on a disk that is full:
-//! nothing that was answered is lost, and the log is sound.
+//! The real daemon, killed at random while nodes send requests, and on a full disk: no
+//! answered permit is lost, and the log is sound.
 
 mod common;
 
@@ -16,7 +16,7 @@ use portcullis_wire::Sign1;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
 
-/// How often the daemon is killed; `PORTCULLIS_KILLS` says otherwise.
+/// Number of kills; `PORTCULLIS_KILLS` overrides it.
 fn kills() -> u64 {
     std::env::var("PORTCULLIS_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4)
 }
@@ -26,7 +26,7 @@ fn id_of(permit: &Path) -> PermitId {
     Permit::decode(object.payload().unwrap()).unwrap().id
 }
 
-/// Asks again and again; every permit that was answered.
+/// Sends requests repeatedly; returns every answered permit.
 fn ask_until(deployment: &Deployment, machine: &str, stop: &AtomicBool, answered: &Mutex<Vec<PermitId>>) {
     while !stop.load(Ordering::Relaxed) {
         let permit = deployment.path(&format!("{machine}.permit"));
@@ -84,8 +84,8 @@ fn threat_27_a_daemon_killed_at_random_loses_nothing_that_it_answered() {
     audit(&deployment, &["fsck"]);
 }
 
-/// THREATS 42: every clock of the machine was set back while it was off. What has
-/// expired would come to life again; the log knows that it was later.
+/// THREATS 42: every clock of the machine was set back while it was off. Expired
+/// objects would become valid again; the log proves that the time is later.
 #[test]
 fn threat_42_a_clock_that_was_set_back_is_refused() {
     let (_folder, deployment) = common::deployment(Options::default());
@@ -108,13 +108,13 @@ fn threat_42_a_clock_that_was_set_back_is_refused() {
     let log = deployment.path("authority.log");
     let mut daemon = Daemon::start(start("+1m"), deployment.public_address(), &log).unwrap();
     assert!(daemon.stop().unwrap().success(), "forward, within the bundle, it starts");
-    // It has written what is still to come: now the true clock is behind.
+    // It has written entries with future times: now the true clock is behind.
     let refused = deployment.portcullisd("authority", &["serve"]).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(3) && said.contains("log.clock"), "{said}");
 }
 
-/// A small disk of its own under a folder.
+/// A separate small disk under a folder.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
@@ -132,8 +132,8 @@ impl Drop for SmallDisk<'_> {
     }
 }
 
-/// THREATS 27: the disk of the log fills up while nodes ask. The authority stops
-/// signing and says why; with room again it starts, and has lost nothing.
+/// THREATS 27: the disk of the log fills up while nodes send requests. The authority
+/// stops signing and says why; with free space it starts again, and has lost nothing.
 #[test]
 fn threat_27_a_full_disk_stops_the_authority_and_loses_nothing() {
     if !common::is_root() {
@@ -167,7 +167,7 @@ fn threat_27_a_full_disk_stops_the_authority_and_loses_nothing() {
     assert!(status == 503 && body.contains("log.storage"), "{body}");
     assert!(daemon.stop().unwrap().success());
 
-    // Nothing that was answered is missing on the full disk.
+    // Every answered permit is in the log on the full disk.
     let have = logged(&deployment);
     assert!(answered.iter().all(|id| have.contains(id)), "{} answered, {} logged", answered.len(), have.len());
 

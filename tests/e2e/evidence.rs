@@ -1,4 +1,4 @@
-//! Evidence that the lab can make and no good machine would.
+//! Evidence that the lab can make and that no good machine would make.
 
 mod common;
 
@@ -101,8 +101,8 @@ fn threat_08_debug_migration_and_vmpl_are_denied() {
     }
 }
 
-/// What verifies may be distrusted all the same: a chip, and a whole generation,
-/// the authority's own included.
+/// Valid evidence may still be distrusted: a chip, and a whole generation, including
+/// the authority's own.
 #[test]
 fn what_the_bundle_distrusts_is_denied_by_name() {
     let (_folder, mut deployment) = common::deployment(portcullis_lab::Options::default());
@@ -124,8 +124,8 @@ fn what_the_bundle_distrusts_is_denied_by_name() {
     assert!(said.contains("chip.generation") && said.contains("distrusted"), "{said}");
 }
 
-/// THREATS row 9: every bit of every byte, and what a host can make the firmware
-/// sign: reserved bytes, algorithm, trailing signature bytes.
+/// THREATS row 9: every bit of every byte, and every field that a host can make the
+/// firmware sign: reserved bytes, algorithm, trailing signature bytes.
 #[test]
 fn threat_09_no_flipped_byte_verifies() {
     for generation in Generation::ALL {
@@ -148,7 +148,7 @@ fn threat_09_no_flipped_byte_verifies() {
     }
 }
 
-/// What is malleable under a true signature is still refused.
+/// Malleable fields under a valid signature are still refused.
 #[test]
 fn threat_09_signed_but_not_canonical_is_refused() {
     let root = common::root(Generation::Milan);
@@ -262,7 +262,7 @@ fn quote_refusals(quoted: &Quoted, selection: &Selection) -> Vec<String> {
     checks.refused().map(|check| check.id.to_string()).collect()
 }
 
-/// THREATS row 11. The quotes are truly signed; what they say is wrong.
+/// THREATS row 11. The quotes have valid signatures; their contents are wrong.
 #[test]
 fn threat_11_quotes_over_anything_else_are_refused() {
     let required = Selection::sha256(PCRS);
@@ -352,8 +352,8 @@ fn mutated_evidence_never_verifies() {
     for at in (0..good.len()).step_by(3) {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
-        // Certificates may differ in bytes that nothing relies on (an ARK that
-        // came along is compared, not trusted); nothing else may.
+        // Certificates may differ only in bytes without effect (an ARK in the evidence is
+        // compared, not trusted).
         if verifies(&bad).is_some() {
             let evidence = Evidence::parse(&bad).unwrap();
             let honest = Evidence::parse(&good).unwrap();
@@ -362,7 +362,7 @@ fn mutated_evidence_never_verifies() {
                 honest.collected().snp().unwrap().report,
                 "byte {at}"
             );
-            // Event data is a claim that nothing here relies on; digests are replayed.
+            // Event data is a claim that this test does not use; digests are replayed.
             let (ours, theirs) = (evidence.collected().tpm().unwrap(), honest.collected().tpm().unwrap());
             assert_eq!(
                 (&ours.attest, &ours.signature, &ours.ak),
@@ -374,8 +374,8 @@ fn mutated_evidence_never_verifies() {
     }
 }
 
-/// Differential: the `sev` crate verifies chain and signature of what we verify,
-/// and refuses a report with one changed byte, as we do.
+/// Differential: for evidence that we verify, the `sev` crate verifies chain and
+/// signature; like us, it refuses a report with one changed byte.
 #[test]
 fn the_sev_crate_verifies_what_we_verify() {
     use sev::certs::snp::{Certificate as Theirs, Chain, Verifiable, ca};
@@ -400,8 +400,8 @@ fn the_sev_crate_verifies_what_we_verify() {
     }
 }
 
-/// Differential: what the `sev` crate reads, we read; what it verifies of sound
-/// reports, we verify.
+/// Differential: we read every report that the `sev` crate reads, and verify every
+/// sound report that it verifies.
 #[test]
 fn the_sev_crate_agrees_on_sound_reports() {
     use sev::firmware::guest::AttestationReport;

@@ -1,6 +1,6 @@
 #![cfg(test)]
-//! `portcullis collateral fetch` where the network is as networks are: proxies,
-//! pages to sign in on, services that are slow, and no network at all.
+//! `portcullis collateral fetch` on real-world networks: proxies, login pages, slow
+//! services, and no network at all.
 
 mod common;
 
@@ -15,7 +15,7 @@ use portcullis_lab::processor::{Fields, Processor};
 use portcullis_lab::tunnel::{TlsFront, TunnelProxy};
 use rustls::version::{TLS12, TLS13};
 
-/// A name that nothing but a proxy can reach (RFC 6761 §6.4).
+/// A name that is reachable only through a proxy (RFC 6761 §6.4).
 const NAME: &str = "kds.invalid";
 const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
 
@@ -56,7 +56,7 @@ impl Site {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// `collateral fetch` with a cache of its own, without the caller's proxies.
+    /// `collateral fetch` with a separate cache, without the caller's proxies.
     fn fetch(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         let mut command = Command::new(common::lab());
         for name in PROXIES {
@@ -102,7 +102,7 @@ fn the_product_of_a_report_of_version_2_is_named_beside_it() {
     assert_ended(&other, 2, &["the report says that its processor is Milan, --product says Genoa"]);
 }
 
-/// A site may keep a mirror of AMD's service below a path of its own.
+/// A site may keep a mirror of AMD's service below another path.
 #[test]
 fn the_service_may_have_a_path_of_its_own() {
     let (site, root) = (Site::new(3), common::root(Generation::Milan));
@@ -138,7 +138,7 @@ fn a_tunnel_through_a_proxy_leads_to_the_service() {
         assert_ended(&output, 0, &["through the proxy http://127.0.0.1"]);
         assert!(site.kds.asked().len() > asked);
         assert!(open.asked().iter().all(|line| line == "CONNECT kds.invalid:443 HTTP/1.1"), "{:?}", open.asked());
-        // A certificate that nobody vouches for ends it at once.
+        // An untrusted certificate ends the fetch at once.
         let output = site.fetch(&fetch, &[("https_proxy", &proxy)]);
         assert_ended(&output, 1, &["TLS with kds.invalid", "UnknownIssuer", "--tls-root"]);
     }
@@ -167,7 +167,7 @@ fn a_proxy_that_refuses_is_named_with_what_it_wants() {
     assert_ended(&output, 1, &["(all_proxy): it refuses a tunnel to kds.invalid:443: status 403"]);
     let output = site.fetch(&fetch, &[("HTTPS_PROXY", "socks5://127.0.0.1:1080")]);
     assert_ended(&output, 2, &["HTTPS_PROXY names no proxy that can be used"]);
-    // Where the name is excepted, the proxy is not asked.
+    // For an excepted name, the proxy is not used.
     let asked = closed.asked().len();
     let excepted = [("HTTPS_PROXY", with("")), ("NO_PROXY", ".invalid".to_owned())];
     let excepted = excepted.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -205,7 +205,7 @@ fn a_service_that_asks_for_patience_gets_it_within_the_limit() {
     assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
     assert_ended(&output, 0, &["status 429 Too Many Requests, Retry-After 1 s; again in 1 s"]);
 
-    // A pause beyond the limit is not begun.
+    // The program does not start a pause that exceeds the limit.
     for mood in [Mood::Throttled(3600), Mood::ThrottledUntil(3600), Mood::Throttled(u32::MAX)] {
         site.kds.moods(&[mood]);
         let started = Instant::now();
@@ -213,7 +213,7 @@ fn a_service_that_asks_for_patience_gets_it_within_the_limit() {
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert_ended(&output, 4, &["status 429 Too Many Requests, Retry-After ", "the next attempt is due at 2"]);
     }
-    // Without a word from the service, pauses are the program's own, and bounded too.
+    // Without `Retry-After`, the program chooses its pauses, which are also bounded.
     site.kds.moods(&[Mood::Busy; 9]);
     let output = site.fetch_report(&["--timeout", "15"]);
     assert_ended(
@@ -238,7 +238,7 @@ fn what_answers_in_place_of_the_service_is_told_and_not_kept() {
         assert_eq!(site.kds.asked().len(), asked + 1, "{mood:?} is not asked again");
         assert!(!site.has_kept(""), "{mood:?}");
     }
-    // What breaks off is asked for again.
+    // A truncated answer is requested again.
     site.kds.moods(&[Mood::Truncated]);
     assert_ended(&site.fetch_report(&[]), 0, &["the answer ended early"]);
 }

@@ -81,7 +81,7 @@ fn threat_18_a_stolen_permit_does_not_run_elsewhere() {
     assert!(code == Some(1) && said.contains("\n  permit.workload\n"), "{said}");
 }
 
-/// The permit is signed by the real key; only the log never saw it.
+/// The permit is signed by the real key, but is not in the log.
 #[test]
 fn threat_19_a_permit_that_was_never_logged_is_refused() {
     let (_folder, deployment, _daemon) = common::serving();
@@ -123,7 +123,7 @@ fn threat_23_the_program_dies_with_its_gate() {
     assert!(took.is_some(), "the program outlived its gate");
 }
 
-/// A gate that is frozen cannot let a lease run over: init has its own timer.
+/// A frozen gate cannot prolong a lease: init has its own timer.
 #[test]
 fn threat_23_a_frozen_gate_does_not_keep_its_program_alive() {
     if !common::is_root() {
@@ -187,7 +187,7 @@ fn threat_34_the_workload_cannot_open_the_devices() {
     let _daemon = deployment.serve().unwrap();
     let devices = deployment.path("dev");
     std::fs::create_dir(&devices).unwrap();
-    // A machine with a TPM that anybody may open, in mounts of its own.
+    // A machine with a TPM that every user may open, in a separate mount namespace.
     let script = format!(
         "set -e; cd {0}; mknod null c 1 3; mknod urandom c 1 9; mknod tpmrm0 c 1 5; chmod 666 *; \
          mount --bind {0} /dev; test $(head -c 5 /dev/tpmrm0 | wc -c) = 5; exec \"$@\"",
@@ -203,8 +203,8 @@ fn threat_34_the_workload_cannot_open_the_devices() {
     assert!(output.stdout.is_empty());
 }
 
-/// The other half of row 34: an image whose measurement ends at the firmware
-/// could start any agent that signs what it is told.
+/// The other half of row 34: an image whose measurement ends at the firmware could
+/// start any agent that signs on command.
 #[test]
 fn threat_34_firmware_only_reference_values_are_refused() {
     let (_folder, mut deployment) = common::deployment(Options::default());

@@ -1,4 +1,4 @@
-//! Governors, bundles and commands: nothing goes back, nothing counts twice.
+//! Governors, bundles and commands: no rollback and no replay.
 
 mod common;
 
@@ -20,8 +20,9 @@ fn refused(scene: &Scene, bytes: &[u8]) -> &'static str {
     scene.verify(bytes).err().map_or("none", |error| error.check())
 }
 
-/// Signed by nobody, by too few, by one twice, by others; for another authority,
-/// outside its validity, older, and after another bundle: each by name.
+/// Bundles signed by no governor, by too few, by one twice, by others; for another
+/// authority, outside their validity, older, and after another bundle. Each is refused
+/// by its check.
 #[test]
 fn threat_20_every_bundle_that_must_not_rule_is_refused_by_name() {
     let mut scene = scene();
@@ -75,7 +76,7 @@ fn governors_with_post_quantum_keys_count() {
     assert!(portcullis_firmware_policy::VerifiedBundle::verify(&bytes, &governance).is_ok());
 }
 
-/// The deployment's bundle, signed by somebody else alone.
+/// The deployment's bundle, signed only by a foreign key.
 fn signed_by(deployment: &Deployment, key: &SigningKey) -> Vec<u8> {
     let real = Quorum::decode(&std::fs::read(deployment.path("bundle.pcb")).unwrap(), 1 << 20).unwrap();
     let mut foreign = Quorum::unsigned(real.unverified_document().to_vec());
@@ -101,7 +102,7 @@ fn threat_41_neither_governors_nor_bundle_of_a_node_can_be_swapped() {
     let output = deployment.request("node-1", SLEEP).unwrap();
     assert!(said(&output).contains("bundle.threshold"), "{}", said(&output));
     assert_ne!(output.status.code(), Some(0));
-    // Other governors, with a bundle of their own: the authority answers to the real ones.
+    // Other governors with their own bundle: the authority still obeys the real ones.
     let bundle = std::fs::read(deployment.path("bundle.pcb")).unwrap();
     std::fs::write(deployment.path("bundle.pcb"), signed_by(&deployment, &foreign)).unwrap();
     // The node keeps the bundle that it has verified, which the other governors did not
@@ -116,7 +117,8 @@ fn threat_41_neither_governors_nor_bundle_of_a_node_can_be_swapped() {
     std::fs::write(deployment.path("governance.cbor"), &real).unwrap();
     std::fs::write(deployment.path("bundle.pcb"), &bundle).unwrap();
 
-    // The next bundle reaches the node; then its file goes back, and the node does not.
+    // The next bundle reaches the node; then its file is rolled back, but the node keeps
+    // the new one.
     let predecessor = deployment.bundle_digest("bundle.pcb").unwrap();
     (deployment.document().version, deployment.document().predecessor) = (2, Some(predecessor));
     deployment.document().workloads.clear();
@@ -127,7 +129,7 @@ fn threat_41_neither_governors_nor_bundle_of_a_node_can_be_swapped() {
         assert!(said(&output).starts_with("portcullis: denied\n  workload.known\n"), "{}", said(&output));
         std::fs::write(deployment.path("bundle.pcb"), &bundle).unwrap();
     }
-    // Nor does the authority: the old bundle is refused by name.
+    // The authority also refuses the old bundle, by its check.
     let (status, body) = post(&deployment, "/v1/policy", bundle);
     assert_eq!(status, 403, "{body}");
     assert!(body.contains("bundle.version"), "{body}");
@@ -141,7 +143,7 @@ fn post(deployment: &Deployment, path: &str, body: Vec<u8>) -> (u16, String) {
     })
 }
 
-/// A command of 2019, soundly signed.
+/// An expired command of 2019, validly signed.
 fn over_already(keys: &[&String]) -> Vec<u8> {
     let command = portcullis_permit::Revocation {
         authority: "lab/authority".into(),
@@ -196,7 +198,7 @@ fn threat_44_governors_commands_count_once_in_order_and_here() {
     refused(swapped, "governance.signature");
     let elsewhere = make("elsewhere.pcr", with(join(&[&["--authority", "lab/other"], &later, &["--first"]]), &both));
     refused(elsewhere, "governance.authority");
-    // The tool makes no command that is over; a stolen tool may.
+    // The tool creates no expired command; a modified tool may.
     let over = with(join(&[&here, &["--expires", "2020-01-01T00:00:00Z"], &["--first"]]), &both);
     let over: Vec<&str> = ["revoke", "--reason", "x", "--node", "n", "--out", "/dev/null"]
         .into_iter()
@@ -208,7 +210,7 @@ fn threat_44_governors_commands_count_once_in_order_and_here() {
     let good = make("good.pcr", first.clone());
     assert_eq!(post(&deployment, "/v1/revocations", good.clone()).0, 200);
     refused(good, "governance.sequence");
-    // A second line that begins beside the first: right number, other predecessor.
+    // A second line that branches off the first: right number, other predecessor.
     let beside = make(
         "beside.pcr",
         with(vec!["--authority", "lab/authority", "--expires", "2044-01-01T00:00:00Z", "--first"], &both),
@@ -230,7 +232,7 @@ fn threat_44_governors_commands_count_once_in_order_and_here() {
     assert!(body.contains("bundle.threshold"), "{body}");
 }
 
-/// A node that slept through several bundles catches up; each follows on the last.
+/// A node that missed several bundles catches up; each bundle follows on the last.
 #[test]
 fn a_node_that_missed_bundles_takes_them_one_after_another() {
     let (_folder, mut deployment, _daemon) = common::serving();
@@ -247,7 +249,7 @@ fn a_node_that_missed_bundles_takes_them_one_after_another() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let kept = std::fs::read(deployment.path("state-node-1/bundle.pcb")).unwrap();
     assert_eq!(kept, std::fs::read(deployment.path(&last)).unwrap());
-    // Handed over as a file, the newest does not follow on the first.
+    // Submitted as a file, the newest does not follow on the first.
     std::fs::copy(deployment.path("bundle.pcb"), deployment.path("state-node-1/bundle.pcb")).unwrap();
     std::fs::copy(deployment.path(&last), deployment.path("bundle.pcb")).unwrap();
     let output = deployment.request("node-1", SLEEP).unwrap();

@@ -1,5 +1,5 @@
-//! What bundles say of images: PCRs, Secure Boot, kernel images, files; several
-//! images behind one measurement; validity.
+//! Rules of bundles for images: PCRs, Secure Boot, kernel images, files; several images
+//! behind one measurement; validity.
 
 mod common;
 
@@ -30,7 +30,7 @@ struct Booting {
     started: Vec<[u8; 32]>,
     sections: Vec<(&'static str, &'static [u8])>,
     command_line: Option<&'static str>,
-    /// Extended into PCR 11 by nobody knows whom.
+    /// An unexplained extension of PCR 11.
     stray: bool,
     files: Vec<(&'static str, [u8; 32])>,
     /// Measured into another PCR, as the kernel's policy says.
@@ -202,7 +202,7 @@ fn files_that_no_list_allows_are_denied() {
     more.files.push(("/tmp/agent", [0xbb; 32]));
     more.start(&mut device);
     assert_eq!(refusals(&scene, &mut device), ["ima.files"]);
-    // A list that is cut does not lead to PCR 10; without one nothing is known.
+    // A truncated list does not lead to PCR 10; without a list nothing is known.
     device.tpm.measured_files = Some(sound.list()[..sound.list().len() / 2].to_vec());
     assert_eq!(refusals(&scene, &mut device), ["ima.form"]);
     device.tpm.measured_files = Some(Booting { files: sound.files[..1].to_vec(), ..sound }.list());
@@ -221,7 +221,7 @@ fn files_in_other_registers_are_judged_where_the_image_names_these() {
         scene.references.get_mut("node.toml").unwrap().ima = Some(Ima { allow: "node.sha256".into(), pcrs });
     };
     let with_key = |pcr, digest| Booting { keys: vec![(pcr, digest)], ..Booting::sound() };
-    // Nobody quotes PCR 13 where the image does not name it.
+    // PCR 13 is not quoted if the image does not name it.
     rule(&mut scene, vec![]);
     with_key(13, [0xf2; 32]).start(&mut device);
     assert_eq!(refusals(&scene, &mut device), ["ima.pcr"]);
@@ -229,20 +229,20 @@ fn files_in_other_registers_are_judged_where_the_image_names_these() {
     assert_eq!(refusals(&scene, &mut device), PERMITTED);
     with_key(13, [0xbb; 32]).start(&mut device);
     assert_eq!(refusals(&scene, &mut device), ["ima.files"]);
-    // A PCR that the boot's claims go by proves them no more.
+    // A PCR into which files are measured no longer proves the claims of the boot.
     rule(&mut scene, vec![11]);
     with_key(11, [0xf2; 32]).start(&mut device);
     assert_eq!(refusals(&scene, &mut device), ["uki.sections"]);
     rule(&mut scene, vec![24]);
     assert!(scene.bundle().is_err(), "no PCR");
-    // What changed while it was measured is nobody's file.
+    // A file that changed while it was measured is refused.
     rule(&mut scene, vec![]);
     Booting { violation: true, ..Booting::sound() }.start(&mut device);
     assert_eq!(refusals(&scene, &mut device), ["ima.violations"]);
 }
 
-/// One firmware before two kernels: the image that fits counts, and where none
-/// fits, the refusals are those of the one that comes closest.
+/// One firmware before two kernels: the matching image counts. If no image matches, the
+/// refusals are those of the closest one.
 #[test]
 fn images_that_share_a_measurement_are_told_apart_by_the_rest() {
     let (mut scene, mut device) = scene();
@@ -262,8 +262,8 @@ fn images_that_share_a_measurement_are_told_apart_by_the_rest() {
     assert_eq!(refusals(&scene, &mut device), ["boot.secure_boot"], "and not the first image's .linux too");
 }
 
-/// Where the measurement ends at the firmware, the TPM's word for the rest is
-/// taken only if somebody vouches for that TPM.
+/// If the measurement ends at the firmware, the TPM's values for the rest count only if
+/// that TPM is vouched for.
 #[test]
 fn firmware_and_uki_needs_a_tpm_that_somebody_vouches_for() {
     let (mut scene, mut device) = scene();
@@ -373,7 +373,7 @@ fn a_machine_shows_the_files_that_it_measured() {
     }
     std::fs::write(machine.join(MEASURED_FILES), &list).unwrap();
     assert_eq!(said(&deployment), (Some(0), String::new()));
-    // The kernel went on measuring after the quote: what lies beyond is not believed.
+    // The kernel measured more files after the quote: those entries are not trusted.
     let mut longer = booting;
     longer.files.push(("/tmp/agent", [0xbb; 32]));
     std::fs::write(machine.join(MEASURED_FILES), longer.list()).unwrap();

@@ -1,5 +1,6 @@
-//! What a running program outlives: restarts of its authority, connections that
-//! are cut, a full disk. And what does not wait for an authority that is silent.
+//! Events that a running program survives: restarts of its authority, cut connections,
+//! a full disk. Signals, the program's end and deadlines do not wait for a silent
+//! authority.
 
 mod common;
 #[path = "common/gates.rs"]
@@ -33,8 +34,8 @@ fn behind_proxy(options: Options) -> (tempfile::TempDir, portcullis_lab::Deploym
     (folder, deployment, proxy)
 }
 
-/// Status lists are shorter than half of a lease, and the authority is killed twice:
-/// two programs run on.
+/// Status lists are valid for less than half of a lease, and the authority is killed
+/// twice: two programs keep running.
 #[test]
 fn an_authority_is_killed_twice_while_two_gates_run() {
     if !common::is_root() {
@@ -60,7 +61,7 @@ fn an_authority_is_killed_twice_while_two_gates_run() {
     }
 }
 
-/// An authority that is stopped in order takes its time over it.
+/// An orderly stop of an authority takes time.
 #[test]
 fn an_authority_is_stopped_and_started_while_a_gate_runs() {
     if !common::is_root() {
@@ -79,8 +80,8 @@ fn an_authority_is_stopped_and_started_while_a_gate_runs() {
     assert_eq!(result["renewals"], 1, "{result}");
 }
 
-/// A firewall forgets the connections of a gate without telling either side; later
-/// it resets those that there are.
+/// A firewall drops the connections of a gate without telling either side; later it
+/// resets the existing ones.
 #[test]
 fn connections_that_are_cut_are_opened_again() {
     if !common::is_root() {
@@ -100,8 +101,8 @@ fn connections_that_are_cut_are_opened_again() {
     assert!(result["renewals"].as_u64().unwrap() >= 2, "{result}");
 }
 
-/// The authority is frozen in the middle of a renewal: signals, the program's end
-/// and the end of the lease do not wait for it.
+/// The authority is frozen in the middle of a renewal: signals, the program's end and
+/// the end of the lease are handled without it.
 #[test]
 fn nothing_waits_for_an_authority_that_does_not_answer() {
     if !common::is_root() {
@@ -135,7 +136,8 @@ fn nothing_waits_for_an_authority_that_does_not_answer() {
     assert!(took < Duration::from_millis(500), "{took:?}");
 }
 
-/// Only the lease ends a program whose authority is frozen, and it does so in time.
+/// Only the end of the lease ends a program whose authority is frozen, and it does so
+/// in time.
 #[test]
 fn a_lease_ends_in_time_while_a_renewal_is_under_way() {
     if !common::is_root() {
@@ -172,12 +174,12 @@ fn a_full_disk_is_borne_as_long_as_the_lease() {
     assert!(wait_until(seconds(20), || !running(&[SLEEP, "60.45"]).is_empty()).is_some(), "it runs");
     let fill = format!("/proc/{}/root{}/fill", gate.id(), state.display());
     let fill_disk = || {
-        // As much as there is room for.
+        // Fills the free space.
         let written = std::fs::write(&fill, vec![0; 1 << 20]);
         assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     };
     fill_disk();
-    // After one lease a session is opened anew, which writes.
+    // After one lease the gate opens a new session, which writes.
     std::thread::sleep(seconds(7));
     std::fs::remove_file(&fill).unwrap();
     std::thread::sleep(seconds(3));
@@ -192,8 +194,8 @@ fn a_full_disk_is_borne_as_long_as_the_lease() {
     assert!(message.contains(&file) && message.contains("No space left on device"), "{message}");
 }
 
-/// What a power cut or a failing disk leaves: the file is named, with what to do;
-/// and no older log or bundle passes.
+/// Files damaged by a power cut or a failing disk: the error names the file and the
+/// remedy. No older log or bundle is accepted.
 #[test]
 fn damaged_state_is_refused_by_name() {
     if !common::is_root() {
@@ -210,7 +212,8 @@ fn damaged_state_is_refused_by_name() {
     for (name, check) in [(bundle, "state.bundle"), (checkpoint, "state.checkpoint"), (origin, "state.origin")] {
         let path = state.join(name);
         let whole = std::fs::read(&path).unwrap();
-        // Nothing, zeroes, and all but the end; an origin without its end is another.
+        // Empty, zeroes, and without the last byte; an origin without its last byte is another
+        // origin.
         let cut = if name == origin { &b"\n"[..] } else { &whole[..whole.len() - 4] };
         for damage in [&b""[..], &vec![0; whole.len()], cut] {
             std::fs::write(&path, damage).unwrap();
@@ -223,14 +226,14 @@ fn damaged_state_is_refused_by_name() {
     std::fs::remove_file(state.join(checkpoint)).unwrap();
     let (_, result) = run();
     assert_eq!(result["check"], "state.checkpoint", "missing beside its origin");
-    // What the remedy says.
+    // Follows the remedy.
     std::fs::remove_file(state.join(origin)).unwrap();
     std::fs::remove_file(state.join(bundle)).unwrap();
     assert_eq!(run().0, Some(0));
 }
 
-/// A gate that still holds an older bundle shares the node's memory with one that
-/// has taken the next.
+/// A gate with an older bundle shares the node's state with a gate that has taken the
+/// next bundle.
 #[test]
 fn a_bundle_does_not_go_back_whatever_gates_run() {
     let mut scene = Scene::new(&common::root_folder(), Generation::Milan).unwrap();

@@ -1,7 +1,7 @@
 #![cfg(test)]
-//! THREATS row 25, from the attacker's side: the memory of a serving authority is
-//! read as a core would hold it, and searched for the keys that its sealed file
-//! contains.
+//! THREATS row 25, from the attacker's side: the test reads the memory of a serving
+//! authority as a core dump would hold it, and searches it for the keys in its sealed
+//! file.
 
 mod common;
 
@@ -19,8 +19,8 @@ use portcullis_lab::{Deployment, LabPlatform};
 use portcullis_permit::Governance;
 use portcullis_wire::{Fields, decode};
 
-/// What must not lie about: the halves of the key-encryption key, that key, the
-/// permit key's document and scalar.
+/// Secrets that must not stay in memory: the halves of the key-encryption key, that
+/// key, the permit key's document and scalar.
 struct Secrets {
     named: Vec<(&'static str, Vec<u8>)>,
     /// The log's signing keys are these seeds; the library holds each once.
@@ -68,7 +68,7 @@ fn open_sealed(deployment: &Deployment) -> Secrets {
     }
 }
 
-/// Everything that is mapped and can be read, as a core would hold it.
+/// Every readable mapping, as a core dump would hold it.
 fn memory_of(pid: u32) -> Option<Vec<Vec<u8>>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let mut memory = File::open(format!("/proc/{pid}/mem")).ok()?;
@@ -78,7 +78,7 @@ fn memory_of(pid: u32) -> Option<Vec<Vec<u8>>> {
         let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
         memory.seek(SeekFrom::Start(start)).ok()?;
         let mut region = vec![0; usize::try_from(end - start).ok()?];
-        // What cannot be read (guard pages, devices) is in no core either.
+        // Unreadable regions (guard pages, devices) are in no core dump either.
         if memory.read_exact(&mut region).is_ok() {
             regions.push(region);
         }
@@ -98,7 +98,7 @@ fn threat_25_a_serving_authority_holds_no_key_outside_the_signer() {
         eprintln!("SKIPPED: this user may not read the daemon's memory; nothing was shown about what it holds");
         return;
     };
-    // The search finds what is there: the origin stands in the configuration.
+    // The search works: it finds the origin, which the configuration holds.
     assert!(count(&regions, b"lab/authority") > 0);
     drop(daemon);
     let secrets = open_sealed(&deployment);

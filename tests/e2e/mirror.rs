@@ -1,5 +1,4 @@
-//! The log over the network: for auditors that the governors have enrolled, and
-//! nobody else.
+//! The log over the network, only for auditors that the governors have enrolled.
 
 mod common;
 
@@ -16,7 +15,7 @@ use portcullis_lab::{Daemon, Deployment, Options};
 use portcullis_permit::SigningKey;
 use serde_json::Value;
 
-/// `portcullis log key`: what governors put into the bundle.
+/// `portcullis log key`: the auditor's entry for the bundle.
 fn auditor_key(deployment: &Deployment, name: &str) -> Auditor {
     let key = deployment.text(&format!("{name}.pem"));
     let output = deployment.portcullis("node-1", &["log", "key", "--key", &key, "--name", name]).output().unwrap();
@@ -44,7 +43,7 @@ fn mirror(deployment: &Deployment, key: &str, out: &str) -> Output {
     deployment.portcullis("node-1", &[&arguments[..], &trust[..]].concat()).output().unwrap()
 }
 
-/// Number of entries that were copied, and of files that it took.
+/// Number of copied entries, and of the files that it took.
 fn mirrored(deployment: &Deployment) -> (u64, u64) {
     let output = mirror(deployment, "alice.pem", "copy");
     let (said, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
@@ -53,8 +52,8 @@ fn mirrored(deployment: &Deployment) -> (u64, u64) {
     (numbers[0], numbers[1])
 }
 
-/// As [`mirrored`], once readers are shown so many entries: moments after they
-/// were answered. How many files it took at the last attempt.
+/// As [`mirrored`], repeated until readers see this many entries, moments after they
+/// were answered. Returns the number of files of the last attempt.
 fn mirrored_up_to(deployment: &Deployment, entries: u64) -> (u64, u64) {
     let started = std::time::Instant::now();
     loop {
@@ -104,7 +103,7 @@ fn an_auditors_copy_follows_the_log_and_passes_every_audit() {
     audit(&deployment, &["log", "verify"]);
     audit(&deployment, &["fsck"]);
 
-    // An authority that shows an older head, or files that are not what they say.
+    // An authority that shows an older head, or files with wrong contents.
     let shown = deployment.path("state-authority/log/signed-root");
     let newest = fs::read(&shown).unwrap();
     fs::write(&shown, early).unwrap();
@@ -129,8 +128,8 @@ fn first_file(folder: &Path) -> std::path::PathBuf {
     if entry.file_type().unwrap().is_dir() { first_file(&entry.path()) } else { entry.path() }
 }
 
-/// THREATS 45: chips and nodes are for those whom the governors have named; and
-/// what is not the log is for nobody.
+/// THREATS 45: only auditors that the governors have named see chips and nodes. Files
+/// outside the log are served to no client.
 #[test]
 fn threat_45_entries_and_archive_are_for_enrolled_auditors_alone() {
     let (_folder, deployment, _daemon) = audited();
@@ -175,7 +174,7 @@ fn threat_45_entries_and_archive_are_for_enrolled_auditors_alone() {
             assert_eq!(status, 404, "{file}");
             assert_eq!(stranger.get(&format!("/v1/log/{file}")).await.unwrap().status, 403, "{file}");
         }
-        // The plain listener has hash tiles for everybody, and no entries.
+        // The plain listener serves hash tiles to every client, and no entries.
         assert_eq!(portcullis_lab::daemon::get(deployment.public_address(), &format!("/{bundle}")).unwrap().0, 404);
     });
 }

@@ -1,5 +1,5 @@
-//! What passes: a busy TPM, a full disk, a witness that is down, a daemon that
-//! stops, a file that is damaged. The authority says what it is, waits, and goes on.
+//! Temporary faults: a busy TPM, a full disk, a witness that is down, a daemon that
+//! stops, a damaged file. The authority names the fault, waits, and recovers.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn ready(daemon: &Daemon) -> (u16, serde_json::Value) {
     (status, serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body)))
 }
 
-/// Waits until `/readyz` is as wanted: a status, and the check that it names.
+/// Waits until `/readyz` has the expected status and names the expected check.
 fn wait_for(daemon: &Daemon, status: u16, check: Option<&str>) -> serde_json::Value {
     let started = Instant::now();
     loop {
@@ -52,8 +52,8 @@ fn processes(word: &str) -> Vec<u32> {
     .collect()
 }
 
-/// A TPM that answers nobody for a while: nothing is signed, nothing has tripped,
-/// and it goes on by itself.
+/// A TPM that does not answer for a while: nothing is signed, nothing trips, and the
+/// authority recovers by itself.
 #[test]
 fn a_tpm_that_is_busy_stops_signing_until_it_answers() {
     let (_folder, deployment, daemon) = common::serving();
@@ -71,8 +71,8 @@ fn a_tpm_that_is_busy_stops_signing_until_it_answers() {
     assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
 }
 
-/// More idle connections of strangers than there are file descriptors: log and TPM
-/// keep theirs, and nothing is taken for an attack on the machine.
+/// More idle connections of strangers than file descriptors: log and TPM keep theirs,
+/// and nothing is reported as an attack on the machine.
 #[test]
 fn idle_connections_leave_descriptors_for_log_and_tpm() {
     let (_folder, deployment, daemon) = common::serving();
@@ -92,7 +92,7 @@ fn idle_connections_leave_descriptors_for_log_and_tpm() {
     assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
 }
 
-/// A disk of its own, under a folder with what was in it.
+/// A separate disk under a folder, with the folder's previous content.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
@@ -113,8 +113,8 @@ impl Drop for SmallDisk<'_> {
     }
 }
 
-/// The disk of the log fills up: the authority stops signing before the log fails,
-/// and goes on once there is room.
+/// The disk of the log fills up: the authority stops signing before the log fails, and
+/// continues when there is space.
 #[test]
 fn a_full_disk_stops_signing_until_there_is_room() {
     if !common::is_root() {
@@ -137,9 +137,9 @@ fn a_full_disk_stops_signing_until_there_is_room() {
     assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
 }
 
-/// A bundle demands a witness that is down: the authority says so in `/readyz` and to
-/// gates, which find it unreachable and blame no bundle; once the witness is there,
-/// it goes on.
+/// A bundle demands a witness that is down. The authority reports it in `/readyz` and
+/// to gates, which treat it as unreachable and blame no bundle. When the witness is up,
+/// the authority continues.
 #[test]
 fn a_witness_that_is_down_is_named_and_nothing_is_denied() {
     let (folder, mut deployment, daemon) = common::serving();
@@ -171,8 +171,8 @@ fn a_witness_that_is_down_is_named_and_nothing_is_denied() {
     assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
 }
 
-/// Event streams, idle connections and handshakes that nobody finishes hold no stop
-/// up; a stream gets its end.
+/// Event streams, idle connections and unfinished handshakes do not delay a stop; a
+/// stream gets its end.
 #[test]
 fn a_stop_ends_streams_at_once() {
     let (_folder, deployment, mut daemon) = common::serving();
@@ -213,8 +213,9 @@ fn a_stop_of_a_witness_waits_for_no_idle_connection() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
-/// A power cut leaves files empty, half, or away. Each is named, and made again from
-/// the log; none is taken for absent, as an older bundle would rule then.
+/// A power cut leaves files empty, truncated or missing. Each is named, and rebuilt
+/// from the log. A damaged file is not treated as absent, since an older bundle would
+/// then be in force.
 #[test]
 fn damaged_state_is_named_and_made_again_from_the_log() {
     let (_folder, mut deployment) = common::deployment(Options::default());
@@ -253,14 +254,14 @@ fn damaged_state_is_named_and_made_again_from_the_log() {
         assert_eq!(fs::read(&instance).unwrap(), endorsement);
         assert_eq!(fs::read(&successor).unwrap(), bundle);
     }
-    // A file that cannot be read is no file that is absent.
+    // An unreadable file is not treated as absent.
     fs::remove_file(&active).unwrap();
     fs::create_dir(&active).unwrap();
     let refused = deployment.portcullisd("authority", &["serve"]).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(2) && said.contains("active.pcb"), "{said}");
     fs::remove_dir(&active).unwrap();
-    // What is nowhere else is named.
+    // A file that cannot be rebuilt is named.
     let keys = state.join("keys.sealed");
     fs::write(&keys, b"").unwrap();
     let refused = deployment.portcullisd("authority", &["serve"]).output().unwrap();
@@ -268,7 +269,7 @@ fn damaged_state_is_named_and_made_again_from_the_log() {
     assert!(!refused.status.success() && said.contains("keys.sealed"), "{said}");
 }
 
-/// A witness whose memory is damaged does not forget: it says which file.
+/// A witness with damaged state does not start afresh: it names the file.
 #[test]
 fn a_witness_with_damaged_state_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -282,9 +283,9 @@ fn a_witness_with_damaged_state_does_not_start() {
     assert!(said.contains(&name) && said.contains("log.test/damage"), "{said}");
 }
 
-/// Governors lift what they revoked: the node gets permits again, and what was
-/// revoked stays dead. Permits that had ended do not count as revoked. Log, replay
-/// and trail follow.
+/// Governors lift a revocation: the node gets permits again, and revoked permits stay
+/// revoked. Permits that had already ended do not count as revoked. Log, replay and
+/// trail agree.
 #[test]
 fn a_revocation_can_be_lifted() {
     let (_folder, deployment, mut daemon) = common::serving();
@@ -306,7 +307,7 @@ fn a_revocation_can_be_lifted() {
     assert_eq!((status, said.trim()), (200, "node node-1 gets permits again; permits that were revoked stay revoked"));
     assert_eq!(ask().status.code(), Some(0));
     assert!(daemon.stop().unwrap().success());
-    // A start reads the same out of the log.
+    // A start reads the same state from the log.
     let mut daemon = deployment.serve().unwrap();
     assert_eq!(ask().status.code(), Some(0));
     assert!(daemon.stop().unwrap().success());

@@ -1,4 +1,4 @@
-//! Machines without devices, secrets in memory, and what ships.
+//! Machines without devices, secrets in memory, and shipped binaries.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::process::Command;
 use portcullis_attester::{AttesterError, OpenMachine, RealPlatform};
 use rustix::process::Signal;
 
-/// A machine without devices is refused with the list of what was looked for.
+/// A machine without devices is refused, with the list of searched devices.
 #[test]
 fn a_machine_without_devices_says_what_was_looked_for() {
     let devices = ["/sys/kernel/config/tsm/report", "/dev/sev-guest", "/dev/tpmrm0"];
@@ -62,7 +62,7 @@ fn threat_29_shipped_programs_know_no_lab() {
     assert!(said.contains("/dev/sev-guest") || said.contains("refused") || said.contains("snp."), "{said}");
 }
 
-/// Lab evidence under AMD's roots: a foreign chain, whatever its names say.
+/// Lab evidence under AMD's roots: a foreign chain, whatever names it has.
 #[test]
 fn threat_29_lab_evidence_is_foreign_under_amds_roots() {
     use portcullis_attest::check::Checks;
@@ -88,8 +88,8 @@ fn threat_29_lab_evidence_is_foreign_under_amds_roots() {
     assert!(ids.contains(&"snp.root"), "{ids:?}");
 }
 
-/// THREATS row 25: the unsealed keys are in no core dump, no log, no file, and no
-/// core is written at all.
+/// THREATS row 25: the unsealed keys are in no core dump, log or file, and no core dump
+/// is written at all.
 #[test]
 fn threat_25_keys_leave_no_trace_outside_the_process() {
     let (_folder, deployment, mut daemon) = common::serving();
@@ -128,7 +128,7 @@ fn threat_25_keys_leave_no_trace_outside_the_process() {
     );
     assert_eq!(mode & 0o777, 0o600);
 
-    // and when it crashes, nothing is written
+    // and a crash writes no core dump
     common::signal(daemon.id(), Signal::ABORT);
     let status = daemon.wait(std::time::Duration::from_secs(5)).unwrap();
     let (signal, dumped) = (
@@ -138,7 +138,7 @@ fn threat_25_keys_leave_no_trace_outside_the_process() {
     assert_eq!((signal, dumped), (Some(6), false));
 }
 
-/// Sealed keys open on no other machine, and not after another boot.
+/// Sealed keys cannot be opened on another machine, or after another boot.
 #[test]
 fn sealed_keys_open_only_where_and_as_they_were_sealed() {
     let (_folder, mut deployment) = common::deployment(portcullis_lab::Options::default());

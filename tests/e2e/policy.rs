@@ -1,4 +1,4 @@
-//! What a bundle decides about true evidence: every attack by its exact refusal.
+//! Decisions of bundles about genuine evidence: every attack by its exact refusal.
 
 mod common;
 
@@ -43,7 +43,7 @@ fn a_sound_device_of_every_generation_is_permitted() {
     }
 }
 
-/// The right image on somebody else's chip; the right chip with another's TPM.
+/// The right image on a foreign chip; the right chip with a foreign TPM.
 #[test]
 fn threat_04_the_right_image_on_another_chip_is_denied() {
     let (mut scene, mut device) = scene(Generation::Milan);
@@ -56,8 +56,8 @@ fn threat_04_the_right_image_on_another_chip_is_denied() {
     assert_eq!(ask(&mut device).refusals(&bundle), ["node.ak"]);
 }
 
-/// A report under a leaked VCEK: it verifies, and is worth nothing once the
-/// generation is distrusted, or where a second root is asked for.
+/// A report under a leaked VCEK: it verifies, but does not count once the generation is
+/// distrusted, or if a second root is required.
 #[test]
 fn threat_05_a_leaked_endorsement_key_opens_nothing() {
     let (mut scene, mut device) = scene(Generation::Milan);
@@ -65,7 +65,7 @@ fn threat_05_a_leaked_endorsement_key_opens_nothing() {
     scene.document.nodes[0].ek = Some(hex(&ek));
     scene.document.nodes[0].ak_name = None;
     let bundle = scene.bundle().unwrap();
-    // Whoever has the key makes any report, but no TPM of the enrolled kind.
+    // The holder of the key can make any report, but has no TPM of the enrolled kind.
     assert_eq!(ask(&mut device).refusals(&bundle), ["node.activation"]);
     device.shows = Shows::Snp;
     assert_eq!(ask(&mut device).refusals(&bundle), ["evidence.class"]);
@@ -130,7 +130,7 @@ fn threat_06_a_level_below_the_floor_shows_in_each_of_the_four() {
             let all_low = show(low, low, low, low);
             let alone = [
                 (show(low, high, high, high), "snp.tcb.floor.reported"),
-                // Firmware keeps the TCBs in order: what breaks it is forged.
+                // Firmware keeps the TCBs in order, so another order means a forgery.
                 (show(high, low, high, high), "snp.tcb.order"),
                 (show(high, high, low, high), "snp.tcb.floor.launch"),
                 (show(high, high, high, low), "snp.tcb.order"),
@@ -173,7 +173,7 @@ fn a_staged_floor_warns_until_its_date_and_denies_from_then_on() {
     assert_eq!(from.refusals(&bundle), ["snp.tcb.floor.launch"]);
 }
 
-/// Whoever runs the node is told while there is time, and so is the operator.
+/// The node's operator and the authority's operator are warned in time.
 #[test]
 fn a_node_is_warned_of_a_floor_to_come() {
     use portcullis_lab::deployment::SLEEP;
@@ -212,7 +212,7 @@ fn threat_07_every_platform_bit_flipped() {
             2 => &["snp.platform.ecc"],
             4 => &["snp.platform.ciphertext_hiding"],
             5 => &["snp.platform.alias_check"],
-            // TSME, RAPL, SEV-TIO and a bit that real firmware sets say nothing against it.
+            // TSME, RAPL, SEV-TIO and a bit that real firmware sets cause no refusal.
             1 | 3 | 6 | 7 => &[],
             _ => &["snp.reserved"],
         };
@@ -220,7 +220,7 @@ fn threat_07_every_platform_bit_flipped() {
     }
 }
 
-/// What cannot be excluded when policies are loaded errs when they decide.
+/// Policy errors that loading cannot exclude occur at the decision.
 #[test]
 fn threat_21_a_policy_that_errs_denies_with_its_name() {
     for effect in ["permit", "forbid"] {
@@ -249,8 +249,8 @@ fn a_forbid_names_itself_and_its_reason() {
     assert_eq!(found, Some("forbidden by milan-retires: Milan is retired: ask for a Genoa host"));
 }
 
-/// A node learns everything that is wrong, in the order of the checks; a stranger
-/// with the same faults learns one id, and no floor.
+/// A node learns all faults, in the order of the checks; a stranger with the same
+/// faults learns one id, and no floor.
 #[test]
 fn threat_45_a_stranger_learns_one_id_and_a_node_everything() {
     let (mut scene, mut device) = scene(Generation::Milan);
@@ -275,8 +275,8 @@ fn threat_45_a_stranger_learns_one_id_and_a_node_everything() {
     let told = denial(&late.ask(&mut device, &selection()).unwrap(), &bundle);
     assert_eq!(told.refusals.iter().map(|r| r.check.as_str()).collect::<Vec<_>>(), everything);
     assert!(told.refusals.iter().all(|r| r.found.is_some() && r.required.is_some() && r.remedy.is_some()));
-    // The same evidence under a name that nobody enrolled, and of a chip that
-    // the named node does not have.
+    // The same evidence under a name that is not enrolled, and from a chip that the named
+    // node does not have.
     device.name = "node-9".into();
     let stranger = denial(&late.ask(&mut device, &selection()).unwrap(), &bundle);
     assert_eq!(stranger.refusals.len(), 1);
@@ -288,8 +288,8 @@ fn threat_45_a_stranger_learns_one_id_and_a_node_everything() {
     assert!(other.refusals[0].required.is_none(), "which chip is enrolled is nobody's business");
 }
 
-/// However much fails: all of it is counted, what fits is told, and the denial
-/// fits the log.
+/// With any number of faults, all are counted, those that fit are listed, and the
+/// denial fits the log.
 #[test]
 fn a_denial_tells_how_much_more_there_is() {
     let (mut scene, mut device) = scene(Generation::Milan);
@@ -308,7 +308,7 @@ fn a_denial_tells_how_much_more_there_is() {
     assert!(read.refusals.iter().all(|refusal| refusal.found.is_some() && refusal.remedy.is_some()));
 }
 
-/// A node keeps its last denial, and the tool tells all of it to people.
+/// A node keeps its last denial, and the tool shows it in full to people.
 #[test]
 fn a_denial_is_explained_check_by_check() {
     use portcullis_lab::deployment::UNKNOWN;
@@ -340,8 +340,8 @@ fn a_denial_is_explained_check_by_check() {
     assert_eq!(explain("no.such.check", &[]).0, Some(2));
 }
 
-/// A machine that is known to be good drafts its own reference values; they pass
-/// once somebody has looked at them.
+/// A known good machine drafts its own reference values; they are accepted after a
+/// review.
 #[test]
 fn a_known_good_machine_is_drafted_and_must_be_reviewed() {
     let (folder, deployment) = common::deployment(portcullis_lab::Options::default());
@@ -371,8 +371,8 @@ fn a_known_good_machine_is_drafted_and_must_be_reviewed() {
     assert!(again.to_string().contains("drafts take the place of nothing"), "{again}");
 }
 
-/// The table that a node prints of a program lets it run; the digests beside are
-/// those of its arguments and of nothing else.
+/// The table that a node prints for a program permits that program; the digests beside
+/// it cover its arguments and nothing else.
 #[test]
 fn a_program_whose_table_a_node_printed_is_permitted() {
     const HEAD: &str = "/usr/bin/head";
@@ -401,7 +401,7 @@ fn a_program_whose_table_a_node_printed_is_permitted() {
     let _daemon = deployment.serve().unwrap();
     let output = deployment.request("node-1", HEAD).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // Scripts have no table: their interpreter runs.
+    // Scripts have no table, because the interpreter is the program that runs.
     let script = deployment.path("script");
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
     let output =
@@ -410,8 +410,8 @@ fn a_program_whose_table_a_node_printed_is_permitted() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("a script: run its interpreter"));
 }
 
-/// What an archive has beside a statement is what the statement names, or the
-/// decision is not made again.
+/// If an archived object differs from the one that the statement names, the decision is
+/// not replayed.
 #[test]
 fn a_decision_is_made_again_only_of_what_its_statement_names() {
     let (scene, mut device) = scene(Generation::Milan);

@@ -37,7 +37,7 @@ fn a_rehearsal_tells_who_would_gain_and_lose_and_why() {
         assert_eq!(deployment.request("node-1", SLEEP).unwrap().status.code(), Some(0));
     }
     assert_eq!(deployment.request("node-2", UNKNOWN).unwrap().status.code(), Some(1));
-    // A revocation between: later decisions refer to another state.
+    // A revocation in between: later decisions refer to another state.
     let revocation = deployment.revocation(1, &["--node", "node-9"]).unwrap();
     let status = common::block_on(async {
         let mut session = portcullis_lab::raw::RawSession::open(deployment.nodes_address()).await.unwrap();
@@ -66,7 +66,7 @@ fn a_rehearsal_tells_who_would_gain_and_lose_and_why() {
     assert_eq!(one["reasons"][0]["check"], "node.enrolled");
     assert_eq!((&two["change"], &two["gained"]), (&"gains".into(), &1.into()));
 
-    // What the command line adds.
+    // Additions on the command line.
     let distrust = json(&deployment, &["--distrust", "milan"]);
     assert_eq!(node(&distrust, "node-2")["reasons"][0]["check"], "chip.generation");
     for (floor, checks) in [("milan.snp=25", 4), ("milan.launch.snp=25", 1)] {
@@ -76,7 +76,7 @@ fn a_rehearsal_tells_who_would_gain_and_lose_and_why() {
     let late = json(&deployment, &["--at", "2044-01-01T00:00:00Z"]);
     assert_eq!(node(&late, "node-2")["reasons"][0]["check"], "bundle.expired");
 
-    // For people, and what cannot be: refused by name.
+    // Output for people, and impossible requests, which are refused by name.
     let text = String::from_utf8(rehearse(&deployment, &["--distrust", "milan"]).stdout).unwrap();
     assert!(text.contains("2 nodes would lose permits"), "{text}");
     assert!(text.contains("chip.generation (1): found Milan distrusted, required trusted"), "{text}");
@@ -93,8 +93,8 @@ fn a_rehearsal_tells_who_would_gain_and_lose_and_why() {
     }
 }
 
-/// Archived quotes do not have the PCRs that the proposal would ask for: nobody
-/// can tell, and that is said.
+/// Archived quotes do not have the PCRs that the proposal would require: the result is
+/// undetermined, and the report says so.
 #[test]
 fn what_the_archive_does_not_show_is_unknown() {
     let (_folder, mut deployment) = common::deployment(Options::default());
@@ -109,7 +109,7 @@ fn what_the_archive_does_not_show_is_unknown() {
     assert_eq!((&report["unknown"], &node(&report, "node-1")["change"]), (&1.into(), &"unknown".into()));
 }
 
-/// A damaged archive is named by its place; nothing is guessed.
+/// A damaged archive is reported with its place; nothing is guessed.
 #[test]
 fn a_damaged_archive_is_refused() {
     let (_folder, deployment) = common::deployment(Options::default());

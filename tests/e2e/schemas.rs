@@ -163,7 +163,7 @@ fn every_json_output_has_a_schema_that_describes_it() {
     assert!(untested.is_empty(), "their output is checked by nobody: {untested:?}");
 }
 
-/// Each file is what an output names; nothing stands there unused.
+/// An output names each schema file; no file is unused.
 #[test]
 fn every_schema_is_a_schema_and_has_its_name() {
     let files = std::fs::read_dir(portcullis_schemas::folder()).unwrap().map(|file| file.unwrap().path());

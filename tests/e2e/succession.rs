@@ -1,5 +1,5 @@
-//! One authority after another: retired by its governors, or lost. Nothing of
-//! the old one goes on in silence, and what was withdrawn stays withdrawn.
+//! One authority after another: retired by its governors, or lost. No part of the old
+//! one stays in force unnoticed, and revoked objects stay revoked.
 
 mod common;
 
@@ -31,13 +31,13 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Whatever refuses says the check.
+/// Checks that a refusal names the check.
 fn refused(output: &Output, code: i32, check: &str) {
     assert_eq!(output.status.code(), Some(code), "{}", said(output));
     assert!(said(output).contains(check), "{}", said(output));
 }
 
-/// `portcullis submit`: exit code, and what it says.
+/// `portcullis submit`: exit code and output.
 fn submit(deployment: &Deployment, file: &str) -> (Option<i32>, String) {
     let (authority, file) = (deployment.nodes_address().to_string(), deployment.text(file));
     let output = deployment.portcullis("node-1", &["submit", "--authority", &authority, &file]).output().unwrap();
@@ -68,7 +68,7 @@ fn serve(deployment: &Deployment) -> Daemon {
     Daemon::start(command, deployment.public_address(), &deployment.path("successor.log")).unwrap()
 }
 
-/// A deployment with two nodes, of which governors have withdrawn the second.
+/// A deployment with two nodes, the second of them revoked by the governors.
 fn two_nodes() -> (tempfile::TempDir, Deployment, Daemon) {
     let (folder, mut deployment) = common::deployment(Options::default());
     deployment.boot("node-2", portcullis_lab::deployment::NODE_IMAGE).unwrap();
@@ -91,8 +91,8 @@ fn audit(deployment: &Deployment, arguments: &[&str], folder: &str) -> (Option<i
 fn a_retired_authority_is_followed_by_another_that_knows_what_it_withdrew() {
     let (_folder, mut deployment, mut daemon) = two_nodes();
 
-    // A bundle that hands over is not one for this authority to activate; and a
-    // slip does not take the machine from it.
+    // This authority does not activate a bundle that hands over, and a mistaken `init`
+    // does not take the machine from it.
     hand_over(&mut deployment);
     let (code, answer) = submit(&deployment, "bundle.pcb");
     assert!(code == Some(1) && answer.contains("bundle.authority"), "{answer}");
@@ -100,7 +100,7 @@ fn a_retired_authority_is_followed_by_another_that_knows_what_it_withdrew() {
     assert!(code == Some(1) && answer.contains("governance.sequence"), "{answer}");
     let (code, answer) = submit(&deployment, "node-1.toml");
     assert_eq!(code, Some(2), "{answer}");
-    // Its own endorsement once more is nothing new, and no harm.
+    // Its own endorsement, submitted again, is accepted and changes nothing.
     let (code, answer) = submit(&deployment, "authority.pce");
     assert_eq!(code, Some(0), "{answer}");
     assert!(daemon.stop().unwrap().success());
@@ -109,7 +109,7 @@ fn a_retired_authority_is_followed_by_another_that_knows_what_it_withdrew() {
     fs::copy(deployment.path("first.pcb"), deployment.path("bundle.pcb")).unwrap();
     let mut daemon = deployment.serve().unwrap();
 
-    // Retired: it signs nothing more, and does not start again.
+    // A retired authority signs nothing more, and does not start again.
     revoke(&deployment, 2, &["--retire", "--successor", NEW]);
     let (status, body) = daemon.get("/readyz").unwrap();
     assert!(status == 503 && body.contains("authority.retired"), "{body}");
@@ -118,7 +118,7 @@ fn a_retired_authority_is_followed_by_another_that_knows_what_it_withdrew() {
     fs::copy(deployment.path("next.pcb"), deployment.path("bundle.pcb")).unwrap();
     let old_log = deployment.text("state-authority/log");
 
-    // Each step by its name where it fails.
+    // Each failed step is named.
     let wrong = deployment.text("governance.cbor");
     let output = successor(&deployment, &["init", "--succeeds", &wrong, "--old-log", &old_log]).output().unwrap();
     refused(&output, 3, "succession.endorsement");
@@ -142,26 +142,26 @@ fn a_retired_authority_is_followed_by_another_that_knows_what_it_withdrew() {
     let output = deployment.request("node-1", SLEEP).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     refused(&deployment.request("node-2", SLEEP).unwrap(), 1, "node.revoked");
-    // Its commands begin anew.
+    // Its numbering of commands starts again.
     assert!(daemon.stop().unwrap().success());
     let mut daemon = serve(&deployment);
     refused(&deployment.request("node-2", SLEEP).unwrap(), 1, "node.revoked");
     assert!(daemon.stop().unwrap().success());
 
-    // An auditor sees one line of logs, and every decision comes out again.
+    // An auditor sees one line of logs, and replay reproduces every decision.
     let verify = ["log", "verify", "--predecessor", &old_log];
     let (code, report) = audit(&deployment, &verify, "state-successor/log");
     assert_eq!((code, failed(&report)), (Some(0), vec![]), "{report}");
     let (code, report) = audit(&deployment, &["replay"], "state-successor/log");
     assert_eq!((code, failed(&report), &report["replay"]["same"]), (Some(0), vec![], &3.into()), "{report}");
 
-    // An old log that was cut short is not the one that was succeeded.
+    // A truncated old log is not the one that was succeeded.
     let cut = deployment.text("cut");
     common::copy_folder(std::path::Path::new(&deployment.text("state-successor/log")), std::path::Path::new(&cut));
     let verify = ["log", "verify", "--predecessor", &cut];
     let (code, report) = audit(&deployment, &verify, "state-successor/log");
     assert_eq!((code, failed(&report)), (Some(1), vec!["log.predecessor"]), "{report}");
-    // And the first log follows on none, whatever the second's endorsement says.
+    // The first log has no predecessor, whatever the second's endorsement says.
     let (code, report) = audit(&deployment, &["log", "verify"], "state-authority/log");
     assert_eq!(code, Some(1));
     assert!(failed(&report).contains(&"log.tree"), "{report}");
@@ -174,8 +174,8 @@ fn kept_checkpoint(deployment: &Deployment) -> std::path::PathBuf {
     kept.next().unwrap()
 }
 
-/// Keys and log are lost, all but what others have kept: the recovery says so,
-/// and who has seen more of the old log than it names refuses it.
+/// Keys and log are lost, except for copies that others kept. The recovery entry says
+/// so, and a node that has seen more of the old log than it names refuses it.
 #[test]
 fn a_lost_authority_is_recovered_from_no_older_head_than_nodes_have_seen() {
     let (_folder, mut deployment, mut daemon) = two_nodes();
@@ -203,7 +203,7 @@ fn a_lost_authority_is_recovered_from_no_older_head_than_nodes_have_seen() {
     let mut daemon = begin(&late);
     let output = deployment.request("node-1", SLEEP).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    // What nobody knows any more is not made up: the governors withdraw it again.
+    // Lost revocations are not restored: the governors revoke again.
     assert_eq!(deployment.request("node-2", SLEEP).unwrap().status.code(), Some(0));
     assert!(daemon.stop().unwrap().success());
     let (code, report) = audit(&deployment, &["log", "verify"], "state-successor/log");

@@ -1,5 +1,5 @@
-//! A program under the gate is where its caller put it: signals reach it once, it
-//! stays in its cgroup, and an execution that never was is told as such.
+//! The gate keeps a program's surroundings: signals reach the program once, it stays in
+//! its cgroup, and a failed execution is reported as failed.
 
 mod common;
 #[path = "common/gates.rs"]
@@ -20,7 +20,7 @@ use portcullis_sys::signals;
 use portcullis_wire::Sign1;
 use tempfile::TempDir;
 
-/// Says each signal that arrives, and ends after some seconds.
+/// Prints each signal that arrives, and ends after some seconds.
 const TELLS_SIGNALS: &str = r#"
 import os, signal, sys, time
 def told(number, frame): os.write(1, b"got %d\n" % number)
@@ -32,8 +32,8 @@ end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end: time.sleep(0.02)
 "#;
 
-/// Runs a command on a terminal of its own, presses a key once it is ready, and
-/// says what came out.
+/// Runs a command on a new terminal, presses a key when it is ready, and prints the
+/// output.
 const PRESSES_KEY: &str = r#"
 import os, pty, select, sys, time
 pid, terminal = pty.fork()
@@ -70,7 +70,7 @@ fn serving_programs(programs: &[&Path]) -> (TempDir, Deployment, Daemon) {
     (folder, deployment, daemon)
 }
 
-/// A gate in a process group of its own, whose program has said that it is ready.
+/// A gate in a separate process group, whose program has reported that it is ready.
 fn telling(deployment: &Deployment, python: &str, seconds: &str) -> (Gate, BufReader<std::process::ChildStdout>) {
     let (mut command, result) = Gate::command(deployment, "node-1", &[], &[python, "-I", "-c", TELLS_SIGNALS, seconds]);
     command.process_group(0).stdout(Stdio::piped());
@@ -131,7 +131,7 @@ fn a_signal_to_the_group_reaches_the_program_once() {
         signals::send(-pid(&gate), number).unwrap();
         std::thread::sleep(Duration::from_millis(200));
     }
-    // Job control: the gate stops with its program, and goes on.
+    // Job control: the gate stops with its program, and continues with it.
     signals::send(-pid(&gate), 20).unwrap();
     assert!(wait_until(Duration::from_secs(2), || state_of(pid(&gate)) == 'T').is_some(), "stopped");
     signals::send(-pid(&gate), 18).unwrap();
@@ -159,7 +159,8 @@ fn keys_of_the_terminal_reach_the_program_once_and_the_gate_lives_on() {
     }
 }
 
-/// Ctrl-C before there is a permit: nothing has run, and nobody waits for the authority.
+/// Ctrl-C before there is a permit: no program has run, and the gate does not wait for
+/// the authority.
 #[test]
 fn a_signal_before_the_permit_ends_the_gate() {
     if !common::is_root() {
@@ -231,7 +232,7 @@ fn the_program_stays_in_its_cgroup_and_leaves_none_behind() {
     assert_eq!(above(cgroup.0.parent().unwrap()), before);
 }
 
-/// A copy of a program with bytes in it changed.
+/// A copy of a program with changed bytes.
 fn changed(folder: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
     let mut bytes = std::fs::read("/bin/sleep").unwrap();
     change(&mut bytes);
@@ -240,7 +241,7 @@ fn changed(folder: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> Path
     path
 }
 
-/// Stages of the executions that the log has.
+/// Stages of the executions in the log.
 fn executions(deployment: &Deployment) -> Vec<(String, Option<u64>)> {
     let mut reader = ArchiveReader::open(common::log_reader(deployment), 0).unwrap();
     let mut executions = Vec::new();
@@ -262,7 +263,7 @@ fn an_execution_that_never_was_is_told_as_such() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // Another machine's program, and one whose interpreter is not there.
+    // A program for another architecture, and one whose interpreter is missing.
     let foreign = changed(folder.path(), "foreign", |bytes| bytes[18] ^= 0xb7);
     let orphan = changed(folder.path(), "orphan", |bytes| {
         let at = memchr::memmem::find(bytes, b"/ld-linux").unwrap();

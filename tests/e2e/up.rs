@@ -1,6 +1,6 @@
 #![cfg(test)]
-//! `portcullis-lab up`: a lab that is taken up again, says what died, and leaves
-//! nothing behind.
+//! `portcullis-lab up`: resumes a lab, reports each part that died, and leaves nothing
+//! behind.
 
 mod common;
 
@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A lab that is up, with what it says.
+/// A running lab, with its output.
 struct Up {
     child: Child,
     lines: Receiver<String>,
@@ -31,7 +31,7 @@ impl Up {
         Self { child, lines }
     }
 
-    /// What it says until a line with a text, which it must say.
+    /// Its output up to a line with a text, which it must print.
     fn until(&self, text: &str) -> String {
         let mut said = String::new();
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
@@ -44,7 +44,7 @@ impl Up {
         panic!("no {text:?} in: {said}")
     }
 
-    /// Process ids of what it started, with their names.
+    /// Process ids of its children, with their names.
     fn children(&self) -> Vec<(u32, String)> {
         let parent = self.child.id().to_string();
         let processes =
@@ -82,7 +82,7 @@ fn read_lines(stdout: ChildStdout) -> Receiver<String> {
     receiver
 }
 
-/// Not ended, reaped or not.
+/// Whether a process still runs: neither a zombie nor gone.
 fn is_alive(id: u32) -> bool {
     fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
@@ -98,7 +98,7 @@ fn assert_refused(output: &Output, why: &str) {
     assert!(text.contains(why), "{text}");
 }
 
-/// Asks for a permit on node-1; its id and where it stands in the log.
+/// Requests a permit on node-1; returns its place in the log.
 fn request(folder: &Path) -> u64 {
     let (permit, key) = (folder.join("up.permit"), folder.join("up-key.pem"));
     let node = |arguments: &[&str]| {
@@ -124,7 +124,7 @@ fn a_folder_with_a_lab_is_taken_up_again() {
     assert!(!first.until("Ctrl-C").contains("resumed"));
     let index = request(&lab);
     assert_refused(&up(&lab), "another portcullis-lab up runs this lab");
-    // The end of a script's pipe ends it, and all that it started.
+    // The end of a script's pipe ends the lab and all that it started.
     let children = first.children();
     assert!(children.len() >= 3, "{children:?}");
     drop(first.child.stdin.take());
@@ -144,7 +144,7 @@ fn a_folder_with_a_lab_is_taken_up_again() {
     assert_refused(&output, "holds a lab of 1 nodes");
 }
 
-/// Killed at once, it could end nothing; whoever takes the lab up again does.
+/// A killed lab leaves its processes running; the next run on the folder ends them.
 #[test]
 fn what_a_killed_run_left_behind_is_ended_when_the_lab_is_taken_up_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -188,7 +188,7 @@ fn an_authority_that_dies_is_told_with_its_last_words() {
     assert!(said.contains("the authority has ended, signal: 9 (SIGKILL). The last lines of "), "{said}");
     assert!(said.lines().any(|line| line.starts_with("  20")), "lines of its log: {said}");
     let again = said.lines().find(|line| line.ends_with("authority.toml serve")).unwrap().trim();
-    // The machines are up, so that the command that it says works.
+    // The machines are up, so that the printed command works.
     let mut started = Command::new("sh").args(["-c", &format!("exec {again}")]).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while request_works(&lab).is_none() && began.elapsed() < PATIENCE {

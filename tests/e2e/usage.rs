@@ -1,7 +1,6 @@
 #![cfg(test)]
-//! What holds for the command lines of all programs: the order of options, a
-//! reader that closes the pipe, help with exit codes, and builds that say how far
-//! they are.
+//! Rules for the command lines of all programs: the order of options, a reader that
+//! closes the pipe, help with exit codes, and builds that report progress.
 
 mod common;
 
@@ -38,7 +37,7 @@ fn global_options_stand_before_or_behind_the_command() {
             assert!(said.contains(file), "{name} {arguments:?} did not look there: {said}");
         }
     }
-    // What stands behind `--` is the program's own.
+    // Arguments after `--` belong to the program.
     let output = run("portcullis", &["run", "--config", file, "--", "/bin/true", "--config", "other"]);
     assert_eq!(output.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&output.stderr).contains(file));
@@ -62,7 +61,7 @@ fn help_names_the_exit_codes_and_shows_examples() {
     }
 }
 
-/// `… | head`: whoever has seen enough is no reason to fail or to panic.
+/// `… | head`: a reader that closes the pipe early causes no failure or panic.
 #[test]
 fn a_closed_pipe_is_no_failure_of_any_program() {
     for name in PROGRAMS.into_iter().chain(["portcullis-lab"]) {

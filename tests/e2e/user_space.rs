@@ -1,5 +1,5 @@
-//! What user space measured after firmware: phases of the boot, and whatever
-//! systemd puts into `tpm2-measure.log`.
+//! Measurements of user space after firmware: phases of the boot, and other records of
+//! systemd in `tpm2-measure.log`.
 
 mod common;
 
@@ -24,7 +24,7 @@ const PERMITTED: [&str; 0] = [];
 fn refusals(scene: &Scene, device: &mut Device) -> Vec<String> {
     let bundle = scene.bundle().unwrap();
     let mut selection = bundle.policy().selection(Role::Node).clone();
-    // A software TPM has values for the PCRs that something was measured into.
+    // A software TPM has values for the PCRs into which something was measured.
     for (_, pcr) in selection.pcrs().collect::<Vec<_>>() {
         if device.tpm.pcrs.value(Bank::Sha256, pcr).is_none() {
             assert!(device.tpm.pcrs.insert(Bank::Sha256, pcr, Bank::Sha256.initial(pcr)));
@@ -78,7 +78,7 @@ fn a_machine_is_admitted_in_the_phases_that_the_bundle_names() {
     assert_eq!(refusals(&scene, &mut device), ["boot.phases"]);
 }
 
-/// Without the log nothing tells phases, and the PCR is not explained.
+/// Without the log the phases are unknown, and the PCR is not explained.
 #[test]
 fn phases_without_their_log_are_not_proven() {
     let (scene, mut device) = scene(phases);
@@ -105,7 +105,7 @@ fn a_value_after_the_phases_is_admitted_with_a_log_and_without() {
     assert_eq!(refusals(&scene, &mut device), PERMITTED);
     device.tpm.user_space_log = log;
     assert_eq!(refusals(&scene, &mut device), PERMITTED);
-    // A PCR of the selection that the image says nothing of is not admitted so.
+    // A selected PCR without a rule in the image is not admitted in this way.
     scene.references.get_mut("node.toml").unwrap().pcrs.remove("11");
     let mut other = scene.references["node.toml"].clone();
     (other.name, other.measurements) = ("other".into(), [("other".to_owned(), hex(&[7; 48]))].into());
@@ -168,7 +168,7 @@ fn rules_that_mean_nothing_are_refused_with_the_bundle() {
     );
 }
 
-/// THREATS 12: whoever owns the node writes its log.
+/// THREATS 12: the owner of the node controls its log.
 #[test]
 fn threat_12_a_log_of_user_space_cannot_pass_off_what_was_measured() {
     let evil = sha256(&[b"file-system:/:evil"]);
@@ -193,7 +193,7 @@ fn threat_12_a_log_of_user_space_cannot_pass_off_what_was_measured() {
     assert_eq!(with(&index, &[]), ["tpm.pcr.15", "events.15"], "an NV index");
     let both = record(15, &evil, "x").replace("\"pcr\":15", "\"pcr\":15,\"nv_index\":30474753");
     assert_eq!(with(&both, &[]), ["tpm.eventlog.user_space"]);
-    // A phase that is claimed and was not measured, and one that is kept back.
+    // A claimed phase that was not measured, and a measured phase that is withheld.
     let (scene, mut device) = scene(phases);
     measured(&mut device, &UP[..3]);
     let claimed = record(11, &sha256(&[b"ready"]), "ready");
@@ -224,8 +224,8 @@ fn a_node_shows_what_its_user_space_measured() {
     assert!(said().1.starts_with("portcullis: denied\n  boot.phases\n"), "{}", said().1);
 }
 
-/// A machine measures while it is asked, in bursts as a boot does: every evidence
-/// that it gives fits together.
+/// A machine measures during a request, in bursts as a boot does: in all of its
+/// evidence, quote, values and log fit together.
 #[test]
 fn evidence_of_a_machine_that_measures_meanwhile_fits_together() {
     let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());
@@ -256,7 +256,7 @@ fn evidence_of_a_machine_that_measures_meanwhile_fits_together() {
     });
 }
 
-/// TPM_RC_RETRY, oftener than the TSS asks again by itself (five times a command).
+/// TPM_RC_RETRY, more often than the TSS itself retries (five times a command).
 #[test]
 fn a_busy_tpm_is_asked_again_and_named_in_the_end() {
     let (_folder, deployment) = common::deployment(portcullis_lab::Options::default());

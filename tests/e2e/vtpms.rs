@@ -1,6 +1,6 @@
 #![cfg(test)]
-//! Virtual TPMs that somebody inside the guest runs: a service module, or
-//! Azure's paravisor. The report vouches for them, each in its own way.
+//! Virtual TPMs that run inside the guest: a service module, or Azure's paravisor. The
+//! report vouches for them, each in a different way.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn machine(deployment: &Deployment, name: &str) -> Machine {
     LabPlatform { machine: deployment.machine(name) }.open().unwrap()
 }
 
-/// What a request with evidence comes to, which somebody may have changed.
+/// The result of a request with evidence that a test may have changed.
 async fn ask(
     session: &mut RawSession,
     machine: &mut Machine,
@@ -49,7 +49,7 @@ async fn ask(
     if answer.status == 201 { Vec::new() } else { session.denied(&answer).unwrap() }
 }
 
-/// The whole path: a client in a process of its own gets a permit.
+/// The whole path: a client in a separate process gets a permit.
 #[test]
 fn nodes_with_vtpms_get_permits() {
     for vtpm in [Vtpm::Svsm, Vtpm::Azure] {
@@ -71,11 +71,11 @@ fn a_service_module_vouches_for_its_own_vtpm_alone() {
         let (mut own, mut foreign) = (machine(&deployment, "node-2"), machine(&deployment, "node-3"));
         let mut session = RawSession::open(deployment.nodes_address()).await.unwrap();
         let same = |collected| collected;
-        // An endorsement key quotes nothing: the quote's key must be activated under it.
+        // An endorsement key cannot quote: the quote's key must be activated under it.
         assert_eq!(ask(&mut session, &mut own, "node-2", same).await, ["node.activation"]);
         session.activate_machine(&mut own).await.unwrap();
         assert_eq!(ask(&mut session, &mut own, "node-2", same).await, Vec::<String>::new());
-        // Another machine's manifest, which this report is not over.
+        // Another machine's manifest, which this report does not cover.
         let Collected::SvsmVtpm(other, _) = foreign.collect(&[0; 64], &Default::default()).unwrap().collected().clone()
         else {
             panic!("no service module")
@@ -94,7 +94,7 @@ fn a_service_module_vouches_for_its_own_vtpm_alone() {
             other => other,
         };
         assert_eq!(ask(&mut session, &mut own, "node-2", without).await, ["evidence.binding"]);
-        // The vTPM of another machine: activated there, and not vouched for here.
+        // The vTPM of another machine: activated there, but not vouched for here.
         session.activate_machine(&mut foreign).await.unwrap();
         assert_eq!(ask(&mut session, &mut own, "node-2", same).await, ["node.activation"]);
         // A report of the guest's level.
@@ -145,7 +145,7 @@ fn no_changed_byte_of_a_modules_evidence_passes() {
     }
 }
 
-/// THREATS row 14, live: either half may be old, and neither passes.
+/// THREATS row 14, live: either half may be old, but neither passes.
 #[test]
 fn threat_14_neither_half_of_azures_evidence_may_be_old() {
     let (_folder, deployment, _daemon) = with_nodes(Vtpm::Azure);
@@ -181,7 +181,7 @@ fn threat_14_neither_half_of_azures_evidence_may_be_old() {
             other => other,
         };
         let refused = ask(&mut session, &mut own, "node-2", foreign_quote).await;
-        // Whoever names another key answers to another binder in every part.
+        // Evidence that names another key has another binder in every part.
         assert_eq!(refused, ["azure.ak"]);
         assert_eq!(ask(&mut session, &mut foreign, "node-2", same).await, ["node.ak"]);
     });

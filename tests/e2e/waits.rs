@@ -1,6 +1,6 @@
 #![cfg(test)]
-//! Commands that wait for an authority: none is silent for long, each ends, and
-//! says what could not be reached and what to look at.
+//! Commands that wait for an authority: each reports within seconds, ends, and says
+//! which step failed and what to look at.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use portcullis_lab::deployment::SLEEP;
 use portcullis_lab::{Deployment, Options};
 
-/// An address where connections are taken, and nothing is ever said.
+/// An address that accepts connections and never answers.
 fn silent() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -23,7 +23,7 @@ struct Ended {
     elapsed: Duration,
 }
 
-/// Commands that ask an authority, side by side, with the exit code for one that
+/// Commands that contact an authority, side by side, with the exit code for one that
 /// cannot be reached.
 fn ask(deployment: &Deployment, authority: &str) -> Vec<(&'static str, i32, Ended)> {
     let own = |name: &str| deployment.text(name);
@@ -96,7 +96,7 @@ fn an_authority_that_is_not_there_is_told_at_once() {
     }
 }
 
-/// On a terminal one line counts the seconds, drawn in its place.
+/// On a terminal one line counts the seconds and is redrawn in place.
 #[test]
 fn on_a_terminal_one_line_counts_the_seconds() {
     let (_folder, deployment) = common::deployment(Options::default());

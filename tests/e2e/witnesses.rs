@@ -1,4 +1,4 @@
-//! Witnesses: what a quorum of them has not seen does not run.
+//! Witnesses: nothing runs that a quorum of them has not seen.
 
 mod common;
 
@@ -50,7 +50,7 @@ fn refused(deployment: &Deployment, check: &str) -> String {
     said
 }
 
-/// Exit code of a replay, and what it says of the witnesses.
+/// Exit code of a replay, and its report on the witnesses.
 fn replay(deployment: &Deployment) -> (Option<i32>, String) {
     let mut command = std::process::Command::new(common::lab());
     command.args(["portcullis-audit", "replay", "--json"]).arg(deployment.path("state-authority/log"));
@@ -75,7 +75,7 @@ fn wait_for_trip(daemon: &Daemon, patience: Duration) -> String {
     panic!("it does not trip")
 }
 
-/// THREATS 46: one witness that is gone, or has lost its memory, stops nobody;
+/// THREATS 46: one witness that is gone, or has lost its memory, stops no permit;
 /// without a quorum the authority trips, and gates refuse.
 #[test]
 fn threat_46_a_faulty_witness_stops_nobody_and_no_quorum_stops_all() {
@@ -94,8 +94,8 @@ fn threat_46_a_faulty_witness_stops_nobody_and_no_quorum_stops_all() {
     assert_eq!(ask(&deployment).0, Some(4), "it signs no more");
 }
 
-/// THREATS 16, 39: a disk restored from a backup as a whole. The nodes that have
-/// seen more are not needed: the witnesses have.
+/// THREATS 16, 39: a whole disk restored from a backup. Nodes that have seen more are
+/// not needed, because the witnesses have.
 #[test]
 fn threat_39_witnesses_refuse_a_restored_disk() {
     let (_folder, deployment, _witnesses) = witnessed(30);
@@ -108,7 +108,7 @@ fn threat_39_witnesses_refuse_a_restored_disk() {
     for _ in 0..3 {
         assert_eq!(ask(&deployment).0, Some(0));
     }
-    // Every head is shown to the witnesses within seconds.
+    // Witnesses see every head within seconds.
     std::thread::sleep(Duration::from_secs(7));
     daemon.kill().unwrap();
     let newest = deployment.path("newest");
@@ -120,8 +120,7 @@ fn threat_39_witnesses_refuse_a_restored_disk() {
 
     fs::remove_dir_all(&log).unwrap();
     common::copy_folder(&newest, &log);
-    // An auditor sees that a quorum has seen this log, and what to make of one
-    // that came without.
+    // An auditor sees whether a quorum has seen this log; `missing` means no cosignatures.
     assert_eq!(replay(&deployment), (Some(0), "pass".into()));
     let note = fs::read_to_string(log.join("witnessed")).unwrap();
     let fewer = note.lines().filter(|line| !line.contains("witness.test/")).map(|line| format!("{line}\n"));
@@ -133,7 +132,7 @@ fn threat_39_witnesses_refuse_a_restored_disk() {
     assert_eq!(ask(&deployment).0, Some(0), "the newest copy goes on");
 }
 
-/// Whoever follows on a log names a head of which witnesses have seen enough.
+/// A successor names a head that enough witnesses have seen.
 #[test]
 fn a_successor_names_an_old_log_that_witnesses_have_seen() {
     let (_folder, mut deployment, _witnesses) = witnessed(5);
@@ -144,7 +143,7 @@ fn a_successor_names_an_old_log_that_witnesses_have_seen() {
         let mut session = portcullis_lab::raw::RawSession::open(deployment.nodes_address()).await.unwrap();
         assert_eq!(session.post("/v1/revocations", retire).await.unwrap().status, 200);
     });
-    // The end of the log, too, is shown to the witnesses.
+    // Witnesses also see the last head of the log.
     let witnessed = deployment.path("state-authority/log/witnessed");
     let size = |note: &str| portcullis_permit::Checkpoint::unverified(note).unwrap().0;
     let head = || fs::read_to_string(deployment.path("state-authority/log/checkpoint")).unwrap();
@@ -179,8 +178,8 @@ fn a_successor_names_an_old_log_that_witnesses_have_seen() {
     assert!(code == Some(0) && said.contains("(rotation)"), "{said}");
 }
 
-/// A machine as a whole, with its TPM, disk and configuration, copied while it was
-/// off: the copy has addresses of its own.
+/// A whole machine, with its TPM, disk and configuration, copied while it was off. The
+/// copy has different addresses.
 fn clone_authority(deployment: &Deployment) -> (portcullis_lab::Booted, std::net::SocketAddr) {
     common::copy_folder(&deployment.machine("authority"), &deployment.machine("clone"));
     common::copy_folder(&deployment.path("state-authority"), &deployment.path("state-clone"));
@@ -193,9 +192,9 @@ fn clone_authority(deployment: &Deployment) -> (portcullis_lab::Booted, std::net
     (portcullis_lab::Booted::boot(&deployment.machine("clone")).unwrap(), public)
 }
 
-/// THREATS 16: a machine and its clone, each with its own TPM, in which everything
-/// fits: only the witnesses know that there are two. Started after the other one
-/// it does not serve; started together, no more than one goes on.
+/// THREATS 16: a machine and its clone, each with its own TPM, and each consistent:
+/// only the witnesses know that there are two. If one starts after the other, it does
+/// not serve; if both start together, at most one continues.
 #[test]
 fn threat_16_of_two_clones_one_dies() {
     let (_folder, deployment, _witnesses) = witnessed(5);
@@ -223,7 +222,7 @@ fn threat_16_of_two_clones_one_dies() {
         assert!(began.elapsed() < Duration::from_secs(15), "both clones serve");
         std::thread::sleep(Duration::from_millis(100));
     }
-    // The other one goes on, for as long as anybody looks.
+    // The other one continues throughout the test.
     std::thread::sleep(Duration::from_secs(7));
     assert!(serves(&first) != serves(&second), "{:?} {:?}", serves(&first), serves(&second));
     let (survivor, loser, name) =
@@ -233,7 +232,7 @@ fn threat_16_of_two_clones_one_dies() {
         Err(error) => format!("{error:#}"),
     };
     assert!(why.contains("witness.lag") || why.contains("witness.quorum"), "{why}");
-    // Neither a restart helps the loser, nor that the survivor is off.
+    // The loser stays refused after a restart, and also while the survivor is off.
     assert!(survivor.as_mut().unwrap().stop().unwrap().success());
     let output = deployment.portcullisd(name, &["serve"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -241,9 +240,9 @@ fn threat_16_of_two_clones_one_dies() {
     assert!(said.contains("witness.quorum"), "{said}");
 }
 
-/// THREATS 32: permit key and log keys are all stolen, and a tree is made of
-/// them. Where witnesses are demanded, the gate refuses; where not, nothing but
-/// a checkpoint that the node has seen before tells the difference.
+/// THREATS 32: an attacker has stolen permit key and log keys, and makes a tree with
+/// them. If witnesses are demanded, the gate refuses; if not, only a checkpoint that
+/// the node has seen before reveals the difference.
 #[test]
 fn threat_32_a_private_tree_runs_only_where_no_witness_is_demanded() {
     let stolen = SigningKey::generate(Suite::Classic).unwrap();
@@ -305,8 +304,8 @@ fn threat_32_a_private_tree_runs_only_where_no_witness_is_demanded() {
     assert_eq!(check(expect(with(cosigned(head, 1_000), vec![]), Some(&quorum))), Ok(()));
 }
 
-/// THREATS 15: a process that was paused for longer than an answer's lease looks
-/// at the TPM before it answers again (the lease itself: `anchor::tests`).
+/// THREATS 15: a process that was paused for longer than an answer's lease checks the
+/// TPM before it answers again (the lease itself: `anchor::tests`).
 #[test]
 fn threat_15_a_paused_authority_looks_again_before_it_answers() {
     let (_folder, deployment, daemon) = common::serving();
@@ -315,7 +314,7 @@ fn threat_15_a_paused_authority_looks_again_before_it_answers() {
     std::thread::sleep(Duration::from_secs(5));
     common::signal(daemon.id(), rustix::process::Signal::CONT);
     std::thread::sleep(Duration::from_secs(2));
-    // Nobody asked while it had not looked; it goes on.
+    // No request came before it had checked the TPM, so it continues.
     assert_eq!(daemon.get("/readyz").unwrap().0, 200);
     assert_eq!(ask(&deployment).0, Some(0));
 }

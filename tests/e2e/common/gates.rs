@@ -87,7 +87,7 @@ pub(crate) fn running(command: &[&str]) -> Vec<i32> {
     pids.filter(|pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted)).collect()
 }
 
-/// How long it took until something held; `None` where it did not in time.
+/// The time until a condition held; `None` if it did not hold in time.
 pub(crate) fn wait_until(patience: Duration, mut holds: impl FnMut() -> bool) -> Option<Duration> {
     let started = Instant::now();
     while started.elapsed() < patience {

@@ -1,4 +1,4 @@
-//! What end-to-end tests share: a deployment, and a runtime.
+//! Shared parts of the end-to-end tests: a deployment, and a runtime.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::{Path, PathBuf};
@@ -59,8 +59,8 @@ pub(crate) fn signal(process: u32, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
-/// Whether this process may make namespaces. Tests that need it say loudly what
-/// was not shown.
+/// Whether this process may create namespaces. Tests that need them report loudly which
+/// checks were skipped.
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -69,7 +69,7 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
-/// Gives a program a clock that goes before or behind: `+2d`, `-30m`.
+/// Gives a program a clock that is ahead or behind: `+2d`, `-30m`.
 pub(crate) fn under_clock(command: &mut Command, offset: &str) {
     let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let library = libraries.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.exists());
@@ -99,7 +99,7 @@ pub(crate) fn audit(
     if let Ok(report) = &report {
         let _described = portcullis_schemas::check(report);
     }
-    // Whoever expects a report shows what came instead.
+    // A test that expects a report shows the actual output instead.
     (output.status.code(), report.unwrap_or_else(|_| String::from_utf8_lossy(&output.stderr).into_owned().into()))
 }
 

@@ -1,4 +1,4 @@
-//! A way to an authority that can be cut: in silence, as firewalls do, or with a
+//! A connection to an authority that can be cut: in silence, as firewalls do, or with a
 //! reset. New connections get through.
 
 use std::io::{Read, Write};
@@ -44,12 +44,12 @@ impl Proxy {
         self.address
     }
 
-    /// From now on, nothing gets through on the connections that there are.
+    /// From now on, blocks all traffic of the existing connections.
     pub(crate) fn swallow(&self) {
         self.shared.cut.store(self.shared.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// Ends the connections that there are.
+    /// Resets the existing connections.
     pub(crate) fn reset(&self) {
         for stream in self.shared.open.lock().unwrap().drain(..) {
             drop(stream.shutdown(Shutdown::Both));
@@ -65,7 +65,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, number: u64, shared: &Shared) {
             break;
         }
         if length == 0 {
-            // The other side learns nothing of it.
+            // The other side does not notice.
             std::thread::park();
         }
     }
