@@ -1,4 +1,4 @@
-//! What governors have withdrawn, as far as decisions need it.
+//! The revocations by governors, as far as decisions need them.
 
 use std::collections::BTreeSet;
 
@@ -13,17 +13,18 @@ pub struct Revocations {
     nodes: BTreeSet<String>,
     workloads: BTreeSet<Digest>,
     permits: BTreeSet<PermitId>,
-    /// The authority itself: then it decides nothing more, so no decision ever
-    /// depends on it.
+    /// Set if the authority itself is retired. It then decides nothing more, so no decision
+    /// depends on this field.
     retired: Option<Retired>,
-    /// Of all that: every decision records it, few commands change it.
+    /// Digest of the fields above. It is cached, because every decision records it and only
+    /// commands change it.
     digest: Digest,
 }
 
 /// An authority that its governors have retired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retired {
-    /// Origin of the one that takes its place, if there is to be one.
+    /// Origin of its successor, if one is planned.
     pub successor: Option<String>,
 }
 
@@ -50,7 +51,7 @@ impl Revocations {
         self.sequence
     }
 
-    /// Digest of the last command; none before the first.
+    /// Digest of the last command; `None` before the first.
     #[must_use]
     pub const fn last(&self) -> Option<&Digest> {
         self.last.as_ref()
@@ -71,27 +72,27 @@ impl Revocations {
         self.digest = self.compute_digest();
     }
 
-    /// Takes on what an authority before this one had withdrawn: permits end
-    /// with the one that issued them, nodes and workloads stay withdrawn.
+    /// Adds the revocations of the previous authority. Nodes and workloads stay revoked.
+    /// Permits are left out: they end with the authority that issued them.
     pub fn inherit(&mut self, inherited: Inherited) {
         self.nodes.extend(inherited.nodes);
         self.workloads.extend(inherited.workloads);
         self.digest = self.compute_digest();
     }
 
-    /// What an authority after this one takes on.
+    /// The revocations that the next authority inherits.
     #[must_use]
     pub fn to_inherit(&self) -> Inherited {
         Inherited { nodes: self.nodes.clone(), workloads: self.workloads.clone() }
     }
 
-    /// Whether the authority itself was retired.
+    /// The retirement of the authority itself, if it was retired.
     #[must_use]
     pub const fn retired(&self) -> Option<&Retired> {
         self.retired.as_ref()
     }
 
-    /// Whether a command to lift has something to lift; `true` for other commands.
+    /// Whether a lifting command has a revocation to lift; `true` for other commands.
     #[must_use]
     pub fn can_apply(&self, target: &RevocationTarget) -> bool {
         match target {
@@ -138,7 +139,7 @@ impl Revocations {
         Value::Array(vec![sequence, or_null(self.last.map(bstr)), nodes, workloads, permits, or_null(retired)])
     }
 
-    /// Reads [`Revocations::to_value`].
+    /// Reads the value that [`Revocations::to_value`] returns.
     ///
     /// # Errors
     /// Another shape.

@@ -9,7 +9,7 @@ use portcullis_wire::hex::hex;
 use super::facts::{Facts, ParentState};
 use crate::policy::{KnownWorkload, Node, Reference};
 
-/// What a question is about.
+/// The subject of a question to Cedar.
 pub(super) struct Asked<'a> {
     pub(super) node: &'a Node,
     pub(super) evidence: &'a VerifiedEvidence,

@@ -1,4 +1,4 @@
-//! What a decision depends on, beside request and bundle; recorded with it.
+//! Inputs of a decision besides request and bundle, recorded with it.
 
 use portcullis_attest::binding::Channel;
 use portcullis_permit::{BootCounters, PermitId, ReceivedRequest, StatusReference};
@@ -9,15 +9,15 @@ use crate::nonce::NoncePreimage;
 use crate::revocations::Revocations;
 
 const LABEL: &str = "portcullis/facts/2";
-/// Largest record of facts, in bytes: a post-quantum signature is most of it.
+/// Largest record of facts, in bytes. Most of it is a post-quantum signature.
 const MAX_LENGTH: usize = 16 * 1024;
 
-/// What the log knows of a parent permit.
+/// The log's knowledge of a parent permit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentState {
     /// The request names no parent.
     None,
-    /// The request names a parent that the log does not have, or that ended.
+    /// The request names a parent that is not in the log, or that has ended.
     Unknown,
     /// The parent is in the log.
     Logged {
@@ -29,9 +29,9 @@ pub enum ParentState {
         workload: Digest,
         /// First permit of its line of renewals.
         origin: PermitId,
-        /// When that one was granted, Unix seconds.
+        /// Time at which that first permit was granted, Unix seconds.
         since: u64,
-        /// Where the node's TPM stood.
+        /// Recorded boot counters of the node's TPM.
         boot: Option<BootCounters>,
     },
 }
@@ -39,15 +39,15 @@ pub enum ParentState {
 /// How the checkpoint that the node has seen relates to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeenState {
-    /// The node has seen none.
+    /// The node has not seen a checkpoint.
     None,
     /// The log extends it.
     Extended,
-    /// The log does not extend it, or it cannot be read.
+    /// The log does not extend it, or it is unreadable.
     Contradicted,
 }
 
-/// Everything that a decision depends on, beside request and bundle.
+/// All inputs of a decision besides request and bundle.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// Unix seconds.
@@ -56,28 +56,28 @@ pub struct Facts<'a> {
     pub issuer: &'a str,
     /// SHA-256 of the boot entry of the authority that decides.
     pub boot: Digest,
-    /// Digest of the statement that the authority showed on this connection.
+    /// Digest of the statement that the authority sent on this connection.
     pub statement: Digest,
-    /// The nonce that the connection was given, consumed by this request;
-    /// absent where it has none.
+    /// The connection's nonce, consumed by this request; `None` if the connection has no
+    /// nonce.
     pub nonce: Option<NoncePreimage>,
     /// The session as the node sees it.
     pub channel: Channel,
-    /// The credential that was activated on it, if one was.
+    /// The credential that was activated on this connection, if any.
     pub activation: Option<Activation>,
-    /// The checkpoint that the request names, against the log.
+    /// How the checkpoint that the request names relates to the log.
     pub seen: SeenState,
-    /// What the log knows of the parent.
+    /// The log's knowledge of the parent.
     pub parent: ParentState,
-    /// What governors have withdrawn.
+    /// The revocations by governors.
     pub revocations: &'a Revocations,
-    /// Where the permit's status will be told.
+    /// Location of the permit's status.
     pub status: StatusReference,
 }
 
 impl Facts<'_> {
-    /// The facts as archived, with the signature of the request; permits and
-    /// denials carry the digest.
+    /// The facts as archived, with the signature of the request. Permits and denials carry
+    /// the digest of this record.
     #[must_use]
     pub fn encode(&self, received: &ReceivedRequest) -> Vec<u8> {
         let parent = match &self.parent {
@@ -114,7 +114,7 @@ impl Facts<'_> {
     }
 }
 
-/// Facts as they were archived.
+/// Facts read from the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedFacts {
     time: u64,
@@ -177,13 +177,13 @@ impl RecordedFacts {
         })
     }
 
-    /// Digest of what governors had withdrawn: [`Revocations::digest`].
+    /// Digest of the revocations at that time: [`Revocations::digest`].
     #[must_use]
     pub const fn revocations(&self) -> &Digest {
         &self.revocations
     }
 
-    /// When it was decided, Unix seconds.
+    /// Time of the decision, Unix seconds.
     #[must_use]
     pub const fn time(&self) -> u64 {
         self.time
@@ -195,19 +195,19 @@ impl RecordedFacts {
         &self.boot
     }
 
-    /// What the log knew of the parent.
+    /// The log's knowledge of the parent at that time.
     #[must_use]
     pub const fn parent(&self) -> &ParentState {
         &self.parent
     }
 
-    /// The signature that the request came with: [`ReceivedRequest::rejoin`].
+    /// The signature of the request, for [`ReceivedRequest::rejoin`].
     #[must_use]
     pub fn envelope(&self) -> &[u8] {
         &self.envelope
     }
 
-    /// The facts, with the revocations of their digest.
+    /// The facts, with the revocations that their digest names.
     #[must_use]
     pub fn with<'a>(&'a self, revocations: &'a Revocations) -> Option<Facts<'a>> {
         (*revocations.digest() == self.revocations).then(|| Facts {

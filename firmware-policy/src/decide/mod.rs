@@ -4,11 +4,10 @@
 //! freshness -> evidence -> identity -> appraisal -> revocation, parent, workload -> Cedar
 //! ```
 //!
-//! The same request, facts and bundle give the same permit or denial, byte for
-//! byte, today and at any replay. A denial is complete: a check that failed does
-//! not keep later ones from being made, as long as they have what they need.
-//! What was not verified is not appraised, and Cedar is asked only about a
-//! verified, enrolled node with a known image and workload.
+//! The same request, facts and bundle give the same permit or denial, byte for byte,
+//! now and in any replay. A denial is complete: after a failed check, later checks are
+//! still made if their inputs are available. Only verified evidence is appraised, and
+//! Cedar is asked only about a verified, enrolled node with a known image and workload.
 
 mod authorization;
 mod facts;
@@ -30,24 +29,24 @@ use crate::remedy::{Reader, remedy};
 use authorization::{Asked, ask_cedar};
 use request::{Boot, boot_counters, check_freshness, check_parent, check_revocation, find_node, find_workload};
 
-/// Stands for what a denial has no room for.
+/// The check id for refusals that do not fit into a denial.
 const MORE: &str = "denial.more";
 
 /// The decision on a request.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// To be signed, logged, and only then handed out.
+    /// To be signed and logged before it is sent.
     Authorized {
         /// The permit.
         permit: Box<Permit>,
         /// The attestation result, to be archived.
         result: AttestationResult,
     },
-    /// To be signed and logged too.
+    /// Also to be signed and logged.
     Denied(Denial),
 }
 
-/// Decides.
+/// Decides on a request.
 #[must_use]
 pub fn decide(received: &ReceivedRequest, facts: &Facts<'_>, bundle: &VerifiedBundle) -> Decision {
     let mut checks = Checks::refusals();
@@ -58,11 +57,12 @@ pub fn decide(received: &ReceivedRequest, facts: &Facts<'_>, bundle: &VerifiedBu
     }
 }
 
-/// What would be decided if the request came at another time, under a bundle that
-/// governors may not have signed yet: every check that does not pass, none if it would be permitted.
+/// Decides without effect, as if the request came at another time, under a bundle that
+/// may not be signed yet. The result lists every check that does not pass; the list is
+/// empty for a permit.
 ///
-/// The connection's own times stay as they were recorded, as they would be if it
-/// were made then: the nonce is as old as it was.
+/// The times of the connection stay as recorded, so the nonce has the same age as in
+/// the original request.
 #[must_use]
 pub fn rehearse(received: &ReceivedRequest, facts: &Facts<'_>, at: u64, bundle: &Content) -> Rehearsal {
     let mut checks = Checks::refusals();
@@ -71,18 +71,19 @@ pub fn rehearse(received: &ReceivedRequest, facts: &Facts<'_>, at: u64, bundle: 
     Rehearsal { checks, warnings, evidence }
 }
 
-/// What a rehearsal came to.
+/// The result of a rehearsal.
 #[derive(Clone, Debug)]
 pub struct Rehearsal {
-    /// The checks that did not pass; a permit if there is none.
+    /// The checks that did not pass; empty for a permit.
     pub checks: Checks,
-    /// What would be warned of.
+    /// Warnings that the decision would carry.
     pub warnings: Vec<Warning>,
     /// SHA-256 of the evidence.
     pub evidence: Digest,
 }
 
-/// Whether the evidence has proven who asks. Strangers learn one check id.
+/// Whether the evidence has proven the identity of the requester. A stranger gets only
+/// one check id.
 #[derive(Clone, Copy, PartialEq)]
 enum Acquaintance {
     Stranger,
@@ -154,8 +155,7 @@ fn verify_evidence(
         context: &received.digest(),
     };
     let challenge = Challenge { binding, carriage: Carriage::Direct, selection: bundle.policy().selection(Role::Node) };
-    // Evidence is judged by its own checks alone: it may be sound in a request
-    // that is not.
+    // Evidence is judged by its own checks alone: it may be valid in an invalid request.
     let mut own = checks.another();
     let verified = verify(evidence, &challenge, bundle.verifier(), at, &mut own);
     checks.extend(&own);
@@ -239,7 +239,7 @@ fn denied(
     }
 }
 
-/// As many refusals as a denial may have; what is beyond is counted.
+/// The refusals that fit into a denial; the rest are counted.
 fn complete(mut all: Vec<Refusal>) -> Vec<Refusal> {
     if all.len() > Denial::MAX_REFUSALS {
         let kept = Denial::MAX_REFUSALS.saturating_sub(1);

@@ -1,5 +1,5 @@
-//! What a request says by itself: that it is for this authority, now; what it
-//! continues; what it wants to run.
+//! Checks of a request: that it is fresh and for this authority, the permit that it
+//! renews, and the workload that it names.
 
 use portcullis_attest::check::Checks;
 use portcullis_attest::tpm::attest::ClockInfo;
@@ -11,7 +11,7 @@ use super::facts::{Facts, ParentState, SeenState};
 use crate::bundle::Content;
 use crate::policy::{KnownWorkload, Node, Policy};
 
-/// The request is for this authority, now, on this connection.
+/// The request is fresh, and for this authority and this connection.
 pub(super) fn check_freshness(
     request: &PermitRequest,
     facts: &Facts<'_>,
@@ -80,18 +80,18 @@ pub(super) fn check_revocation(request: &PermitRequest, facts: &Facts<'_>, check
     checks.require("workload.revoked", !workload, || format!("{} is revoked", hex(digest)), required, detail);
 }
 
-/// Where the TPM of a quote stands.
+/// The boot counters and the clock of a quote's TPM.
 pub(super) fn boot_counters(quote: &VerifiedQuote) -> BootCounters {
     let ClockInfo { clock, reset_count, restart_count, .. } = quote.clock();
     BootCounters { reset_count, restart_count, clock }
 }
 
-/// Whether the evidence has shown where the node's TPM stands.
+/// Whether the evidence has shown the boot counters of the node's TPM.
 #[derive(Clone, Copy)]
 pub(super) enum Boot {
-    /// The evidence was not verified: nobody knows.
+    /// Unknown, because the evidence was not verified.
     Unknown,
-    /// What it shows; none without a TPM.
+    /// The counters in the evidence; `None` without a TPM.
     Shown(Option<BootCounters>),
 }
 
@@ -146,7 +146,7 @@ pub(super) fn check_parent(
     );
 }
 
-/// A machine that rebooted no longer runs what the parent permitted.
+/// After a reboot, the program that the parent permitted no longer runs.
 fn check_boot(boot: Option<BootCounters>, before: Option<BootCounters>, checks: &mut Checks) {
     let continued = match (boot, before) {
         (Some(now), Some(before)) => now.continues(&before),

@@ -16,7 +16,7 @@ pub const FILE: &str = "policy.toml";
 pub struct Document {
     /// Origin of the authority that the bundle is for.
     pub authority: String,
-    /// Only goes up.
+    /// Version of the bundle; it only increases.
     pub version: u64,
     /// SHA-256 of the bundle before this one; absent in the first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,19 +25,20 @@ pub struct Document {
     pub not_before: String,
     /// RFC 3339, exclusive.
     pub expires: String,
-    /// Evidence classes that are admitted at all.
+    /// Evidence classes that are admitted.
     pub classes: Vec<String>,
-    /// Where certificate chains must end.
+    /// Trusted roots of certificate chains.
     pub roots: RootChoice,
-    /// Times and sizes.
+    /// Limits on times and sizes.
     pub limits: Limits,
-    /// Whose cosignatures gates demand; nobody's where absent.
+    /// The witnesses whose cosignatures gates demand; where absent, gates demand no
+    /// cosignature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub witnesses: Option<Witnesses>,
-    /// What is not trusted although it verifies.
+    /// Hardware and keys that are not trusted, even if their evidence verifies.
     #[serde(default)]
     pub distrust: Distrust,
-    /// What the platform must have enabled.
+    /// Platform features that must be enabled.
     pub platform: Platform,
     /// TCB floors. A generation without a floor is refused.
     #[serde(default, rename = "floor")]
@@ -48,23 +49,23 @@ pub struct Document {
     /// Known workloads.
     #[serde(default, rename = "workload")]
     pub workloads: Vec<Workload>,
-    /// Who may read entries and archive of the log.
+    /// Auditors that may read the entries and the archive of the log.
     #[serde(default, rename = "auditor", skip_serializing_if = "Vec::is_empty")]
     pub auditors: Vec<Auditor>,
 }
 
-/// Who may read entries and archive of the log.
+/// An auditor that may read the entries and the archive of the log.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Auditor {
-    /// For people, and for the authority's own log.
+    /// Name, for people and for the authority's own log.
     pub name: String,
-    /// SHA-256 of the key (`SubjectPublicKeyInfo`) with which it connects, as
+    /// SHA-256 of the key (`SubjectPublicKeyInfo`) with which the auditor connects, as
     /// `portcullis log key` prints it.
     pub key: String,
 }
 
-/// Times and sizes.
+/// Limits on times and sizes.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -72,29 +73,29 @@ pub struct Limits {
     pub lease_seconds: u64,
     /// Seconds for which a status list is valid, at most one lease.
     pub status_seconds: u64,
-    /// Age in seconds that the nonce of evidence may have, 1 to 10.
+    /// Largest allowed age of the evidence's nonce in seconds, 1 to 10.
     pub evidence_seconds: u64,
-    /// Seconds for which a permit and its renewals may follow on each other
-    /// before the node must ask anew; at least one lease.
+    /// Seconds for which a permit can be renewed in sequence before the node must make a
+    /// new request; at least one lease.
     pub renewal_seconds: u64,
-    /// Seconds by which two clocks may differ wherever times of one are compared by
-    /// another, 1 to 60; 10 where absent.
+    /// Seconds by which two clocks may differ wherever a time from one clock is compared
+    /// with another, 1 to 60; 10 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_seconds: Option<u64>,
-    /// Seconds after which the evidence of a decision is taken out of the
-    /// archive, a day at least; kept for ever where absent.
+    /// Seconds after which the evidence of a decision is removed from the archive, at least
+    /// one day; kept without limit where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence_kept_seconds: Option<u64>,
 }
 
-/// Whose cosignatures gates demand.
+/// The witnesses whose cosignatures gates demand.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Witnesses {
-    /// How many of them, at least one.
+    /// Number of cosignatures that a gate demands, at least one.
     pub threshold: u64,
-    /// Seconds for which a cosignature counts, 5 to 3600. An authority whose
-    /// witnesses lag further behind trips.
+    /// Seconds for which a cosignature is valid, 5 to 3600. An authority whose witnesses
+    /// lag further behind stops signing.
     pub max_age_seconds: u64,
     /// The witnesses.
     #[serde(rename = "witness")]
@@ -107,11 +108,11 @@ pub struct Witnesses {
 pub struct Witness {
     /// Its key, as `portcullis-witness init` prints it.
     pub key: String,
-    /// Where it listens: `http://host:port`.
+    /// Its address: `http://host:port`.
     pub url: String,
 }
 
-/// Where certificate chains must end.
+/// Trusted roots of certificate chains.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum RootChoice {
@@ -121,7 +122,7 @@ pub enum RootChoice {
     Given,
 }
 
-/// What is not trusted although it verifies.
+/// Hardware and keys that are not trusted, even if their evidence verifies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Distrust {
@@ -136,7 +137,7 @@ pub struct Distrust {
     pub chips: Vec<String>,
 }
 
-/// What the platform must have enabled. Every key is required: silence is no choice.
+/// Platform features that must be enabled. Every key is required: there is no default.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Platform {
@@ -148,18 +149,18 @@ pub struct Platform {
     pub ecc: Requirement,
     /// Simultaneous multithreading is off.
     pub smt_disabled: Requirement,
-    /// Bits that both mitigation vectors of a report must have (version 5 and
-    /// later); 0 asks for none, and then older reports are admitted.
+    /// Bits that must be set in both mitigation vectors of a report (version 5 and later).
+    /// 0 requires no bit, and also admits older reports.
     pub mitigations: u64,
 }
 
-/// Whether something must hold.
+/// Whether a property is required.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Requirement {
-    /// It must hold.
+    /// The property is required.
     Required,
-    /// It may hold or not.
+    /// The property is optional.
     Optional,
 }
 
@@ -169,12 +170,12 @@ pub enum Requirement {
 pub struct Floor {
     /// `Milan`, `Genoa` or `Turin`.
     pub generation: String,
-    /// TCB versions of the report that it is for: `reported`, `committed`,
+    /// TCB versions of the report that the floor applies to: `reported`, `committed`,
     /// `launch`, `current`; all four where absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<String>,
-    /// RFC 3339: until then a version below this floor is warned of, from then
-    /// on it is denied. Denied at once where absent.
+    /// RFC 3339. A version below this floor is warned of before this time, and denied from
+    /// then on. Where absent, it is always denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deny_from: Option<String>,
     /// FMC; Turin only.
@@ -202,8 +203,8 @@ pub struct Node {
     /// Name of its attestation key in hex. With a TPM, this or `ek` is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ak_name: Option<String>,
-    /// SHA-256 of the `SubjectPublicKeyInfo` of its endorsement key in hex: the
-    /// node then activates a credential under it on every connection.
+    /// SHA-256 of the `SubjectPublicKeyInfo` of its endorsement key in hex. With it, the
+    /// node activates a credential under this key on every connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ek: Option<String>,
     /// Weakest evidence that it may show: `snp+tpm`, `snp` or `tpm`.

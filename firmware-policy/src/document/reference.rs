@@ -1,10 +1,10 @@
-//! A file in `reference/`: what one image may be measured as.
+//! A file in `reference/`: the allowed measurements of one image.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Who an image is for.
+/// The role that an image is for.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoleName {
@@ -14,15 +14,15 @@ pub enum RoleName {
     Node,
 }
 
-/// What a launch measurement covers.
+/// The components that a launch measurement covers.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Coverage {
     /// Firmware, kernel, initrd and command line.
     BootChain,
-    /// Firmware, with a vTPM that measures what comes after; needs `[uki]`.
+    /// Firmware, with a vTPM that measures later components; needs `[uki]`.
     FirmwareAndUki,
-    /// Firmware alone: not enough for anything that is admitted here.
+    /// Firmware alone: not sufficient for any image admitted here.
     Firmware,
 }
 
@@ -32,12 +32,12 @@ pub enum Coverage {
 pub struct Reference {
     /// Name, for policies and messages.
     pub name: String,
-    /// Who the image is for.
+    /// The role that the image is for.
     pub role: RoleName,
-    /// What the launch measurements cover.
+    /// The components that the launch measurements cover.
     pub covers: Coverage,
-    /// Whether somebody has looked at the values and stands for them. Drafts
-    /// are not reviewed, and nothing with a draft is signed.
+    /// Whether a person has reviewed the values and vouches for them. Drafts are not
+    /// reviewed, and a bundle with a draft cannot be signed.
     pub reviewed: bool,
     /// RFC 3339; the bundle's own start where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,23 +62,23 @@ pub struct Reference {
     /// PCR number to SHA-256 value in hex, or to several.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pcrs: BTreeMap<String, OneOf>,
-    /// What the event log must show of the boot.
+    /// Requirements for the boot, as the event log shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
-    /// What the event log must show of the unified kernel image.
+    /// Requirements for the unified kernel image, as the event log shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uki: Option<Uki>,
-    /// What Linux's list of measured files must show.
+    /// Requirements for Linux's list of measured files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ima: Option<Ima>,
-    /// PCR number to everything that may be measured into it: a text that the log
-    /// has and that hashes to the digest, the beginning of one with `*`, or
-    /// `sha256:` and a digest in hex.
+    /// PCR number to all events that may be measured into it. An event is a text that the
+    /// log contains and that hashes to the digest, the beginning of such a text with `*`,
+    /// or `sha256:` and a digest in hex.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub events: BTreeMap<String, Vec<String>>,
 }
 
-/// One value, or several of which one must be found.
+/// One value, or several alternatives.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(untagged)]
 pub enum OneOf {
@@ -105,13 +105,13 @@ impl OneOf {
 pub struct Boot {
     /// Whether Secure Boot must be on (PCR 7).
     pub secure_boot: super::Requirement,
-    /// Authenticode SHA-256 digests in hex of everything that may be started
-    /// (PCR 4); whatever else was started denies. Absent: not looked at.
+    /// Authenticode SHA-256 digests in hex of all binaries that may be started (PCR 4); any
+    /// other started binary causes a denial. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Vec<String>>,
-    /// Phases that user space may have reached (PCR 11), each path as words that
-    /// colons join, such as `enter-initrd:leave-initrd:sysinit:ready`, or `none`.
-    /// Absent: not looked at.
+    /// Phases that user space may have reached (PCR 11): each path as words joined by
+    /// colons, such as `enter-initrd:leave-initrd:sysinit:ready`, or `none`. Absent: not
+    /// checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phases: Option<Vec<String>>,
 }
@@ -123,7 +123,7 @@ pub struct Uki {
     /// Section name to SHA-256 of its content in hex, or to several. Exactly
     /// these sections must have been measured.
     pub sections: BTreeMap<String, OneOf>,
-    /// Command lines that may be given beside the image's own (PCR 12).
+    /// Command lines that may be given besides the image's own (PCR 12).
     #[serde(default)]
     pub command_lines: Vec<String>,
 }
