@@ -1,5 +1,5 @@
-//! What a node requires of an authority before it sends anything, and what an
-//! authority requires of itself before it serves: the same code.
+//! Requirements for an authority. A node checks them before it sends any request, and
+//! an authority checks itself with the same code before it serves.
 
 use portcullis_attest::binding::{BatchProof, Binding, Role};
 use portcullis_attest::check::Checks;
@@ -12,8 +12,8 @@ use portcullis_wire::{Digest, merkle, rfc3339};
 use crate::appraise::{AttestationResult, Identity, appraise, identify};
 use crate::bundle::VerifiedBundle;
 
-/// Largest checkpoint that a node has accepted, and proof that the authority's
-/// own extends it.
+/// Largest checkpoint that a node has accepted, and the proof that the authority's
+/// checkpoint extends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Origin of the log.
@@ -24,20 +24,20 @@ pub struct Seen {
     pub root: Digest,
 }
 
-/// What an authority answers to a challenge.
+/// An authority's answer to a challenge.
 #[derive(Clone, Debug)]
 pub struct AuthorityAnswer {
     /// Encoded [`AuthorityStatement`].
     pub statement: Vec<u8>,
     /// Encoded evidence.
     pub evidence: Vec<u8>,
-    /// Where this session's binder stands in the batch.
+    /// Path of this session's binder in the batch.
     pub batch: BatchProof,
     /// Path from the checkpoint that the node has seen to the statement's.
     pub consistency: Vec<Digest>,
 }
 
-/// An authority that proved what it is. Only [`verify_authority`] makes one.
+/// An authority that proved its identity. Only [`verify_authority`] makes one.
 #[derive(Clone, Debug)]
 pub struct VerifiedAuthority {
     endorsement: Endorsement,
@@ -48,7 +48,7 @@ pub struct VerifiedAuthority {
 }
 
 impl VerifiedAuthority {
-    /// What the governors endorsed.
+    /// The governors' endorsement.
     #[must_use]
     pub const fn endorsement(&self) -> &Endorsement {
         &self.endorsement
@@ -170,7 +170,7 @@ fn verify_checkpoint(
     let verified = Checkpoint::verify(&statement.checkpoint, &endorsement.checkpoint_key);
     let detail = "latest checkpoint of the authority's log";
     let checkpoint = checks.step("authority.checkpoint", verified, "a checkpoint by the endorsed key", detail)?;
-    // Another authority has another log; what was seen of this one counts.
+    // Another authority has another log: compare only with checkpoints of the same log.
     if let Some(seen) = seen.filter(|seen| seen.origin == endorsement.origin()) {
         let extends = merkle::is_consistent(seen.size, &seen.root, checkpoint.size(), checkpoint.root(), path);
         checks.require(
@@ -184,7 +184,8 @@ fn verify_checkpoint(
     if let Some((old, seen)) = endorsement.predecessor.as_ref().zip(seen)
         && seen.origin == old.checkpoint_key.origin()
     {
-        // What it was not told it cannot follow on; the same size is the same tree.
+        // The new authority continues only the part of the old log that its endorsement names.
+        // At the same size, the trees must be the same.
         let follows = seen.size < old.size || (seen.size == old.size && seen.root == old.root);
         checks.require(
             "authority.succession",
@@ -197,8 +198,8 @@ fn verify_checkpoint(
     Some(checkpoint)
 }
 
-/// The authority's bundle is neither older than the endorsement and the node
-/// demand, nor another one under the same version.
+/// Checks that the authority's bundle is not older than the endorsement and the node
+/// demand, and is not a different bundle with the same version.
 fn check_bundle(
     statement: &AuthorityStatement,
     endorsement: &Endorsement,

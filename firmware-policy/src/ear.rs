@@ -1,15 +1,15 @@
-//! Results in the terms of others: trustworthiness vectors (AR4SI, draft-10) and
-//! EAT attestation results (EAR, draft-04).
+//! Results in standard formats: trustworthiness vectors (AR4SI, draft-10) and EAT
+//! attestation results (EAR, draft-04).
 //!
-//! Both drafts still move. This module is the one place that knows them, pins
-//! one profile, and refuses every other; nothing inside Portcullis decides by it.
+//! Both drafts may still change. Only this module depends on them: it pins one profile
+//! and refuses every other. Nothing inside Portcullis decides by it.
 
 use portcullis_attest::check::{Checks, Outcome};
 use portcullis_attest::verified::VerifiedEvidence;
 use portcullis_wire::hex::hex;
 use portcullis_wire::{Digest, Error, Fields, Value, decode, encode, map};
 
-/// The one profile that is written and read.
+/// The only profile that is written and read.
 pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
 /// Largest result read, in bytes.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -24,13 +24,13 @@ const VECTOR: i64 = 1001;
 const POLICY_IDS: i64 = 1003;
 const VERIFIER_ID: i64 = 1004;
 
-/// How a bundle is named among the policies of a result.
+/// Prefix of a bundle's name among the policies of a result.
 #[must_use]
 pub fn policy_id(bundle: &Digest) -> String {
     format!("urn:portcullis:bundle:sha256:{}", hex(bundle))
 }
 
-/// What a vector speaks of, in AR4SI's order.
+/// The aspects of a vector, in AR4SI's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of AR4SI, §2.3")]
 pub enum Aspect {
@@ -57,10 +57,11 @@ impl Aspect {
     ];
 }
 
-/// Values that are given here (AR4SI, §2.3.4).
+/// Values used here (AR4SI, §2.3.4).
 const NONE: i8 = 0;
 const AFFIRMING: i8 = 2;
-/// Executables: known ones were loaded while it booted; nothing is said of later.
+/// Executables: the boot loaded only known ones. The value says nothing about
+/// executables loaded later.
 const APPROVED_BOOT: i8 = 3;
 const CONTRAINDICATED: i8 = 96;
 const CRYPTOGRAPHIC_FAILURE: i8 = 99;
@@ -68,9 +69,9 @@ const CRYPTOGRAPHIC_FAILURE: i8 = 99;
 /// The tier that a value falls into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
-    /// Nothing can be said.
+    /// No statement is possible.
     None,
-    /// As it should be.
+    /// The aspect is as expected.
     Affirming,
     /// Something may be wrong.
     Warning,
@@ -107,11 +108,11 @@ impl Tier {
     }
 }
 
-/// One value an aspect.
+/// One value for each aspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct TrustVector([i8; 8]);
 
-/// Which aspect the checks with a prefix speak of; the first that fits counts.
+/// The aspect for each prefix of check ids; the first match counts.
 const ASPECTS: [(&str, Aspect); 25] = [
     ("snp.measurement", Aspect::Executables),
     ("snp.guest_svn", Aspect::Executables),
@@ -140,12 +141,13 @@ const ASPECTS: [(&str, Aspect); 25] = [
     ("tpm.", Aspect::InstanceIdentity),
 ];
 
-/// Checks whose failure means that a signature does not hold.
+/// Checks that fail if a signature does not verify.
 const SIGNATURES: [&str; 5] = ["snp.signature", "snp.chain.", "tpm.signature", "snp.root", "tpm.certificate.chain"];
 
 impl TrustVector {
-    /// What a list of checks amounts to: an aspect is affirmed if it was looked
-    /// at and nothing failed or is missing, and contraindicated if something failed.
+    /// The vector for a list of checks. An aspect is affirmed if at least one of its checks
+    /// was made, and no check failed or is missing. It is contraindicated if a check
+    /// failed.
     #[must_use]
     pub fn of(checks: &Checks) -> Self {
         let mut vector = Self::default();
@@ -155,7 +157,7 @@ impl TrustVector {
             let found = match check.outcome {
                 Outcome::Pass if *aspect == Aspect::Executables => APPROVED_BOOT,
                 Outcome::Pass => AFFIRMING,
-                // Fail-closed all the same: the decision denies; here it is unknown.
+                // This is still fail-closed: the decision denies. Only the vector says unknown.
                 Outcome::Missing => NONE,
                 Outcome::Fail if signature => CRYPTOGRAPHIC_FAILURE,
                 Outcome::Fail => CONTRAINDICATED,
@@ -179,7 +181,7 @@ impl TrustVector {
         vector
     }
 
-    /// A failure outranks what is missing, and that what passed.
+    /// A failed check outranks a missing one, and a missing check outranks a passed one.
     fn merge(&mut self, aspect: Aspect, found: i8, outcome: Outcome) {
         const MISSING: i8 = i8::MIN;
         let Some(value) = self.0.get_mut(aspect as usize) else { return };
@@ -191,14 +193,14 @@ impl TrustVector {
         };
     }
 
-    /// The value of an aspect; 0 where nothing can be said.
+    /// The value of an aspect; 0 if no statement is possible.
     #[must_use]
     pub fn value(&self, aspect: Aspect) -> i8 {
         self.0.get(aspect as usize).copied().filter(|value| *value > 0).unwrap_or(NONE)
     }
 
-    /// The worst tier of all aspects; [`Tier::None`] if nothing was affirmed, or
-    /// something could not be looked at.
+    /// The worst tier of all aspects. [`Tier::None`] if no aspect was affirmed, or if a
+    /// check is missing and no tier is worse than affirming.
     #[must_use]
     pub fn status(&self) -> Tier {
         let tiers = || Aspect::ALL.into_iter().map(|aspect| Tier::of(self.value(aspect)));
@@ -212,7 +214,7 @@ impl TrustVector {
         map(entries.filter(|(_, value)| *value != NONE).map(|(aspect, value)| (aspect, i64::from(value).into())))
     }
 
-    /// A vector with at least one claim: without any, a result leaves it out.
+    /// A vector with at least one claim: a result omits an empty vector.
     fn from_value(value: Value) -> Result<Self, Error> {
         if value.as_map().is_some_and(Vec::is_empty) {
             return Err(Error::WrongType(VECTOR));
@@ -233,13 +235,13 @@ impl TrustVector {
 /// A result for one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ear {
-    /// When it was made, Unix seconds.
+    /// Time of the result, Unix seconds.
     pub issued: u64,
     /// Name of the submodule: the machine, or the part of it that was appraised.
     pub subject: String,
     /// The vector.
     pub vector: TrustVector,
-    /// Policies that it was appraised by.
+    /// Policies of the appraisal.
     pub policies: Vec<String>,
 }
 
@@ -249,7 +251,7 @@ impl Ear {
     pub fn encode(&self) -> Vec<u8> {
         let policies: Vec<Value> = self.policies.iter().map(|policy| policy.as_str().into()).collect();
         let (vector, policies) = (self.vector.to_value(), Value::Array(policies));
-        // The draft has no empty vector and no empty list: both are left out.
+        // The draft permits no empty vector and no empty list: both are omitted.
         let filled = |value: &Value| {
             value.as_map().is_some_and(|map| !map.is_empty()) || value.as_array().is_some_and(|list| !list.is_empty())
         };
@@ -268,7 +270,7 @@ impl Ear {
     /// Reads a result of the pinned profile with one submodule.
     ///
     /// # Errors
-    /// [`Error`]; another profile, or a status that is not the vector's, too.
+    /// [`Error`]; also for another profile, or for a status that differs from the vector's.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields::of(decode(bytes, MAX_LENGTH)?)?;
         if fields.text(EAT_PROFILE)? != PROFILE {
@@ -287,7 +289,7 @@ impl Ear {
         let vector = module.optional(VECTOR).map(TrustVector::from_value).transpose()?.unwrap_or_default();
         let policies = module.optional(POLICY_IDS).map(policy_ids).transpose()?.unwrap_or_default();
         module.finish()?;
-        // Nobody may call better what the vector calls bad.
+        // The status must not be better than the vector.
         if status != Tier::None && status != vector.status() {
             return Err(Error::WrongType(STATUS));
         }
@@ -295,7 +297,7 @@ impl Ear {
     }
 }
 
-/// At least one policy: without any, a result leaves the list out.
+/// At least one policy: a result omits an empty list.
 fn policy_ids(value: Value) -> Result<Vec<String>, Error> {
     let ids: Option<Vec<String>> = value
         .into_array()
@@ -389,8 +391,7 @@ mod tests {
         }
     }
 
-    /// What is written has the labels and types of the draft's CDDL, for a reader
-    /// that knows nothing of this one.
+    /// The output has the labels and types of the draft's CDDL, for independent readers.
     #[test]
     fn a_result_without_claims_or_policies_leaves_them_out() {
         let ear = Ear { issued: 1, subject: "n".into(), vector: TrustVector::default(), policies: Vec::new() };

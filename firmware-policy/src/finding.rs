@@ -1,22 +1,22 @@
-//! What is wrong with a text that governors wrote, and where.
+//! Mistakes in the governors' texts, with their places.
 
 use std::fmt;
 
 use portcullis_authz::Mistake;
 use toml::de::{DeTable, DeValue};
 
-/// One thing to mend in a file of a bundle.
+/// One mistake in a file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// File in the bundle.
     pub file: String,
     /// Line, counted from one, where it is known.
     pub line: Option<usize>,
-    /// Key such as `node[2].chip_id`; empty where it is about something else.
+    /// Key such as `node[2].chip_id`; empty if the mistake is not at a key.
     pub key: String,
-    /// What is wrong.
+    /// The mistake.
     pub what: String,
-    /// What to do.
+    /// The remedy.
     pub hint: String,
 }
 
@@ -39,11 +39,11 @@ impl From<Mistake> for Finding {
 }
 
 impl Finding {
-    /// What the TOML reader says, where it says it.
+    /// The TOML parser's error, at its place.
     pub(crate) fn toml(file: &str, text: &str, error: &toml::de::Error) -> Self {
         let place = error.span();
         let written = place.as_ref().and_then(|span| text.get(span.clone())).unwrap_or_default();
-        // TOML has times of its own, which its reader calls maps.
+        // TOML has its own type for times, which the parser calls a map.
         let time = written.parse::<toml::value::Datetime>().is_ok();
         let (what, hint) = if time {
             ("a time without quotes".to_owned(), format!("write it in quotes: \"{written}\""))
@@ -67,7 +67,8 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count().saturating_add(1)
 }
 
-/// The line of a key such as `node[2].chip_id`, or of as much of it as there is.
+/// The line of a key such as `node[2].chip_id`, or of the longest part of it that
+/// exists.
 fn locate(text: &str, key: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;
     let mut span = None;

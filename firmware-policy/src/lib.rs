@@ -1,4 +1,4 @@
-//! Policy: what a deployment trusts, and what follows from it for one request.
+//! Policy: the trust settings of a deployment, and the decision on one request.
 //!
 //! ```text
 //! .pcb --VerifiedBundle::verify--> bundle
@@ -6,8 +6,8 @@
 //! AttestationResult + request --decide--> Decision::{Authorized, Denied}
 //! ```
 //!
-//! Everything here is pure: no clock, network or randomness. Client and
-//! appliance call the same code on each other.
+//! Everything here is pure: no clock, network or randomness. The client and the
+//! appliance use the same code to check each other.
 //!
 //! ```
 //! use portcullis_firmware_policy::{Files, pack, unpack};
@@ -17,8 +17,8 @@
 //! # Ok::<(), portcullis_firmware_policy::BundleError>(())
 //! ```
 //!
-//! What it does not do: verify signatures of evidence (`portcullis-attest`) or
-//! put a decision into effect (`portcullis-appliance`).
+//! Not in this crate: verifying signatures of evidence (`portcullis-attest`), and
+//! carrying out a decision (`portcullis-appliance`).
 
 mod appraise;
 mod authority;

@@ -4,10 +4,10 @@
 use portcullis_wire::{Digest, Error, Value, bstr, encode, sha256};
 
 const LABEL: &str = "portcullis/nonce/1";
-/// Seconds for which a nonce is good at most; bundles may ask for less.
+/// Most seconds for which a nonce is valid; bundles may set fewer.
 pub const LIFETIME: u64 = 10;
 
-/// What a nonce was made of; archived with the decision.
+/// The inputs of a nonce; archived with the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoncePreimage {
     /// Root of the authority's latest checkpoint.

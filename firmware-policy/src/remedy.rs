@@ -1,6 +1,6 @@
-//! Every check id with its cause and what to do: the source of `docs/checks.md`.
+//! Every check id with its cause and remedy: the source of `docs/checks.md`.
 
-/// Who reads of a check: a remedy names only what its reader has.
+/// The readers of a check's result. A remedy names only tools that its reader has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// Runs a node: has the machine, `portcullis` and its configuration, and can
@@ -8,7 +8,7 @@ pub enum Reader {
     Node,
     /// Writes and signs bundles and commands, with `portcullis-policy`.
     Governor,
-    /// Judges files with `portcullis-audit`; asks those whose machines they are of.
+    /// Judges files with `portcullis-audit`, and contacts the owners of the machines.
     Auditor,
     /// Runs an authority: has the machine, `portcullisd` and its configuration,
     /// and can ask the governors.
@@ -19,7 +19,7 @@ impl Reader {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Node, Self::Governor, Self::Auditor, Self::Operator];
 
-    /// What the reader is called in `docs/checks.md`.
+    /// The reader's name in `docs/checks.md`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -31,21 +31,21 @@ impl Reader {
     }
 }
 
-/// One check, or a family of them that ends in `*`.
+/// One check, or a family of checks whose id ends in `*`.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// Stable dotted id; a trailing `*` stands for a number or name.
     pub id: &'static str,
-    /// What it means that the check did not pass.
+    /// The meaning of a failure of this check.
     pub cause: &'static str,
-    /// What to do, for readers who have no remedy of their own.
+    /// The remedy for readers without a separate entry in `remedies`.
     pub remedy: &'static str,
-    /// What to do, for readers who can do something else.
+    /// Separate remedies for some readers.
     pub remedies: &'static [(Reader, &'static str)],
 }
 
 impl Entry {
-    /// What a reader can do.
+    /// The remedy for a reader.
     #[must_use]
     pub fn remedy(&self, reader: Reader) -> &'static str {
         let own = self.remedies.iter().find(|(of, _)| *of == reader);
@@ -53,7 +53,7 @@ impl Entry {
     }
 }
 
-/// The entry that speaks of a check.
+/// The entry for a check.
 #[must_use]
 pub fn entry(id: &str) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| match entry.id.strip_suffix('*') {
@@ -65,9 +65,9 @@ pub fn entry(id: &str) -> Option<&'static Entry> {
 /// Checks of an authority's own machine, log and witnesses.
 const OF_AUTHORITIES: [&str; 5] = ["anchor.", "watch.", "witness.", "log.storage", "log.clock"];
 
-/// The remedy of a check for one reader. A node learns of an authority's own checks
-/// when it asks an authority that signs nothing: its remedy is to tell the operator,
-/// unless the entry separates the operator's remedy from that of others.
+/// The remedy of a check for one reader. A node sees an authority's own checks when it
+/// asks an authority that signs nothing. The node's remedy is then to inform the
+/// operator, unless the entry has a separate remedy for the operator.
 #[must_use]
 pub fn remedy(id: &str, reader: Reader) -> &'static str {
     let Some(entry) = entry(id) else { return "See docs/checks.md." };
@@ -81,7 +81,7 @@ pub fn remedy(id: &str, reader: Reader) -> &'static str {
 
 macro_rules! catalogue {
     ($($id:literal: $cause:literal => $remedy:literal $(, $reader:ident $text:literal)*;)*) => {
-        /// All checks, in the order in which they are made.
+        /// All checks, in the order of their execution.
         pub const CATALOGUE: &[Entry] = &[$(Entry {
             id: $id,
             cause: $cause,

@@ -1,6 +1,6 @@
-//! Stretches of time as people read them.
+//! Durations in a form for people.
 
-/// A stretch of time in the unit that fits.
+/// A duration in the unit that fits.
 pub(crate) fn stretch(seconds: u64) -> String {
     let (number, unit) = match seconds {
         0..7_200 => (seconds.div_ceil(60), "minute"),

@@ -1,5 +1,5 @@
-//! Literals of policies that name nothing: a policy about an image, node or tag
-//! that does not exist is valid to Cedar, and does nothing.
+//! Finds names in policies that match nothing. Cedar accepts a policy about an image,
+//! node or tag that does not exist, and such a policy has no effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::engine::{PolicyFile, parse};
 use crate::mistake::Mistake;
 
-/// Annotation with names, separated by commas, that are to come later.
+/// Annotation that lists, separated by commas, names that will exist later.
 const RESERVED: &str = "reserved";
-/// Most names that a hint lists.
+/// Largest number of names in a hint.
 const LISTED: usize = 6;
 
-/// Things that policies name.
+/// Kinds of things that policies name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// `Node::"name"`.
@@ -46,7 +46,7 @@ impl Subject {
         }
     }
 
-    /// What an attribute of a node or workload holds names of.
+    /// The kind of the names that an attribute of a node or workload holds.
     fn of_attribute(kind: &str, name: &str) -> Option<Self> {
         match (kind, name) {
             ("Node", "image") => Some(Self::Image),
@@ -85,7 +85,7 @@ impl Subject {
     }
 }
 
-/// What there is of each.
+/// The existing names of each kind.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     names: BTreeMap<Subject, BTreeSet<String>>,
@@ -104,8 +104,8 @@ impl Names {
     }
 }
 
-/// Every literal of the policies that names nothing, with the nearest that exists.
-/// Files that do not parse have none.
+/// Every literal in the policies that matches no name, with the nearest existing name.
+/// The result is empty if the files do not parse.
 #[must_use]
 pub fn unknown_literals(files: &[PolicyFile<'_>], names: &Names) -> Vec<Mistake> {
     let Ok(policies) = parse(files) else { return Vec::new() };
@@ -122,11 +122,11 @@ pub fn unknown_literals(files: &[PolicyFile<'_>], names: &Names) -> Vec<Mistake>
     all
 }
 
-/// A literal, and what it should name one of.
+/// A literal, and the kind of thing that it should name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Literal {
     subject: Subject,
-    /// One part where it is a name; with wildcards between them where it is a pattern.
+    /// One part for a name; for a pattern, the parts between its wildcards.
     parts: Vec<String>,
 }
 
@@ -174,7 +174,7 @@ impl Literal {
     }
 }
 
-/// Whether a name is made of these parts with anything between them.
+/// Whether a name consists of these parts, with any text between them.
 fn matches(parts: &[String], name: &str) -> bool {
     let [first, between @ .., last] = parts else { return parts.first().is_some_and(|only| only == name) };
     let Some(mut rest) = name.strip_prefix(first.as_str()) else { return false };
@@ -187,7 +187,7 @@ fn matches(parts: &[String], name: &str) -> bool {
     rest.ends_with(last.as_str())
 }
 
-/// The line on which a policy has a literal; of the policy, where it cannot be found.
+/// The line of a literal in a policy, or the policy's line if the literal is not found.
 fn line(file: &str, policy: &str, literal: &str) -> Option<usize> {
     let start = file.find(policy)?;
     let at = without_comments(policy).find(&format!("\"{literal}\"")).unwrap_or(0);
@@ -195,7 +195,7 @@ fn line(file: &str, policy: &str, literal: &str) -> Option<usize> {
     Some(before.matches('\n').count().saturating_add(1))
 }
 
-/// A text in which comments are blanks, so that every offset stays what it was.
+/// The text with its comments replaced by blanks, so that all offsets stay the same.
 fn without_comments(text: &str) -> String {
     let (mut out, mut quoted, mut comment) = (String::with_capacity(text.len()), false, false);
     let mut characters = text.chars().peekable();
@@ -216,8 +216,8 @@ fn without_comments(text: &str) -> String {
     out
 }
 
-/// What a policy names, out of Cedar's own form of it in JSON. What cannot be told
-/// is left out: this finds slips, it proves nothing.
+/// The literals of a policy, from Cedar's JSON form of it. Literals whose kind is
+/// unknown are left out: this search finds slips and proves nothing.
 fn literals(policy: &Policy) -> Vec<Literal> {
     let mut found = Vec::new();
     if let Ok(json) = policy.to_json() {
@@ -241,7 +241,7 @@ fn walk(json: &Value, found: &mut Vec<Literal>) {
     }
 }
 
-/// An entity by its name, in a scope or in a condition.
+/// An entity's name, in a scope or in a condition.
 fn entity(json: &Value, found: &mut Vec<Literal>) {
     let text = |name: &str| json.get(name).and_then(Value::as_str);
     if let Some((kind, id)) = text("type").zip(text("id")) {
@@ -249,7 +249,7 @@ fn entity(json: &Value, found: &mut Vec<Literal>) {
     }
 }
 
-/// What an attribute is compared with.
+/// The literals that an attribute is compared with.
 fn compared(operator: &str, operand: &Value, found: &mut Vec<Literal>) {
     let (left, right) = (operand.get("left"), operand.get("right"));
     match operator {
@@ -270,7 +270,7 @@ fn compared(operator: &str, operand: &Value, found: &mut Vec<Literal>) {
     }
 }
 
-/// What an expression such as `principal.image` holds names of.
+/// The kind of the names in an expression such as `principal.image`.
 fn attribute(expression: &Value) -> Option<Subject> {
     let access = expression.get(".")?;
     let of = access.get("left")?;
@@ -282,7 +282,7 @@ fn attribute(expression: &Value) -> Option<Subject> {
     Subject::of_attribute(kind, access.get("attr")?.as_str()?)
 }
 
-/// Every string that an expression can be, or can have as a member.
+/// Every string that an expression can evaluate to, or can have as a member.
 fn strings<'a>(expression: &'a Value, take: &mut impl FnMut(&'a str)) {
     match (expression.get("Value"), expression.get("Set"), expression.get("if-then-else")) {
         (Some(Value::String(text)), ..) => take(text),
