@@ -12,8 +12,8 @@ use portcullis_wire::{Digest, merkle, rfc3339};
 use crate::appraise::{AttestationResult, Identity, appraise, identify};
 use crate::bundle::VerifiedBundle;
 
-/// Largest checkpoint that a node has accepted, and the proof that the authority's
-/// checkpoint extends it.
+/// Largest checkpoint that a node has accepted. The authority's own checkpoint must
+/// extend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Origin of the log.

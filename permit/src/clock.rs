@@ -1,17 +1,17 @@
-//! Times that one clock gave, compared by another.
+//! Comparison of a time from one clock with another clock.
 //!
 //! Two clocks never agree. A bundle says by how many seconds they may differ
-//! (`limits.clock_skew_seconds`), and every comparison of two clocks uses that
-//! number in the same way: a start counts as reached that many seconds early. An
-//! end is exact, unless whoever compares counts the time in another way as well
+//! (`limits.clock_skew_seconds`), and every comparison of two clocks uses that number
+//! in the same way: a start counts as reached that many seconds early. An end is exact,
+//! unless the caller also limits the time in another way
 //! (docs/decisions/0017-clocks.md).
 
-/// Seconds by which two clocks may differ where a bundle says nothing.
+/// Seconds by which two clocks may differ if a bundle does not set them.
 pub const DEFAULT_SKEW: u64 = 10;
-/// Most seconds that a bundle may allow.
+/// Most seconds that a bundle may set.
 pub const MAX_SKEW: u64 = 60;
 
-/// What a clock shows, and how far the clock that gave the other time may be from it.
+/// A clock's current time, and the tolerance for times from another clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// Unix seconds.
@@ -21,15 +21,14 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Whether a time that another clock gave has been reached, as far as the
-    /// tolerance goes.
+    /// Whether a time from another clock has been reached, within the tolerance.
     #[must_use]
     pub const fn has_reached(&self, start: u64) -> bool {
         self.now.saturating_add(self.skew) >= start
     }
 
-    /// Whether an end that another clock gave has come on every clock within the
-    /// tolerance. Only for whoever counts the time from the beginning, too.
+    /// Whether an end from another clock has been reached on every clock within the
+    /// tolerance. Only for callers that also count the time from its beginning.
     #[must_use]
     pub const fn is_past_everywhere(&self, end: u64) -> bool {
         self.now >= end.saturating_add(self.skew)

@@ -58,8 +58,8 @@ impl Suite {
         }
     }
 
-    /// Whether a COSE algorithm of somebody else's signature means what keys of
-    /// this suite do: ES256 (-7) with a P-256 key is ESP256 (RFC 9864, §2.1).
+    /// Whether a foreign signature's COSE algorithm is equivalent to this suite's: ES256
+    /// (-7) with a P-256 key is ESP256 (RFC 9864, §2.1).
     #[must_use]
     pub const fn signs_as(self, algorithm: i64) -> bool {
         algorithm == self.algorithm() || (matches!(self, Self::Classic) && algorithm == -7)
@@ -75,11 +75,11 @@ pub enum KeyError {
     Unknown,
     /// Not a PKCS#8 private key of a known suite.
     Private,
-    /// A file that is something else than a private key.
+    /// The file is not a private key.
     NotPrivate(FileKind),
-    /// A file that is something else than a public key.
+    /// The file is not a public key.
     NotPublic(FileKind),
-    /// The system gave no key or no randomness.
+    /// The system provided no key or no randomness.
     Generation,
 }
 
@@ -117,8 +117,8 @@ pub struct PublicKey {
     /// Uncompressed P-256 point (65 bytes), or an ML-DSA-65 key (1952 bytes).
     bytes: Vec<u8>,
     thumbprint: Digest,
-    /// The key as the cryptography wants it, from its first use on; `None` where
-    /// these bytes are no key, and nothing verifies.
+    /// The key in the form that the cryptography needs, computed at its first use. `None`
+    /// if these bytes are not a key; then no signature verifies.
     decoded: Arc<OnceLock<Option<ParsedPublicKey>>>,
 }
 
@@ -162,10 +162,10 @@ impl PublicKey {
         Ok(Self::new(suite, bytes))
     }
 
-    /// Reads a file that somebody gave for a public key.
+    /// Reads a file that should be a public key.
     ///
     /// # Errors
-    /// [`KeyError::NotPublic`], which says what it is instead.
+    /// [`KeyError::NotPublic`], which names the actual content.
     pub fn from_file(bytes: &[u8]) -> Result<Self, KeyError> {
         Self::from_cose(bytes).map_err(|_| KeyError::NotPublic(FileKind::of(bytes)))
     }
@@ -192,7 +192,7 @@ impl PublicKey {
         &self.thumbprint
     }
 
-    /// Whether `signature` over `message` is by this key.
+    /// Whether `signature` over `message` was made by this key.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let algorithm: &'static dyn VerificationAlgorithm = match self.suite {
@@ -226,14 +226,14 @@ enum Pair {
     Pq(PqdsaKeyPair),
 }
 
-/// A private key. It never prints itself.
+/// A private key. It is never printed.
 pub struct SigningKey {
     pair: Pair,
     public: PublicKey,
 }
 
 impl SigningKey {
-    /// Makes a new key.
+    /// Generates a new key.
     ///
     /// # Errors
     /// [`KeyError::Generation`].
@@ -257,10 +257,10 @@ impl SigningKey {
             .map_err(|_| KeyError::Private)
     }
 
-    /// Reads a file that somebody gave for a private key: PKCS#8 in PEM.
+    /// Reads a file that should be a private key: PKCS#8 in PEM.
     ///
     /// # Errors
-    /// [`KeyError::NotPrivate`], which says what it is instead.
+    /// [`KeyError::NotPrivate`], which names the actual content.
     pub fn from_pem(bytes: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let bytes = bytes.as_ref();
         Self::in_pem(bytes).map_err(|_| KeyError::NotPrivate(FileKind::of(bytes)))
@@ -321,7 +321,7 @@ impl SigningKey {
     /// Signs a message.
     ///
     /// # Errors
-    /// [`KeyError::Generation`] where the system gives no randomness.
+    /// [`KeyError::Generation`] if the system provides no randomness.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         match &self.pair {
             Pair::Classic(pair) => {

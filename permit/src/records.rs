@@ -1,4 +1,4 @@
-//! What an authority logs of itself: payloads of the statements that are
+//! Records that an authority logs about itself: payloads of the statements that are
 //! neither decisions nor commands.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ const MAX_RECORD: usize = 60 * 1024;
 pub struct GenesisRecord {
     /// Unix seconds.
     pub time: u64,
-    /// What the governors are asked to endorse.
+    /// The identity that the governors are asked to endorse.
     pub endorsement: Vec<u8>,
     /// Digest of the governors' keys and threshold.
     pub governance: Digest,
@@ -26,22 +26,22 @@ pub struct GenesisRecord {
     pub bundle: Digest,
     /// SHA-256 of the attestation result of the authority itself.
     pub result: Digest,
-    /// SHA-256 of the evidence that it rests on.
+    /// SHA-256 of the evidence for that result.
     pub evidence: Digest,
 }
 
-/// The authority started, after it had attested itself.
+/// The authority started, after it attested itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootRecord {
     /// Unix seconds.
     pub time: u64,
-    /// Version of the bundle that rules from here on.
+    /// Version of the bundle that is active from here on.
     pub version: u64,
     /// SHA-256 of the bundle.
     pub bundle: Digest,
     /// SHA-256 of the attestation result of the authority itself.
     pub result: Digest,
-    /// SHA-256 of the evidence that it rests on.
+    /// SHA-256 of the evidence for that result.
     pub evidence: Digest,
     /// SHA-256 of the governors' endorsement under which it serves.
     pub endorsement: Digest,
@@ -67,47 +67,47 @@ pub struct TripRecord {
     pub time: u64,
     /// The check that failed.
     pub check: String,
-    /// What was found and required.
+    /// The value found and the value required.
     pub why: String,
 }
 
-/// What follows from the log so far, summed up so that a start need not read
-/// all of it. Whoever has the log can make the same.
+/// A summary of the state after the log so far, so that a start need not read the whole
+/// log. Anyone with the log can compute the same summary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotRecord {
     /// Unix seconds.
     pub time: u64,
-    /// Entries that it sums up.
+    /// Number of entries that it covers.
     pub entries: u64,
     /// SHA-256 of the state, which is archived with it.
     pub state: Digest,
 }
 
-/// Denials of strangers that were counted, so that a flood does not fill the
-/// disk. Nobody was answered for one before the count was in the log.
+/// A count of denials of strangers, so that a flood of them does not fill the disk. An
+/// authority sends such a denial only after its count is in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DenialCountRecord {
     /// Unix seconds of the first.
     pub since: u64,
     /// Unix seconds of the last.
     pub until: u64,
-    /// How many, by the first check that failed.
+    /// Number of denials, by the first check that failed.
     pub counts: BTreeMap<String, u64>,
 }
 
-/// Evidence of decisions has had its time, and is taken out of the archive.
+/// The retention time of some evidence has passed: it is removed from the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetentionRecord {
     /// Unix seconds.
     pub time: u64,
     /// Decisions before this time, Unix seconds, ...
     pub cutoff: u64,
-    /// ... that stand before this place in the log.
+    /// ... that come before this place in the log.
     pub before: u64,
 }
 
-/// When an authority made an entry, Unix seconds; `None` for entries that carry
-/// somebody else's time only, or none that can be read.
+/// When an authority made an entry, Unix seconds. `None` for an entry that carries only
+/// another party's time, or no readable time.
 #[must_use]
 pub fn recorded_time(object: &Sign1) -> Option<u64> {
     let payload = object.payload()?;
@@ -132,8 +132,8 @@ pub fn recorded_time(object: &Sign1) -> Option<u64> {
     }
 }
 
-/// Whether an entry names a blob that was archived with it, by its digest: what
-/// nobody signed does not belong to it.
+/// Whether an entry names, by its digest, a blob that was archived with it. A blob that
+/// no signed entry names does not belong to the log.
 #[must_use]
 pub fn names(entry: &Sign1, blob: &[u8]) -> bool {
     let payload = entry.payload().unwrap_or_default();

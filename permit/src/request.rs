@@ -123,8 +123,8 @@ impl ReceivedRequest {
         Ok(Self { request, encoded: encoded.to_vec(), evidence: evidence.to_vec(), envelope: envelope.to_vec() })
     }
 
-    /// What the request was signed with, without what it signed: det-CBOR
-    /// [protected header, signature].
+    /// The signature of the request without its payload: det-CBOR [protected header,
+    /// signature].
     #[must_use]
     pub fn envelope(&self) -> &[u8] {
         &self.envelope

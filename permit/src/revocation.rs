@@ -19,13 +19,13 @@ pub enum RevocationTarget {
     Node(String),
     /// Every permit for a workload, now and later.
     Workload([u8; 32]),
-    /// The authority itself, which signs nothing more; with the origin of the
-    /// one that takes its place, if there is to be one.
+    /// The authority itself, which then signs nothing more; with the origin of its
+    /// successor, if one is planned.
     Authority(Option<String>),
-    /// A node that was revoked gets permits again. Those that were revoked stay so.
+    /// A node that was revoked gets permits again. Permits that were revoked stay revoked.
     NodeLifted(String),
-    /// A workload that was revoked gets permits again. Those that were revoked stay
-    /// so.
+    /// A workload that was revoked gets permits again. Permits that were revoked stay
+    /// revoked.
     WorkloadLifted([u8; 32]),
 }
 

@@ -1,4 +1,4 @@
-//! Token status list (approved draft-21): one bit pattern a permit.
+//! Token status list (approved draft-21): one bit pattern for each permit.
 
 use std::io::{Read, Write};
 
@@ -13,7 +13,7 @@ use crate::error::PermitError;
 use crate::key::{PublicKey, SigningKey};
 use crate::statement::{self, Kind};
 
-/// Bits for each permit; values 0 to 3.
+/// Bits for each permit: values 0 to 3.
 const BITS: u64 = 2;
 /// Entries for each byte.
 const PER_BYTE: u64 = 8 / BITS;
@@ -26,9 +26,9 @@ const MAX_TOKEN: usize = 1 << 20;
 pub enum Status {
     /// Value 0.
     Valid,
-    /// Value 1: withdrawn for good.
+    /// Value 1: withdrawn permanently.
     Invalid,
-    /// Value 2: withdrawn until further notice.
+    /// Value 2: withdrawn temporarily.
     Suspended,
 }
 
@@ -52,7 +52,7 @@ impl Status {
     }
 }
 
-/// Where a permit's status stands.
+/// Place of a permit's status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusReference {
     /// The list.
@@ -79,7 +79,7 @@ impl StatusReference {
     }
 }
 
-/// A list of statuses with its validity.
+/// A list of statuses with its period of validity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusList {
     /// URI, which is also its subject.
@@ -99,13 +99,13 @@ impl StatusList {
         Self { uri: uri.to_owned(), issued, expires, packed: vec![0; bytes] }
     }
 
-    /// The same statuses with another validity.
+    /// The same statuses with another period of validity.
     #[must_use]
     pub fn valid_for(&self, issued: u64, expires: u64) -> Self {
         Self { issued, expires, ..self.clone() }
     }
 
-    /// Seconds for which the list holds, from when it was asked for.
+    /// Seconds for which the list is valid, counted from the request for it.
     #[must_use]
     pub const fn validity(&self) -> u64 {
         self.expires.saturating_sub(self.issued)
@@ -167,13 +167,13 @@ impl StatusList {
         statement::sign(Kind::StatusList, key, issuer, &self.uri, &encode(&claims))
     }
 
-    /// Verifies a status list token for a URI. The clock of whoever signed it may
-    /// differ by the tolerance; so whoever acts on a list counts its validity from
-    /// when it asked for it ([`StatusList::validity`]), and from nothing else.
+    /// Verifies a status list token for a URI. The signer's clock may differ by the
+    /// tolerance. A caller that acts on a list must therefore count its validity only from
+    /// its own request for the list ([`StatusList::validity`]).
     ///
     /// # Errors
-    /// [`PermitError`]; an expired list is a `permit.status.expired` claim, one of
-    /// the future `permit.status.issued`.
+    /// [`PermitError`]: the claim `permit.status.expired` for an expired list,
+    /// `permit.status.issued` for a list issued in the future.
     pub fn verify(bytes: &[u8], key: &PublicKey, uri: &str, clock: Clock) -> Result<Self, PermitError> {
         let statement = statement::verify(bytes, Kind::StatusList, key)?;
         let mut fields = Fields::of(decode(statement.payload(), MAX_TOKEN)?)?;
@@ -206,12 +206,12 @@ fn deflate(bytes: &[u8]) -> Result<Vec<u8>, PermitError> {
     encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(|_| PermitError::Signing)
 }
 
-/// Unpacks `lst`, one zlib stream, never to more than the largest list: a bomb
-/// stops there.
+/// Decompresses `lst`, one zlib stream. It stops at the size of the largest list, so a
+/// zip bomb does no harm.
 fn inflate(list: Value) -> Result<Vec<u8>, PermitError> {
     let refused = || Error::Shape("a status list");
     let Value::Map(entries) = list else { return Err(refused().into()) };
-    // Deterministic order: "lst" is shorter than "bits", so it stands first.
+    // Deterministic order: "lst" is shorter than "bits", so it comes first.
     let [(lst, Value::Bytes(packed)), (bits, width)] = entries.as_slice() else { return Err(refused().into()) };
     if *bits != "bits".into() || *width != Value::from(BITS) || *lst != "lst".into() {
         return Err(refused().into());
@@ -246,8 +246,8 @@ mod tests {
             expired.to_string(),
             "permit.status.expired: found 1970-01-01T00:02:10Z, required later than 5 s before 1970-01-01T00:02:15Z"
         );
-        // A clock that is ahead or behind by the tolerance, either way; how long the
-        // list holds does not depend on it.
+        // The clock may be ahead or behind by the tolerance. The period of validity does not
+        // depend on it.
         for now in [95, 134] {
             let read = StatusList::verify(&token, key.public(), "/v1/status/0", at(now)).unwrap();
             assert_eq!(read.validity(), 30);

@@ -1,9 +1,9 @@
-//! One authority after another: the new one's log names the head of the old
-//! one's, and the governors endorse it with that name.
+//! Succession of authorities: the new authority's log names the head of the old log,
+//! and the governors endorse the new authority with that name.
 //!
-//! Keys are never restored. An authority whose image changes, or whose keys are
-//! lost, is followed by another with keys and a log of its own, so that nothing
-//! of the old one can be continued in silence.
+//! Keys are never restored. An authority whose image changes, or whose keys are lost,
+//! is succeeded by another with its own keys and its own log. So nothing of the old
+//! authority can be continued unnoticed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,16 +14,16 @@ use portcullis_wire::{Digest, Error, Fields, Value, bstr, decode, encode, hex, m
 use crate::statement::Kind;
 use crate::witnessed::Witnessed;
 
-/// Largest payload, in bytes: it is an entry of a log.
+/// Largest payload, in bytes: it must fit into a log entry.
 const MAX_RECORD: usize = 60 * 1024;
 
-/// How one authority came to follow on another.
+/// How one authority came to succeed another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
-    /// The old one was retired by its governors in favour of this one, as the
-    /// end of its log says.
+    /// The governors retired the old authority in favour of this one, as the end of its log
+    /// says.
     Rotation,
-    /// The old one was not: its keys, machine or log were lost.
+    /// The old authority was not retired: its keys, machine or log were lost.
     Recovery,
 }
 
@@ -54,14 +54,14 @@ impl fmt::Display for Passage {
     }
 }
 
-/// The authority that an endorsed one follows on.
+/// The predecessor of an endorsed authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Predecessor {
     /// How the succession came about.
     pub passage: Passage,
     /// Checkpoint key of the old log, with its origin.
     pub checkpoint_key: VerifyingKey,
-    /// Size of the old log: what it may have had beyond counts no more.
+    /// Size of the old log; entries beyond it do not count.
     pub size: u64,
     /// Root of the old log at that size.
     pub root: Digest,
@@ -88,7 +88,7 @@ impl Predecessor {
         ])
     }
 
-    /// Reads [`Self::to_value`] at a key.
+    /// Reads the value of [`Self::to_value`] at a key.
     pub(crate) fn from_fields(fields: &mut Fields, key: i64) -> Result<Self, Error> {
         let wrong = || Error::WrongType(key);
         let items = <[Value; 5]>::try_from(fields.items(key)?).map_err(|_| wrong())?;
@@ -113,7 +113,7 @@ impl Predecessor {
     }
 }
 
-/// What stays withdrawn under a new authority.
+/// The revocations that apply under a new authority too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inherited {
     /// Nodes, by name.
@@ -122,19 +122,18 @@ pub struct Inherited {
     pub workloads: BTreeSet<Digest>,
 }
 
-/// The second entry of a log that follows on another.
+/// The second entry in the log of a succeeding authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuccessionRecord {
     /// Unix seconds.
     pub time: u64,
     /// SHA-256 of the old authority's endorsement, which is archived with it.
     pub endorsement: Digest,
-    /// The old log's head, as its key signed it.
+    /// The old log's head, signed by its own key.
     pub checkpoint: String,
-    /// What witnesses have cosigned of the old log, with the path to that head.
+    /// The old log's cosigned checkpoint, with the path to that head.
     pub witnessed: Option<Witnessed>,
-    /// What was withdrawn in the old log; none where the log is lost, and nobody
-    /// knows.
+    /// The revocations in the old log; `None` if the log is lost and they are unknown.
     pub inherited: Option<Inherited>,
 }
 
@@ -172,7 +171,7 @@ impl SuccessionRecord {
         fields.finish().map(|()| record)
     }
 
-    /// Whether it fits into an entry.
+    /// Whether it fits into a log entry.
     #[must_use]
     pub fn fits(&self) -> bool {
         self.encode().len() <= MAX_RECORD

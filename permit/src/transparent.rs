@@ -96,11 +96,11 @@ impl TransparentPermit {
 /// How the holder of a permit knows when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PermitLife {
-    /// It answers the request with this id, which the gate has just sent: the gate
-    /// counts what was granted from then on a clock that nobody sets, so the wall
-    /// clocks need to agree to within the tolerance only.
+    /// It answers the request with this id, which the gate has just sent. The gate measures
+    /// the lease from then on a clock that cannot be set, so the wall clocks need to agree
+    /// only within the tolerance.
     FromRequest(PermitId),
-    /// It lay somewhere: it ends when the clock says so, to the second.
+    /// It was stored: it ends exactly when the clock reaches its end.
     ByClock,
 }
 

@@ -1,5 +1,5 @@
-//! A checkpoint that witnesses have cosigned, beside a receipt: proof that others
-//! have seen the log from which the permit comes.
+//! A checkpoint that witnesses have cosigned, with a receipt: proof that others have
+//! seen the permit's log.
 
 use portcullis_lineage::{Checkpoint, LogReader, VerifiedInclusion, VerifyingKey, WitnessKey};
 use portcullis_wire::{Digest, Error, Value, bstr, merkle, rfc3339};
@@ -7,24 +7,24 @@ use portcullis_wire::{Digest, Error, Value, bstr, merkle, rfc3339};
 use crate::clock::Clock;
 use crate::error::PermitError;
 
-/// Header label of a cosigned checkpoint: `[ note, [ hash, ... ] ]`, the hashes
-/// being the consistency path to the tree of the receipt.
+/// Header label of a cosigned checkpoint: `[ note, [ hash, ... ] ]`. The hashes are the
+/// consistency path to the tree of the receipt.
 pub const WITNESSED_LABEL: i64 = -70_020;
 
-/// What a gate demands of witnesses.
+/// A gate's requirements for witnesses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WitnessQuorum {
-    /// How many cosignatures.
+    /// Required number of cosignatures.
     pub threshold: usize,
-    /// Seconds for which one counts.
+    /// Seconds for which a cosignature is valid.
     pub max_age: u64,
-    /// By which keys.
+    /// Keys whose cosignatures count.
     pub keys: Vec<WitnessKey>,
 }
 
 impl WitnessQuorum {
-    /// When the quorum was reached, Unix seconds: the time of the cosignature
-    /// that completes it, counted from the newest. `None` where there are too few.
+    /// When the quorum was reached, Unix seconds. Counted from the newest cosignature, this
+    /// is the time of the one that completes the quorum. `None` if there are too few.
     #[must_use]
     pub fn reached(&self, checkpoint: &Checkpoint) -> Option<u64> {
         let mut times: Vec<u64> = self.keys.iter().filter_map(|key| key.cosigned(checkpoint)).collect();
@@ -32,9 +32,9 @@ impl WitnessQuorum {
         times.get(self.threshold.checked_sub(1)?).copied()
     }
 
-    /// Whether a quorum has vouched for a checkpoint not too long ago. The clock of
-    /// each witness may differ from this one by the tolerance; one that is further
-    /// off does not count, and takes nothing from the others.
+    /// Whether a quorum has vouched recently enough for a checkpoint. The clock of each
+    /// witness may differ from this one by the tolerance. A witness whose clock differs
+    /// more does not count, and does not affect the others.
     ///
     /// # Errors
     /// `permit.witness.quorum`, `permit.witness.age`.
@@ -63,7 +63,7 @@ fn claim(check: &'static str, found: String, required: String) -> PermitError {
 /// A cosigned checkpoint with the path from it, not yet verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witnessed {
-    /// The note, with the lines of witnesses.
+    /// The note, with the witnesses' lines.
     pub note: String,
     /// Consistency path to the tree of the receipt.
     pub path: Vec<Digest>,
@@ -90,8 +90,9 @@ impl Witnessed {
         Ok(Self { note: note.clone(), path })
     }
 
-    /// A cosigned checkpoint with the path from it to the head of a published log.
-    /// `None` where it is none, or where witnesses have seen more than this log has.
+    /// A cosigned checkpoint with the path from it to the head of a published log. `None`
+    /// if it is not a checkpoint, or if witnesses have seen a larger tree than this log
+    /// has.
     #[must_use]
     pub fn of(note: String, log: &LogReader) -> Option<Self> {
         let (size, _) = Checkpoint::unverified(&note)?;
@@ -106,7 +107,8 @@ impl Witnessed {
         merkle::is_consistent(seen.size(), seen.root(), head.size(), head.root(), &self.path).then_some(seen)
     }
 
-    /// A quorum has seen this log, and the tree of the receipt extends what it saw.
+    /// Checks that a quorum has seen this log, and that the tree of the receipt extends the
+    /// tree that the quorum saw.
     ///
     /// # Errors
     /// [`PermitError::Claim`] with the first check that fails.
@@ -138,8 +140,8 @@ mod tests {
 
     use super::*;
 
-    /// What witnesses have seen of one log says nothing of another, though the
-    /// same key signed both.
+    /// A quorum that has seen one log proves nothing about another log, even if the same
+    /// key signed both.
     #[test]
     fn a_checkpoint_leads_to_the_heads_that_extend_it_and_no_other() {
         let keys = || Keys::from_seeds("log.test/witnessed", &[1; 32], &[2; 32]).unwrap();
@@ -163,9 +165,9 @@ mod tests {
         assert_eq!(witnessed(&own[1]).leading_to(&own[2], other.checkpoint_key()), None, "of another log");
     }
 
-    /// A witness whose clock is ahead or behind counts within the tolerance. One
-    /// that is further off does not, and takes nothing from the others: the newest
-    /// cosignatures used to count, whatever their times.
+    /// A witness whose clock is ahead or behind counts within the tolerance. One that
+    /// differs more does not count, and does not affect the others. Earlier, the newest
+    /// cosignatures counted whatever their times.
     #[test]
     fn witnesses_count_within_the_tolerance() {
         let keys = Keys::from_seeds("log.test/quorum", &[1; 32], &[2; 32]).unwrap();

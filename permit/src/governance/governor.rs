@@ -202,8 +202,8 @@ mod tests {
         assert_ne!(of(1, &[0, 1]).unwrap().root(), governance.root());
     }
 
-    /// Roots from before governors had names keep their digest; with names they
-    /// have another, so that nobody can change a name behind it.
+    /// Roots from before governors had names keep their digest. With names the root
+    /// differs, so that a name cannot be changed unnoticed.
     #[test]
     fn a_root_without_names_is_what_it_always_was_and_names_are_part_of_the_root() {
         let mut keys = keys(2);
