@@ -212,8 +212,8 @@ fn damaged_state_is_refused_by_name() {
     for (name, check) in [(bundle, "state.bundle"), (checkpoint, "state.checkpoint"), (origin, "state.origin")] {
         let path = state.join(name);
         let whole = std::fs::read(&path).unwrap();
-        // Empty, zeroes, and without the last byte; an origin without its last byte is another
-        // origin.
+        // Empty, zeroes, and truncated. A truncated origin would be another origin, so that one
+        // is cut to a line end.
         let cut = if name == origin { &b"\n"[..] } else { &whole[..whole.len() - 4] };
         for damage in [&b""[..], &vec![0; whole.len()], cut] {
             std::fs::write(&path, damage).unwrap();
