@@ -44,12 +44,21 @@ pub struct Entry {
     pub remedies: &'static [(Reader, &'static str)],
 }
 
+/// Checks of an authority's own machine, log and witnesses.
+const OF_AUTHORITIES: [&str; 5] = ["anchor.", "watch.", "witness.", "log.storage", "log.clock"];
+
 impl Entry {
-    /// The remedy for a reader.
+    /// The remedy for one reader. A node learns of an authority's own checks when it asks
+    /// an authority that signs nothing: its remedy is to tell the operator, unless the
+    /// entry separates the operator's remedy from that of others.
     #[must_use]
     pub fn remedy(&self, reader: Reader) -> &'static str {
-        let own = self.remedies.iter().find(|(of, _)| *of == reader);
-        own.map_or(self.remedy, |(_, text)| text)
+        let own = |wanted| self.remedies.iter().find(|(of, _)| *of == wanted).map(|(_, text)| *text);
+        let of_authority = OF_AUTHORITIES.iter().any(|family| self.id.starts_with(family));
+        if reader == Reader::Node && of_authority && own(Reader::Operator).is_none() {
+            return "Tell the authority's operator: it is the authority that has failed this check, not this node.";
+        }
+        own(reader).unwrap_or(self.remedy)
     }
 }
 
@@ -62,21 +71,10 @@ pub fn entry(id: &str) -> Option<&'static Entry> {
     })
 }
 
-/// Checks of an authority's own machine, log and witnesses.
-const OF_AUTHORITIES: [&str; 5] = ["anchor.", "watch.", "witness.", "log.storage", "log.clock"];
-
-/// The remedy of a check for one reader. A node sees an authority's own checks when it
-/// asks an authority that signs nothing. The node's remedy is then to inform the
-/// operator, unless the entry has a separate remedy for the operator.
+/// The remedy of a check for one reader.
 #[must_use]
 pub fn remedy(id: &str, reader: Reader) -> &'static str {
-    let Some(entry) = entry(id) else { return "See docs/checks.md." };
-    let of_authority = OF_AUTHORITIES.iter().any(|family| id.starts_with(family));
-    let for_operator = !entry.remedies.iter().any(|(of, _)| *of == Reader::Operator);
-    if reader == Reader::Node && of_authority && for_operator {
-        return "Tell the authority's operator: it is the authority that has failed this check, not this node.";
-    }
-    entry.remedy(reader)
+    entry(id).map_or("See docs/checks.md.", |entry| entry.remedy(reader))
 }
 
 macro_rules! catalogue {
