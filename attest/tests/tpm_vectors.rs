@@ -26,6 +26,23 @@ fn pcrs(json: &[u8]) -> PcrValues {
     values
 }
 
+/// A quote with its key and nonce, and nothing beside it.
+fn alone<'a>(attest: &'a [u8], signature: &'a [u8], ak: &'a [u8], nonce: &'a [u8]) -> QuoteInput<'a> {
+    QuoteInput {
+        attest,
+        signature,
+        ak: KeySource::Presented(ak),
+        pcrs: None,
+        expected: None,
+        event_log: None,
+        user_space_log: None,
+        unlogged: Unlogged::Refused,
+        measured_files: None,
+        nonce: Some(nonce),
+        selection: SelectionRule::NotEmpty,
+    }
+}
+
 fn refused(root: &Path, folder: &str, quote: &str, ak: &str, log: &str) -> Vec<(String, Outcome)> {
     let at = |file: &str| common::read(&root.join(folder).join(file));
     let attest = at(&format!("{quote}.msg"));
@@ -33,17 +50,9 @@ fn refused(root: &Path, folder: &str, quote: &str, ak: &str, log: &str) -> Vec<(
     let mut checks = Checks::all();
     verify(
         &QuoteInput {
-            attest: &attest,
-            signature: &at(&format!("{quote}.sig")),
-            ak: KeySource::Presented(&at(ak)),
             pcrs: Some(&pcrs(&at("pcrs.json"))),
-            expected: None,
             event_log: Some(&at(log)),
-            user_space_log: None,
-            unlogged: Unlogged::Refused,
-            measured_files: None,
-            nonce: Some(&nonce),
-            selection: SelectionRule::NotEmpty,
+            ..alone(&attest, &at(&format!("{quote}.sig")), &at(ak), &nonce)
         },
         &mut checks,
     );
@@ -120,19 +129,7 @@ fn a_quote_of_keylime_names_sha1_and_is_refused_for_it() {
     assert_eq!(quote.extra_data, b"TEST");
     assert_eq!(quote.selection.pcrs().collect::<Vec<_>>(), [(Bank::Sha1, 16)]);
     let mut checks = Checks::all();
-    let input = QuoteInput {
-        attest: &attest,
-        signature: &signature,
-        ak: KeySource::Presented(&[]),
-        pcrs: None,
-        expected: None,
-        event_log: None,
-        user_space_log: None,
-        unlogged: Unlogged::Refused,
-        measured_files: None,
-        nonce: Some(b"TEST"),
-        selection: SelectionRule::NotEmpty,
-    };
+    let input = alone(&attest, &signature, &[], b"TEST");
     assert!(verify(&input, &mut checks).is_none());
     let failed = checks.list().iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.id.as_ref());
     assert_eq!(failed.collect::<Vec<_>>(), ["tpm.ak", "tpm.bank"]);
@@ -147,19 +144,7 @@ fn an_empty_nonce_makes_no_quote_fresh() {
     let attest = BASE64.decode(json["Quote"]["Quote"].as_str().unwrap().as_bytes()).unwrap();
     assert_eq!(Quote::parse(&attest).unwrap().extra_data, b"");
     let mut checks = Checks::all();
-    let input = QuoteInput {
-        attest: &attest,
-        signature: &[],
-        ak: KeySource::Presented(&[]),
-        pcrs: None,
-        expected: None,
-        event_log: None,
-        user_space_log: None,
-        unlogged: Unlogged::Refused,
-        measured_files: None,
-        nonce: Some(&[]),
-        selection: SelectionRule::NotEmpty,
-    };
+    let input = alone(&attest, &[], &[], &[]);
     verify(&input, &mut checks);
     let nonce = checks.list().iter().find(|check| check.id == "tpm.nonce").unwrap();
     assert_eq!(nonce.outcome, Outcome::Missing);
@@ -174,19 +159,7 @@ fn a_sha1_signature_is_refused_by_scheme() {
     let quote = &json["Quote"];
     let mut checks = Checks::all();
     verify(
-        &QuoteInput {
-            attest: &bytes(&quote["Quote"]),
-            signature: &bytes(&quote["Signature"]),
-            ak: KeySource::Presented(&bytes(&json["AK"]["Public"])),
-            pcrs: None,
-            expected: None,
-            event_log: None,
-            user_space_log: None,
-            unlogged: Unlogged::Refused,
-            measured_files: None,
-            nonce: Some(&[]),
-            selection: SelectionRule::NotEmpty,
-        },
+        &alone(&bytes(&quote["Quote"]), &bytes(&quote["Signature"]), &bytes(&json["AK"]["Public"]), &[]),
         &mut checks,
     );
     let failed: Vec<_> = checks.list().iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.id.as_ref()).collect();
@@ -222,19 +195,8 @@ fn a_quote_over_all_24_pcrs_verifies_against_its_nonce() {
     nonce.extend([0; 16]);
     let run = |nonce: &[u8]| {
         let mut checks = Checks::all();
-        let input = QuoteInput {
-            attest: &part("message"),
-            signature: &signature,
-            ak: KeySource::Presented(pem.as_bytes()),
-            pcrs: Some(&values),
-            expected: None,
-            event_log: None,
-            user_space_log: None,
-            unlogged: Unlogged::Refused,
-            measured_files: None,
-            nonce: Some(nonce),
-            selection: SelectionRule::NotEmpty,
-        };
+        let attest = part("message");
+        let input = QuoteInput { pcrs: Some(&values), ..alone(&attest, &signature, pem.as_bytes(), nonce) };
         verify(&input, &mut checks);
         checks.refused().map(|c| (c.id.to_string(), c.outcome)).collect::<Vec<_>>()
     };
